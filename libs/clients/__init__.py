@@ -1,0 +1,1 @@
+"""Typed calls to the services, each with its deadline."""

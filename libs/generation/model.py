@@ -1,0 +1,89 @@
+"""A model as the platform describes it: what a request may ask for and what it gets by default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs.errors import NotFound, PreconditionFailed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """What a request may ask for. Sizes in pixels."""
+
+    min_size: int = 64
+    max_size: int = 1024
+    size_step: int = 8
+    max_pixels: int = 1024 * 1024
+    max_steps: int = 100
+    max_images: int = 4
+    max_guidance_scale: float = 20.0
+    samplers: tuple[str, ...] = ("euler",)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDefaults:
+    """What a request gets where it leaves a field out. Sizes in pixels."""
+
+    width: int = 512
+    height: int = 512
+    steps: int = 20
+    guidance_scale: float = 5.0
+    sampler: str = "euler"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model folder. `version` is a digest of its files; `unusable_reason` is empty when it serves."""
+
+    id: str
+    version: str
+    pipeline: str
+    aliases: tuple[str, ...] = ()
+    limits: ModelLimits = ModelLimits()
+    defaults: ModelDefaults = ModelDefaults()
+    unusable_reason: str = ""
+    residency: str = "disk"
+    workers: int = 0
+
+    @property
+    def pinned(self) -> str:
+        """The name that never moves, `id@version`."""
+        return f"{self.id}@{self.version}"
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests are taken for it."""
+        return not self.unusable_reason
+
+
+def find_model(name: str, models: Sequence[Model], default: str) -> Model:
+    """Return the model that `name` leads to: an id, an alias, `id@version`, or the default when empty.
+
+    Raises NotFound with the nearest known names, PreconditionFailed for a version that is gone or a model
+    that cannot be used.
+    """
+    wanted = name or default
+    base, _, version = wanted.partition("@")
+    found = next((m for m in models if base == m.id), None) or next((m for m in models if base in m.aliases), None)
+    if found is None:
+        known = ", ".join(m.id for m in models if m.usable) or "none yet"
+        raise NotFound(
+            f"There is no model {wanted!r}. Known models: {known}. Nothing was charged.",
+            reason="MODEL_NOT_FOUND",
+            metadata={"model": wanted, "did_you_mean": known},
+        )
+    if version and version != found.version:
+        raise PreconditionFailed(
+            f"Version {version!r} of {found.id!r} is no longer here; {found.pinned!r} is. Nothing was charged.",
+            reason="VERSION_RETIRED",
+            metadata={"model": wanted, "successor": found.pinned},
+        )
+    if not found.usable:
+        raise PreconditionFailed(
+            f"Model {found.id!r} cannot be used: {found.unusable_reason}. Nothing was charged.",
+            reason="MODEL_UNUSABLE",
+            metadata={"model": found.id, "cause": found.unusable_reason},
+        )
+    return found

@@ -1,0 +1,204 @@
+"""What a request asks for, checked whole against its model: every invalid field is reported at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from libs.errors import InvalidRequest, Violation
+from libs.generation.model import Model
+
+MAX_PROMPT = 2000
+MAX_LABELS, MAX_LABEL = 16, 63
+FORMATS = ("png", "jpeg", "webp")
+SEED_SPACE = 2**32
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRequest:
+    """A request as it came. None and "" mean: the model's default. Sizes in pixels."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    model: str = ""
+    width: int | None = None
+    height: int | None = None
+    size: str = ""
+    aspect_ratio: str = ""
+    images: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    sampler: str = ""
+    output_format: str = ""
+    output_quality: int | None = None
+    preview: bool = False
+    priority: int = 0
+    deadline_s: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSpec:
+    """A checked request with every default filled in. Image i uses `image_seed(i)`. Sizes in pixels."""
+
+    prompt: str
+    negative_prompt: str
+    model: str
+    width: int
+    height: int
+    images: int
+    steps: int
+    guidance_scale: float
+    seed: int
+    sampler: str
+    output_format: str = "png"
+    output_quality: int = 90
+    preview: bool = False
+    priority: int = 0
+    deadline_s: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance doubles the rows."""
+        return self.guidance_scale > 1.0
+
+    @property
+    def megapixels(self) -> float:
+        """Pixels of one picture, in millions."""
+        return self.width * self.height / 1e6
+
+    def image_seed(self, index: int) -> int:
+        """Return the seed of picture `index`."""
+        return (self.seed + index) % SEED_SPACE
+
+
+def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSpec:
+    """Fill in the model's defaults and check every field.
+
+    `fresh_seed` is used when the request names none. Raises InvalidRequest with all violations.
+    """
+    width, height, problems = _dimensions(request, model)
+    defaults = model.defaults
+    spec = GenerationSpec(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        model=model.id,
+        width=width,
+        height=height,
+        images=_given(request.images, 1),
+        steps=_given(request.steps, defaults.steps),
+        guidance_scale=_given(request.guidance_scale, defaults.guidance_scale),
+        seed=_given(request.seed, fresh_seed),
+        sampler=request.sampler or defaults.sampler,
+        output_format=request.output_format or "png",
+        output_quality=_given(request.output_quality, 90),
+        preview=request.preview,
+        priority=request.priority,
+        deadline_s=request.deadline_s,
+        labels=dict(request.labels),
+    )
+    problems += _text_problems(spec) + _number_problems(spec, model) + _choice_problems(spec, model)
+    if problems:
+        raise invalid(problems)
+    return spec
+
+
+def invalid(problems: list[Violation]) -> InvalidRequest:
+    """Return the error that names every invalid field."""
+    fields = {p.field for p in problems}
+    sizes = fields <= {"width", "height", "size", "aspect_ratio"}
+    unknown = all(p.description.startswith("is not a field") for p in problems)
+    reason = "UNKNOWN_FIELD" if unknown else "INVALID_DIMENSIONS" if sizes else "INVALID_REQUEST"
+    told = "; ".join(f"{p.field} {p.description}" for p in problems)
+    return InvalidRequest(
+        f"The request was not accepted: {told}. Nothing was charged.", reason=reason, violations=problems
+    )
+
+
+def _given(value: N | None, default: N) -> N:
+    return default if value is None else value
+
+
+def _dimensions(request: SpecRequest, model: Model) -> tuple[int, int, list[Violation]]:
+    width, height = _given(request.width, model.defaults.width), _given(request.height, model.defaults.height)
+    explicit = request.width is not None or request.height is not None
+    if request.size:
+        left, _, right = request.size.partition("x")
+        if not (left.isdigit() and right.isdigit()):
+            return width, height, [Violation("size", "must be WIDTHxHEIGHT in pixels, like 512x768")]
+        if explicit or request.aspect_ratio:
+            return width, height, [Violation("size", "cannot be used together with width, height or aspect_ratio")]
+        return int(left), int(right), []
+    if request.aspect_ratio:
+        return _from_ratio(request, model)
+    return width, height, []
+
+
+def _from_ratio(request: SpecRequest, model: Model) -> tuple[int, int, list[Violation]]:
+    width, height = model.defaults.width, model.defaults.height
+    left, _, right = request.aspect_ratio.partition(":")
+    if not (left.isdigit() and right.isdigit() and int(left) and int(right)):
+        return width, height, [Violation("aspect_ratio", "must be two whole numbers, like 16:9")]
+    if request.width is not None or request.height is not None:
+        return width, height, [Violation("aspect_ratio", "cannot be used together with width and height")]
+    ratio, step = math.sqrt(int(left) / int(right)), model.limits.size_step
+    side = math.sqrt(width * height)
+    return _rounded(side * ratio, step), _rounded(side / ratio, step), []
+
+
+def _rounded(value: float, step: int) -> int:
+    return max(step, round(value / step) * step)
+
+
+def _text_problems(spec: GenerationSpec) -> list[Violation]:
+    problems = []
+    if not spec.prompt.strip():
+        problems.append(Violation("prompt", "must not be empty"))
+    for name in ("prompt", "negative_prompt"):
+        length = len(getattr(spec, name))
+        if length > MAX_PROMPT:
+            problems.append(Violation(name, f"has {length} characters, at most {MAX_PROMPT} are allowed"))
+    if len(spec.labels) > MAX_LABELS:
+        problems.append(Violation("labels", f"has {len(spec.labels)} entries, at most {MAX_LABELS} are allowed"))
+    if any(not 0 < len(k) <= MAX_LABEL or len(v) > MAX_LABEL for k, v in spec.labels.items()):
+        problems.append(Violation("labels", f"keys have 1 to {MAX_LABEL} characters, values at most {MAX_LABEL}"))
+    return problems
+
+
+def _number_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
+    limits, problems = model.limits, []
+    for name, value in (("width", spec.width), ("height", spec.height)):
+        if not limits.min_size <= value <= limits.max_size or value % limits.size_step:
+            told = f"must be a multiple of {limits.size_step} from {limits.min_size} to {limits.max_size}, not {value}"
+            problems.append(Violation(name, told))
+    if spec.width * spec.height > limits.max_pixels:
+        told = f"times height is {spec.width * spec.height} pixels, at most {limits.max_pixels} are allowed"
+        problems.append(Violation("width", told))
+    ranges = (
+        ("steps", spec.steps, 1, limits.max_steps),
+        ("images", spec.images, 1, limits.max_images),
+        ("guidance_scale", spec.guidance_scale, 0, limits.max_guidance_scale),
+        ("output_quality", spec.output_quality, 1, 100),
+        ("priority", spec.priority, -10, 10),
+        ("deadline_s", spec.deadline_s, 0, 7 * 86400),
+        ("seed", spec.seed, 0, SEED_SPACE - 1),
+    )
+    for name, number, low, high in ranges:
+        if not low <= number <= high:  # also false for NaN
+            problems.append(Violation(name, f"must be from {low} to {high:g}, not {number:g}"))
+    return problems
+
+
+def _choice_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
+    choices = (("sampler", spec.sampler, model.limits.samplers), ("output_format", spec.output_format, FORMATS))
+    return [
+        Violation(name, f"must be one of {', '.join(allowed)}, not {value!r}")
+        for name, value, allowed in choices
+        if value not in allowed
+    ]

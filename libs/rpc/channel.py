@@ -1,0 +1,54 @@
+"""Channels to the other services: tokens and trace context on every call, quick reconnects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from opentelemetry.instrumentation.grpc import aio_client_interceptors
+
+from libs.rpc.interceptors import MESH_KEY, OPERATOR_KEY
+from libs.rpc.server import MAX_MESSAGE_BYTES
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+def open_channel(address: str, *, mesh_token: str, operator_token: str = "") -> grpc.aio.Channel:
+    """Return a channel to `address` (host:port); it connects by itself and again after a restart."""
+    tokens = [(MESH_KEY, mesh_token)] + ([(OPERATOR_KEY, operator_token)] if operator_token else [])
+    interceptors = [*aio_client_interceptors(), _UnaryTokens(tokens), _StreamTokens(tokens)]  # type: ignore[no-untyped-call]
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+
+
+class _Tokens:
+    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+        self._tokens = tokens
+
+    def _with_tokens(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._tokens)
+        return grpc.aio.ClientCallDetails(
+            details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
+        )
+
+
+class _UnaryTokens(_Tokens, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(self._with_tokens(client_call_details), request)
+
+
+class _StreamTokens(_Tokens, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(self._with_tokens(client_call_details), request)

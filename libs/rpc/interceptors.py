@@ -1,0 +1,147 @@
+"""What every server does to every call: check the mesh token, map errors, send collected headers.
+
+One ordered list for all services (see `libs.rpc.server`), so that no RPC can be forgotten.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from libs import errors
+from libs.rpc import headers, status
+
+logger = logging.getLogger(__name__)
+
+MESH_KEY, OPERATOR_KEY = "x-darkroom-mesh-token", "x-darkroom-operator-token"
+OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_ADMIN = ".AdminService/"
+
+Handler = Any  # grpc.RpcMethodHandler: the stubs do not type what a servicer puts inside
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without the mesh token, and AdminService calls without the operator token."""
+
+    def __init__(self, mesh_token: str, operator_token: str = "") -> None:
+        self._mesh, self._operator = mesh_token.encode(), operator_token.encode()
+
+    async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """Go on, or answer with the refusal."""
+        method = details.method or ""
+        handler = await continuation(details)
+        if handler is None or method.startswith(OPEN_PREFIXES):
+            return handler
+        metadata = dict(details.invocation_metadata or ())
+        if not _same(metadata.get(MESH_KEY), self._mesh):
+            told = "This listener is for the mesh only: call Envoy's address, with an API key."
+            return _refusing(handler, errors.Unauthenticated(told, reason="MESH_TOKEN_INVALID"))
+        if _ADMIN in method and not _same(metadata.get(OPERATOR_KEY), self._operator):
+            told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
+            return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
+        return handler
+
+
+class AnswerInterceptor(grpc.aio.ServerInterceptor):
+    """Sends collected headers as initial metadata and turns domain errors into rich statuses."""
+
+    async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """Wrap the method whatever its kind."""
+        handler = await continuation(details)
+        if handler is None or (details.method or "").startswith(OPEN_PREFIXES):
+            return handler
+        if handler.response_streaming:
+            inner = handler.unary_stream or handler.stream_stream
+            return _rebuilt(handler, _streaming(inner))
+        inner = handler.unary_unary or handler.stream_unary
+        return _rebuilt(handler, _unary(inner))
+
+
+def _unary(inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        collected = headers.begin()
+        try:
+            response = await inner(request, context)
+        except Exception as error:  # noqa: BLE001 – the process's last line: every failure becomes a status
+            await _abort(context, error, collected)
+        await context.send_initial_metadata(tuple(collected.items()))
+        return response
+
+    return call
+
+
+def _streaming(inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        collected, sent = headers.begin(), False
+        try:
+            async for message in inner(request, context):
+                if not sent:
+                    await context.send_initial_metadata(tuple(collected.items()))
+                    sent = True
+                yield message
+        except Exception as error:  # noqa: BLE001 – the process's last line: every failure becomes a status
+            await _abort(context, error, None if sent else collected)
+        if not sent:
+            await context.send_initial_metadata(tuple(collected.items()))
+
+    return call
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: Exception, collected: dict[str, str] | None
+) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    known = error if isinstance(error, errors.DarkroomError) else _unexpected(error)
+    if collected is not None:
+        if known.retry_after_s is not None:
+            collected.setdefault("retry-after", str(max(1, math.ceil(known.retry_after_s))))
+        await context.send_initial_metadata(tuple(collected.items()))
+    await _abort_with(context, status.to_status(known))
+
+
+async def _abort_with(context: grpc.aio.ServicerContext[Any, Any], answer: status_pb2.Status) -> None:
+    wire = rpc_status.to_status(answer)
+    await context.abort(wire.code, wire.details, tuple(wire.trailing_metadata))
+
+
+def _unexpected(error: Exception) -> errors.InternalFault:
+    logger.error("a call failed unexpectedly", exc_info=error)
+    return errors.InternalFault(
+        "Something failed on our side. Nothing was charged; the same request may succeed. "
+        "The operator finds the details in the log under this request's x-request-id."
+    )
+
+
+def _refusing(handler: Handler, error: errors.DarkroomError) -> Handler:
+    async def unary(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        await _abort_with(context, status.to_status(error))
+
+    async def streaming(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        await _abort_with(context, status.to_status(error))
+        yield  # makes this a generator; never reached
+
+    return _rebuilt(handler, streaming if handler.response_streaming else unary)
+
+
+def _rebuilt(handler: Handler, behaviour: Callable[..., Any]) -> Handler:
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _same(given: str | bytes | None, wanted: bytes) -> bool:
+    held = given.encode() if isinstance(given, str) else given or b""
+    return bool(wanted) and hmac.compare_digest(held, wanted)

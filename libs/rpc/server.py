@@ -1,0 +1,90 @@
+"""How every process serves: start, say ready, drain, stop.
+
+    signal → health NOT_SERVING → the service's own drain → stop(grace) → traces flushed
+
+Reflection and health need no token; everything else carries the mesh token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
+
+from libs.rpc.interceptors import AnswerInterceptor, TokenInterceptor
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # two processes on one port must fail loudly, not share it
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class RpcServer:
+    """One gRPC listener. Add servicers to `grpc`, then `start`, then `set_ready`."""
+
+    def __init__(self, listen: str, *, mesh_token: str, operator_token: str = "") -> None:
+        self._listen = listen
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (
+            aio_server_interceptor(filter_=filters.negate(filters.health_check())),  # type: ignore[no-untyped-call]
+            TokenInterceptor(mesh_token, operator_token),
+            AnswerInterceptor(),
+        )
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._services: tuple[str, ...] = ()
+        self.port = 0
+
+    async def start(self, services: Sequence[str]) -> None:
+        """Bind and listen; `services` are full names, for reflection and per-service health."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        self._services = (*services, "")
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.grpc)
+        await self.set_ready(False)
+        self.port = self.grpc.add_insecure_port(self._listen)
+        await self.grpc.start()
+        logger.info("listening", extra={"address": f"{self._listen.rpartition(':')[0]}:{self.port}"})
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell health checks whether calls are welcome."""
+        serving = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in self._services:
+            await self._health.set(service, serving)
+
+    async def drain(self, grace_s: float, drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Stop taking calls, let the service hand back or finish its work, then stop within `grace_s`."""
+        await self.set_ready(False)
+        if drain is not None:
+            try:
+                async with asyncio.timeout(grace_s):
+                    await drain()
+            except TimeoutError:
+                logger.warning("drain did not finish in time", extra={"grace_s": grace_s})
+        await self.grpc.stop(grace_s)
+
+
+async def wait_for_stop() -> str:
+    """Wait for SIGTERM or SIGINT and return its name."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    caught: list[str] = []
+
+    def stop(name: str) -> None:
+        caught.append(name)
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number.name)
+    await stopped.wait()
+    return caught[0]

@@ -1,0 +1,71 @@
+"""Tokens and signing keys, one file each, mode 0600, in the secrets folder; never in SQL, never in the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
+
+
+class SecretMissing(Exception):
+    """A secret file is absent or broken; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """HMAC keys by id. New signatures use `current`; older ones stay valid while their key is listed."""
+
+    current: str
+    keys: dict[str, bytes]
+
+
+def read_token(folder: Path, name: str) -> str:
+    """Return the token in `folder/name`; raises SecretMissing when it is not there."""
+    try:
+        token = (folder / name).read_text().strip()
+    except OSError as error:
+        raise SecretMissing(f"cannot read {folder / name}: {error.strerror}; `darkroom up` makes it") from error
+    if len(token) < 16:
+        raise SecretMissing(f"{folder / name} is too short to be a token; remove it and `darkroom up` makes a new one")
+    return token
+
+
+def read_signing_keys(folder: Path) -> SigningKeys:
+    """Return the signing keys; raises SecretMissing when the file is absent or broken."""
+    text = read_token(folder, SIGNING_KEYS)
+    try:
+        document = json.loads(text)
+        keys = {kid: bytes.fromhex(value) for kid, value in document["keys"].items()}
+        return SigningKeys(current=document["current"], keys={document["current"]: keys[document["current"]], **keys})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SecretMissing(f"{folder / SIGNING_KEYS} is not a list of signing keys: {error}") from error
+
+
+def ensure(folder: Path) -> None:
+    """Make the folder (0700) and every secret that is absent (0600)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    signing = json.dumps({"current": "k1", "keys": {"k1": secrets.token_hex(32)}})
+    wanted = {
+        MESH_TOKEN: secrets.token_urlsafe(32),
+        OPERATOR_TOKEN: secrets.token_urlsafe(32),
+        SIGNING_KEYS: signing,
+    }
+    for name, value in wanted.items():
+        path = folder / name
+        if not path.exists():
+            write_private(path, value)
+        path.chmod(0o600)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)

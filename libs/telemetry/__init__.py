@@ -1,0 +1,1 @@
+"""Traces, metrics and logs, the same way in every process."""

@@ -1,0 +1,69 @@
+"""OpenTelemetry traces: on when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, off otherwise.
+
+The trace context travels in gRPC metadata by itself; a job carries it as `traceparent` in its row, so a
+restarted scheduler goes on in the same trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_FLUSH_DELAY_MS = 500
+
+
+def resource(service: str) -> Resource:
+    """Return what every span and metric of this process carries."""
+    return Resource.create({"service.name": f"darkroom-{service}", "service.namespace": "darkroom"})
+
+
+def start(service: str, environ: Mapping[str, str]) -> Callable[[], None]:
+    """Begin to export spans when an endpoint is set; call the result at the end, or the last batch is lost."""
+    if not environ.get(ENDPOINT):
+        return _nothing
+    provider = TracerProvider(resource=resource(service))
+    exporter = OTLPSpanExporter()  # reads the endpoint and its headers from the standard variables
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_FLUSH_DELAY_MS))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+def tracer() -> trace.Tracer:
+    """Return the tracer of the product's own spans."""
+    return trace.get_tracer("darkroom")
+
+
+def current_traceparent() -> str:
+    """Return the W3C traceparent of the span that is running now; empty when nothing is traced."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def context_of(traceparent: str) -> Context:
+    """Return the context that continues `traceparent`; an empty one starts a new trace."""
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent} if traceparent else {}, Context())
+
+
+def link_to(traceparent: str) -> list[trace.Link]:
+    """Return a link to the span of `traceparent`, for a retry."""
+    span = trace.get_current_span(context_of(traceparent)).get_span_context()
+    return [trace.Link(span)] if span.is_valid else []
+
+
+def record(name: str, start_s: float, end_s: float, context: Context, **attributes: str | int | float) -> None:
+    """Write a span that is already over; times in Unix seconds."""
+    span = tracer().start_span(name, context=context, start_time=int(start_s * 1e9), attributes=attributes)
+    span.end(end_time=int(max(start_s, end_s) * 1e9))
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,1 @@
+"""Domain types ⇄ shared proto messages, both directions side by side."""
