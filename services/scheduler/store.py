@@ -120,7 +120,7 @@ class JobStore(Protocol):
         """Return a job with its images and stages; None when it is unknown, deleted or of another tenant."""
         ...
 
-    async def list(self, tenant: TenantId, before: str, limit: int, state: JobState | None) -> list[Job]:
+    async def list_jobs(self, tenant: TenantId, before: str, limit: int, state: JobState | None) -> list[Job]:
         """Return jobs newest first, with ids below `before` when it is not empty."""
         ...
 
