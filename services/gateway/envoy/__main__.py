@@ -1,0 +1,29 @@
+"""Print Envoy's configuration as YAML: `python -m services.gateway.envoy --gateway HOST:PORT …`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import yaml
+
+from services.gateway.envoy.bootstrap import Edge, render
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the configuration for the addresses in `arguments`."""
+    parser = argparse.ArgumentParser(prog="python -m services.gateway.envoy", description=__doc__)
+    parser.add_argument("--listen", default="0.0.0.0:8080", help="address of the door")
+    parser.add_argument("--admin", default="127.0.0.1:9901", help="address of Envoy's own admin pages")
+    parser.add_argument("--gateway", default="gateway:8081", help="address of the gateway")
+    parser.add_argument("--ratelimiter", default="ratelimiter:8082", help="address of the rate limiter")
+    parser.add_argument("--otlp", default="", help="address of an OTLP collector; tracing is off without it")
+    given = parser.parse_args(arguments)
+    edge = Edge(given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp)
+    sys.stdout.write("# Rendered by `python -m services.gateway.envoy`; do not edit.\n")
+    yaml.safe_dump(render(edge).to_dict(), sys.stdout, sort_keys=False, width=120)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

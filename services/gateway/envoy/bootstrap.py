@@ -1,0 +1,160 @@
+"""The whole configuration: one listener, the clusters behind it, tracing, the admin port."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.bootstrap.v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapStaticResources,
+    LayeredRuntime,
+    RuntimeLayer,
+)
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterDiscoveryType,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    Http2ProtocolOptions,
+    KeepaliveSettings,
+    SocketAddress,
+    SubstitutionFormatString,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerTracing,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.google.protobuf import Any, Struct
+
+from services.gateway.envoy import authorization, filters, replies, routes
+
+GATEWAY, RATELIMITER, OTLP = "gateway", "ratelimiter", "otlp"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_MAX_STREAMS = 20_000  # event streams are long; Envoy's default of 1024 requests would refuse readers
+_LINE_BUFFER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the configuration depends on; addresses are host:port, an empty `otlp` switches tracing off."""
+
+    listen: str
+    admin: str
+    gateway: str
+    ratelimiter: str
+    otlp: str = ""
+
+
+def render(edge: Edge) -> Bootstrap:
+    """Return Envoy's bootstrap configuration."""
+    clusters = [_cluster(GATEWAY, edge.gateway), _cluster(RATELIMITER, edge.ratelimiter)]
+    if edge.otlp:
+        clusters.append(_cluster(OTLP, edge.otlp))
+    runtime = Struct.from_dict({"tracing": {"opentelemetry": {"flush_interval_ms": 500}}})
+    return Bootstrap(
+        admin=Admin(address=_address(edge.admin)),
+        static_resources=BootstrapStaticResources(listeners=[_listener(edge)], clusters=clusters),
+        layered_runtime=LayeredRuntime(layers=[RuntimeLayer(name="static", static_layer=runtime)]),
+    )
+
+
+def _listener(edge: Edge) -> Listener:
+    manager = HttpConnectionManager(
+        stat_prefix="edge",
+        use_remote_address=True,
+        always_set_request_id_in_response=True,
+        normalize_path=True,
+        stream_idle_timeout=timedelta(minutes=5),
+        request_headers_timeout=timedelta(seconds=10),
+        route_config=routes.public(GATEWAY),
+        http_filters=filters.chain(authorization.check(RATELIMITER)),
+        local_reply_config=replies.as_json(),
+        access_log=[_access_log()],
+        tracing=_tracing() if edge.otlp else None,
+    )
+    chain = FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
+    )
+    return Listener(
+        name="public",
+        address=_address(edge.listen),
+        filter_chains=[chain],
+        per_connection_buffer_limit_bytes=_LINE_BUFFER_BYTES,
+    )
+
+
+def _access_log() -> AccessLog:
+    # The query is left out: it holds signatures of links.
+    line = {
+        "time": "%START_TIME%",
+        "service": "envoy",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ:ORIG_OR_PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "milliseconds": "%DURATION%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "trace_id": "%TRACE_ID%",
+    }
+    form = SubstitutionFormatString(json_format=Struct.from_dict(line))
+    return AccessLog(name="envoy.access_loggers.stdout", typed_config=Any.pack(StdoutAccessLog(log_format=form)))
+
+
+def _tracing() -> HttpConnectionManagerTracing:
+    provider = OpenTelemetryConfig(service_name="darkroom-envoy", grpc_service=authorization.grpc_to(OTLP, 0.5))
+    return HttpConnectionManagerTracing(
+        random_sampling=Percent(value=100.0),
+        spawn_upstream_span=True,
+        provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=Any.pack(provider)),
+    )
+
+
+def _cluster(name: str, address: str) -> Cluster:
+    http2 = Http2ProtocolOptions(
+        connection_keepalive=KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+    )
+    options = HttpProtocolOptions(
+        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=http2)
+    )
+    endpoint = LbEndpoint(endpoint=Endpoint(address=_address(address)))
+    threshold = CircuitBreakersThresholds(max_requests=_MAX_STREAMS, max_pending_requests=_MAX_STREAMS)
+    return Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC if _is_ip(address) else ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=timedelta(seconds=1),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+        circuit_breakers=CircuitBreakers(thresholds=[threshold]),
+        typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(options)},
+    )
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return Address(socket_address=SocketAddress(address=host.strip("[]"), port_value=int(port)))
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    return True
