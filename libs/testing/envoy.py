@@ -1,0 +1,80 @@
+"""A real Envoy for tests, in front of whatever gateway and rate limiter a test brings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from libs.devstack.binaries import find_envoy
+from libs.devstack.ports import free_port
+from libs.devstack.process import Process, log_tail, signal_group, spawn
+
+_START_TIMEOUT_S = 30.0
+
+
+class EnvoyServer:
+    """Envoy with the project's own configuration while the context lasts; `address` is its door."""
+
+    def __init__(self, *, gateway: str, ratelimiter: str, mesh_token: str, otlp: str = "") -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="darkroom-envoy-"))
+        self._upstreams = ("--gateway", gateway, "--ratelimiter", ratelimiter, "--otlp", otlp)
+        self._mesh_token = mesh_token
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        self._admin = f"127.0.0.1:{free_port(taken=(port,))}"
+        self._running: asyncio.subprocess.Process | None = None
+
+    @property
+    def log(self) -> str:
+        """What it has written, the access log among it."""
+        return (self._folder / "log").read_text(errors="replace")
+
+    async def __aenter__(self) -> Self:
+        await self._render()
+        self._running = await spawn(self._process())
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while not await self._live():
+                    if self._running.returncode is not None:
+                        raise RuntimeError(f"envoy did not start:\n{log_tail(self._folder / 'log', 0)}")
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None:
+            signal_group(self._running.pid, signal.SIGKILL)
+            await self._running.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _render(self) -> None:
+        command = (sys.executable, "-m", "services.gateway.envoy", "--listen", self.address, "--admin", self._admin)
+        with (self._folder / "envoy.yaml").open("wb") as file:
+            renderer = await asyncio.create_subprocess_exec(*command, *self._upstreams, stdout=file)
+            if await renderer.wait() != 0:
+                raise RuntimeError("the configuration could not be rendered")
+
+    async def _live(self) -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=1.0) as client:
+                return (await client.get(f"http://{self._admin}/ready")).text.strip() == "LIVE"
+        except httpx.TransportError:
+            return False
+
+    def _process(self) -> Process:
+        config = str(self._folder / "envoy.yaml")
+        argv = (find_envoy(), "--disable-hot-restart", "--concurrency", "1", "-c", config, "-l", "warning")
+        env = {**os.environ, "DARKROOM_MESH_TOKEN": self._mesh_token}
+        return Process("envoy", argv, env, self._live, self._folder / "log")

@@ -1,0 +1,232 @@
+"""The real Envoy with its real configuration, between a caller and stand-ins that write down what reaches them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import httpx
+import pytest
+import pytest_asyncio
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
+from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, OkHttpResponse
+from envoy_data_plane.google.rpc import Status
+from google.api import httpbody_pb2
+
+from darkroom.v1 import generation_service_pb2 as api
+from darkroom.v1 import generation_service_pb2_grpc as api_grpc
+from darkroom.v1 import job_pb2
+from libs.errors import InvalidRequest, Violation
+from libs.rpc import headers
+from libs.rpc.interceptors import AnswerInterceptor
+from libs.testing.envoy import EnvoyServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TOKEN = "mesh-token-of-the-test"
+
+
+@dataclass
+class StandIn(api_grpc.GenerationServiceServicer):
+    """A gateway that answers by the job's id and keeps the metadata of the last call."""
+
+    seen: dict[str, str] = field(default_factory=dict)
+
+    async def CreateJobJson(self, request, context):
+        self.seen = dict(context.invocation_metadata())
+        if request.body.data == b"bad":
+            raise InvalidRequest("no good", violations=[Violation("width", "is bad")])
+        headers.add([("x-http-code", "202"), ("location", "/v1/jobs/job_1")])
+        return job_pb2.Job(id="job_1", state=job_pb2.Job.QUEUED)
+
+    async def GetJob(self, request, context):
+        self.seen = dict(context.invocation_metadata())
+        headers.add([("x-http-code", "202"), ("x-ratelimit-remaining-requests", "41")])
+        return job_pb2.Job(id=request.id)
+
+    async def CancelJob(self, request, _context):
+        return job_pb2.Job(id=request.id, state=job_pb2.Job.CANCELLED)
+
+    async def StreamJobEvents(self, _request, _context):
+        yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=b"event: queued\nid: 1\ndata: {}\n\n")
+        yield httpbody_pb2.HttpBody(data=b": keepalive\n\n")
+
+
+@dataclass
+class Asked:
+    """What the ext_authz stand-in was asked last."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    check: CheckRequest | None = None
+
+
+@dataclass
+class Edge:
+    """A running door with its stand-ins."""
+
+    envoy: EnvoyServer
+    gateway: StandIn
+    asked: Asked
+    limiter: grpc.aio.Server
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.envoy.address}"
+
+
+def authorization(asked: Asked) -> grpc.GenericRpcHandler:
+    """Let everybody in as tenant `t`, with one header for the caller."""
+
+    async def check(request: CheckRequest, context) -> CheckResponse:
+        asked.metadata, asked.check = dict(context.invocation_metadata()), request
+        option = lambda key, value: HeaderValueOption(header=HeaderValue(key=key, value=value))  # noqa: E731
+        answer = OkHttpResponse(
+            headers=[option("x-darkroom-tenant", "t")],
+            response_headers_to_add=[option("x-ratelimit-limit-requests", "60")],
+        )
+        return CheckResponse(status=Status(code=0), ok_response=answer)
+
+    method = grpc.unary_unary_rpc_method_handler(check, CheckRequest.parse, bytes)
+    return grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", {"Check": method})
+
+
+async def started(server: grpc.aio.Server) -> str:
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return f"127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def running_edge() -> AsyncIterator[Edge]:
+    gateway, asked = StandIn(), Asked()
+    front = grpc.aio.server(interceptors=[AnswerInterceptor()])
+    api_grpc.add_GenerationServiceServicer_to_server(gateway, front)
+    limiter = grpc.aio.server()
+    limiter.add_generic_rpc_handlers((authorization(asked),))
+    async with AsyncExitStack() as stack:
+        for server in (front, limiter):
+            stack.push_async_callback(server.stop, 0)
+        upstreams = {"gateway": await started(front), "ratelimiter": await started(limiter)}
+        envoy = await stack.enter_async_context(EnvoyServer(**upstreams, mesh_token=TOKEN))
+        yield Edge(envoy, gateway, asked, limiter)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def edge() -> AsyncIterator[Edge]:
+    async with running_edge() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def caller(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=edge.url, timeout=10) as client:
+        yield client
+
+
+async def test_create_reaches_the_gateway_byte_exact_and_answers_202(edge: Edge, caller: httpx.AsyncClient) -> None:
+    outside = {"x-darkroom-tenant": "victim", "X-Darkroom-Mesh-Token": "guess", "x-darkroom-anything": "1"}
+    answer = await caller.post("/v1/jobs", content=b'{"prompt": "x"}', headers=outside)
+    assert answer.status_code == 202
+    assert answer.headers["location"] == "/v1/jobs/job_1"
+    assert answer.json()["state"] == "QUEUED"
+    assert answer.json()["images"] == []
+    assert answer.headers["x-request-id"]
+    assert answer.headers["x-ratelimit-limit-requests"] == "60"
+    assert not [name for name in answer.headers if name.startswith("grpc-")]
+    assert edge.gateway.seen["x-darkroom-tenant"] == "t"
+    assert edge.gateway.seen["x-darkroom-mesh-token"] == TOKEN
+    assert "x-darkroom-anything" not in edge.gateway.seen
+    assert edge.asked.metadata["x-darkroom-mesh-token"] == TOKEN
+
+
+async def test_an_error_of_the_gateway_keeps_its_details(caller: httpx.AsyncClient) -> None:
+    answer = await caller.post("/v1/jobs", content=b"bad")
+    assert answer.status_code == 400
+    details = {d["@type"].rpartition(".")[2]: d for d in answer.json()["details"]}
+    assert details["ErrorInfo"]["reason"] == "INVALID_REQUEST"
+    assert details["BadRequest"]["field_violations"][0]["field"] == "width"
+
+
+async def test_a_custom_verb_and_events_pass(caller: httpx.AsyncClient) -> None:
+    cancelled = await caller.post("/v1/jobs/job_9:cancel")
+    assert (cancelled.status_code, cancelled.json()["id"]) == (200, "job_9")
+    events = await caller.get("/v1/jobs/job_9/events")
+    assert events.headers["content-type"] == "text/event-stream"
+    assert events.text == "event: queued\nid: 1\ndata: {}\n\n: keepalive\n\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/nothing", 404, "NOT_FOUND"),
+        ("GET", "/v1/nothing", 404, "NOT_FOUND"),
+        ("PUT", "/v1/jobs", 404, "NOT_FOUND"),
+        ("GET", "/v1/jobs/job_1?surprise=1", 400, "INVALID_REQUEST"),
+        ("POST", "/darkroom.scheduler.v1.SchedulerService/Submit", 404, "NOT_FOUND"),
+    ],
+)
+async def test_envoys_own_refusals_have_our_shape(
+    caller: httpx.AsyncClient, method: str, path: str, status: int, reason: str
+) -> None:
+    answer = await caller.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert answer.json()["details"][0]["reason"] == reason
+    assert answer.json()["message"]
+    assert answer.headers["x-request-id"]
+
+
+async def test_a_large_body_is_refused_in_our_shape(caller: httpx.AsyncClient) -> None:
+    answer = await caller.post("/v1/jobs", content=b"x" * 2_000_000)
+    assert answer.status_code == 413
+    assert answer.json()["details"][0]["reason"] == "REQUEST_TOO_LARGE"
+    assert answer.headers["x-request-id"]
+
+
+async def test_without_the_limiter_nobody_is_let_in() -> None:
+    async with running_edge() as edge, httpx.AsyncClient(base_url=edge.url, timeout=10) as caller:
+        await edge.limiter.stop(0)
+        answer = await caller.get("/v1/jobs/job_1")
+        assert answer.status_code == 503
+        assert answer.json()["details"][0]["reason"] == "LIMITER_DEGRADED"
+        assert answer.headers["retry-after"] == "1"
+        assert edge.gateway.seen == {}
+        assert (await caller.get("/livez")).status_code == 200
+
+
+async def test_native_grpc_sees_grpc_only(edge: Edge) -> None:
+    async with grpc.aio.insecure_channel(edge.envoy.address) as channel:
+        call = api_grpc.GenerationServiceStub(channel).GetJob(api.GetJobRequest(id="job_7"), timeout=10)
+        assert (await call).id == "job_7"
+        metadata = dict(await call.initial_metadata())
+        assert metadata["x-ratelimit-remaining-requests"] == "41"
+        assert "x-http-code" not in metadata
+        nothing = channel.unary_unary("/darkroom.scheduler.v1.SchedulerService/Submit")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await nothing(b"", timeout=10)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_grpc_web_passes(caller: httpx.AsyncClient) -> None:
+    message = api.GetJobRequest(id="job_8").SerializeToString()
+    frame = b"\0" + len(message).to_bytes(4, "big") + message
+    answer = await caller.post(
+        "/darkroom.v1.GenerationService/GetJob",
+        content=frame,
+        headers={"content-type": "application/grpc-web+proto", "origin": "http://page.example"},
+    )
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "http://page.example"
+    length = int.from_bytes(answer.content[1:5], "big")
+    assert job_pb2.Job.FromString(answer.content[5 : 5 + length]).id == "job_8"
+    assert b"grpc-status:0" in answer.content[5 + length :]
+
+
+async def test_the_access_log_holds_no_query(edge: Edge, caller: httpx.AsyncClient) -> None:
+    await caller.get("/v1/jobs/job_1/events?token=secret-of-a-link")
+    await caller.get("/nothing")
+    lines = [json.loads(line) for line in edge.envoy.log.splitlines() if line.startswith("{")]
+    assert "/v1/jobs/job_1/events" in {line["path"] for line in lines}
+    assert "secret-of-a-link" not in edge.envoy.log
