@@ -1,0 +1,196 @@
+"""The durable queue's promises without a disk: for unit tests and for trying things out. One process, one loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from libs.ids import JobId, TenantId
+from services.scheduler import changes
+from services.scheduler.changes import Step
+from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
+from services.scheduler.store import (
+    REQUEST_ID_LIFE_S,
+    Accepted,
+    Deposed,
+    Ending,
+    PendingMessage,
+    Requeue,
+    Start,
+)
+
+
+class MemoryStore:
+    """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[JobId, Job] = {}
+        self._deleted: set[JobId] = set()
+        self._attempts: dict[JobId, list[AttemptRecord]] = {}
+        self._events: dict[JobId, list[DurableEvent]] = {}
+        self._outbox: dict[int, tuple[PendingMessage, float]] = {}  # by id, with the time it is due
+        self._documents: dict[str, str] = {}
+        self._last_message = 0
+        self._epoch = 0
+        self.leader: tuple[str, float] | None = None  # who leads, and since when
+
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
+        """Keep a new job, or return the one that its id or its idempotency key led to before."""
+        known = self._jobs.get(job.id) or self._by_request(job.tenant_id, job.request_id, job.created_at)
+        if known is not None:
+            return Accepted(known, existing=True)
+        step = changes.accepted(job)
+        self._write(step, outbox)
+        return Accepted(step.job, existing=False)
+
+    async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
+        """Return the job of an idempotency key that is not too old."""
+        return self._by_request(tenant, request_id, now)
+
+    async def get(self, job_id: JobId, tenant: TenantId | None = None) -> Job | None:
+        """Return a job; None when it is unknown, deleted or of another tenant."""
+        job = None if job_id in self._deleted else self._jobs.get(job_id)
+        return job if job is not None and tenant in (None, job.tenant_id) else None
+
+    async def list_jobs(self, tenant: TenantId, before: str, limit: int, state: JobState | None) -> list[Job]:
+        """Return jobs newest first."""
+        jobs = [
+            job
+            for job_id, job in self._jobs.items()
+            if job.tenant_id == tenant
+            and job_id not in self._deleted
+            and (not before or job_id < before)
+            and state in (None, job.state)
+        ]
+        return sorted(jobs, key=lambda job: job.id, reverse=True)[:limit]
+
+    async def attempts(self, job_id: JobId) -> list[AttemptRecord]:
+        """Return a job's attempts in order."""
+        return list(self._attempts.get(job_id, ()))
+
+    async def events(self, job_id: JobId, after_seq: int) -> list[DurableEvent]:
+        """Return a job's events with seq above `after_seq`."""
+        return self._events.get(job_id, [])[max(after_seq, 0) :]
+
+    async def start(self, start: Start) -> Job | None:
+        """Make a queued job RUNNING."""
+        job = self._fenced(start.job_id, start.epoch)
+        return self._apply(changes.started(job, start) if job else None)
+
+    async def end(self, ending: Ending) -> Job | None:
+        """Bring a job to its final state."""
+        job = self._fenced(ending.job_id, ending.epoch)
+        return self._apply(changes.ended(job, ending) if job else None, ending.outbox)
+
+    async def requeue(self, requeue: Requeue) -> Job | None:
+        """Close the attempt and queue the job again."""
+        job = self._fenced(requeue.job_id, requeue.epoch)
+        return self._apply(changes.requeued(job, requeue) if job else None)
+
+    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
+        """Mark a running job for cancelling."""
+        job = await self.get(job_id, tenant)
+        if job is None:
+            return None
+        self._jobs[job_id] = changes.cancel_requested(job)
+        return self._jobs[job_id]
+
+    async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
+        """Forget an ended job; return the pictures that nobody refers to any more."""
+        job = await self.get(job_id, tenant)
+        if job is None:
+            return None
+        self._jobs[job_id] = changes.forgotten(job)
+        self._deleted.add(job_id)
+        self._events.pop(job_id, None)
+        referred = {image.sha256 for other in self._jobs.values() for image in other.images}
+        return tuple(sorted({image.sha256 for image in job.images} - referred))
+
+    async def open_jobs(self) -> list[Job]:
+        """Return every QUEUED and RUNNING job, oldest first."""
+        return sorted((job for job in self._jobs.values() if job.open), key=lambda job: (job.created_at, job.id))
+
+    async def take_lead(self, holder: str, now: float) -> int:
+        """Raise the epoch."""
+        self.leader = (holder, now)
+        self._epoch += 1
+        return self._epoch
+
+    async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
+        """Return messages that are due, oldest first."""
+        return [message for message, due_at in self._outbox.values() if due_at <= now][:limit]
+
+    async def messages_sent(self, ids: Sequence[int]) -> None:
+        """Remove messages that have arrived."""
+        for message_id in ids:
+            self._outbox.pop(message_id, None)
+
+    async def message_failed(self, message_id: int, retry_at: float) -> None:
+        """Count a try."""
+        if message_id in self._outbox:
+            message, _ = self._outbox[message_id]
+            self._outbox[message_id] = dataclasses.replace(message, tries=message.tries + 1), retry_at
+
+    async def save_document(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a document."""
+        self._documents[name] = json.dumps(document)
+
+    async def load_document(self, name: str) -> dict[str, Any] | None:
+        """Return a document."""
+        return dict(json.loads(self._documents[name])) if name in self._documents else None
+
+    async def ping(self) -> None:
+        """Answer."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def _by_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
+        matches = (
+            job for job in self._jobs.values() if request_id and (job.tenant_id, job.request_id) == (tenant, request_id)
+        )
+        return next((job for job in matches if job.created_at > now - REQUEST_ID_LIFE_S), None)
+
+    def _fenced(self, job_id: JobId, epoch: int) -> Job | None:
+        if epoch != self._epoch:
+            raise Deposed(f"epoch {epoch} is over, {self._epoch} leads")
+        return self._jobs.get(job_id)
+
+    def _apply(self, step: Step | None, outbox: Sequence[OutboxMessage] = ()) -> Job | None:
+        if step is None:
+            return None
+        self._write(step, outbox)
+        return step.job
+
+    def _write(self, step: Step, outbox: Sequence[OutboxMessage]) -> None:
+        """Write a step whole or, when something cannot be kept as JSON, not at all."""
+        job_id = step.job.id
+        seq = len(self._events.get(job_id, ()))
+        payloads = [json.loads(json.dumps(dict(event.payload))) for event in step.events]
+        events = [
+            DurableEvent(job_id, seq + number, event.kind, event.time, payload)
+            for number, (event, payload) in enumerate(zip(step.events, payloads, strict=True), start=1)
+        ]
+        bodies = [(message.kind, json.loads(json.dumps(dict(message.payload)))) for message in outbox]
+        self._jobs[job_id] = step.job
+        self._events.setdefault(job_id, []).extend(events)
+        self._write_attempt(step)
+        for kind, body in bodies:
+            self._last_message += 1
+            self._outbox[self._last_message] = PendingMessage(self._last_message, kind, body, 0), 0.0
+
+    def _write_attempt(self, step: Step) -> None:
+        attempts = self._attempts.setdefault(step.job.id, [])
+        if step.opened is not None:
+            attempts.append(step.opened)
+        if step.closed is not None:
+            end = step.closed
+            attempts[end.attempt - 1] = dataclasses.replace(
+                attempts[end.attempt - 1],
+                outcome=end.outcome,
+                reason=end.reason,
+                ended_at=end.ended_at,
+                gpu_ms=end.gpu_ms,
+            )
