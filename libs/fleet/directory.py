@@ -1,0 +1,70 @@
+"""The scheduler's side: the workers that are alive, as far as is known."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from types import MappingProxyType
+
+from libs.coordination.registry import Registry, Snapshot
+from libs.fleet.record import WORKERS_PREFIX, BadRecord, WorkerRecord
+from libs.ids import WorkerId
+
+_log = logging.getLogger(__name__)
+
+
+class Directory:
+    """Follows the fleet while `run` runs. When the registry is gone the last known fleet stays.
+
+    `changed` is notified after every change of the fleet or of its staleness.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._read: dict[str, tuple[bytes, WorkerRecord | None]] = {}  # by key; None for a record not readable
+        self._workers: Mapping[WorkerId, WorkerRecord] = MappingProxyType({})
+        self.stale_since: float | None = None  # Unix seconds
+        self.synced = False  # whether the registry has answered at least once
+        self.changed = asyncio.Condition()
+
+    def workers(self) -> Mapping[WorkerId, WorkerRecord]:
+        """Return the fleet as last known; the mapping is not touched later."""
+        return self._workers
+
+    async def wait_for(self, wanted: Callable[[], bool]) -> None:
+        """Wait until something holds that depends on the fleet, like `lambda: worker_id in directory.workers()`."""
+        async with self.changed:
+            await self.changed.wait_for(wanted)
+
+    async def run(self) -> None:
+        """Follow the registry until cancelled."""
+        async with aclosing(self._registry.watch(WORKERS_PREFIX)) as snapshots:
+            async for snapshot in snapshots:
+                self._take(snapshot)
+                async with self.changed:
+                    self.changed.notify_all()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.stale_since = snapshot.stale_since
+        if snapshot.stale_since is not None:
+            return
+        self.synced = True
+        self._read = {key: self._parse(key, value) for key, value in snapshot.values.items()}
+        records = [record for _, record in self._read.values() if record is not None]
+        self._workers = MappingProxyType({record.worker_id: record for record in records})
+
+    def _parse(self, key: str, value: bytes) -> tuple[bytes, WorkerRecord | None]:
+        """Read a record, once per value: a busy fleet changes one of many at a time."""
+        known = self._read.get(key)
+        if known is not None and known[0] == value:
+            return known
+        try:
+            record = WorkerRecord.from_json(value)
+            if record.key != key:
+                raise BadRecord(f"it is the record of {record.worker_id}")
+        except BadRecord as error:
+            _log.warning("worker record ignored", extra={"key": key, "cause": error.message})
+            return value, None
+        return value, record

@@ -1,0 +1,68 @@
+"""The worker record and its JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from libs.fleet.record import BadRecord, WorkerRecord
+from libs.ids import WorkerId
+
+RECORD = WorkerRecord(
+    worker_id=WorkerId("modelserver-0"),
+    incarnation="i1",
+    address="127.0.0.1:20001",
+    device="cpu",
+    memory_bytes=8 << 30,
+    models=("shapes@1", "other@2"),
+    resident=("shapes@1",),
+    rows=4,
+    rows_in_use=1,
+    started_at=1_700_000_000.5,
+    draining=True,
+)
+
+
+def changed(**values: object) -> bytes:
+    return json.dumps({**json.loads(RECORD.to_json()), **values}).encode()
+
+
+def test_it_comes_back_as_it_was_stored() -> None:
+    assert WorkerRecord.from_json(RECORD.to_json()) == RECORD
+    assert RECORD.key == "/darkroom/workers/modelserver-0"
+
+
+def test_fields_of_a_newer_version_are_ignored() -> None:
+    assert WorkerRecord.from_json(changed(step_time_table=3)) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("stored", "cause"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 2000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "worker_id"),
+        (changed(worker_id=""), "worker_id"),
+        (changed(address=7), "address"),
+        (changed(models="shapes@1"), "models"),
+        (changed(resident=[1]), "resident"),
+        (changed(rows=-1), "rows"),
+        (changed(rows_in_use=True), "rows_in_use"),
+        (changed(memory_bytes=1.5), "memory_bytes"),
+        (changed(started_at=float("nan")), "started_at"),
+        (changed(started_at=None), "started_at"),
+        (changed(more="x" * 2048), "2048"),
+    ],
+)
+def test_a_bad_record_names_its_fault(stored: bytes, cause: str) -> None:
+    with pytest.raises(BadRecord, match=cause):
+        WorkerRecord.from_json(stored)
+
+
+def test_a_record_too_large_is_not_written() -> None:
+    with pytest.raises(BadRecord, match="modelserver-0"):
+        replace(RECORD, models=tuple(f"model-{number}@1.0.0" for number in range(200))).to_json()
