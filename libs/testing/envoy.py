@@ -75,7 +75,8 @@ class EnvoyServer:
 
     def _process(self) -> Process:
         config = str(self._folder / "envoy.yaml")
-        argv = (find_envoy(), "--disable-hot-restart", "--concurrency", "1", "-c", config, "-l", "warning")
-        argv += ("--file-flush-interval-msec", "50")  # a test reads the access log soon
+        flags = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+        soon = ("--file-flush-interval-msec", "50")  # a test reads the access log
+        argv = (find_envoy(), *flags, *soon, "-c", config)
         env = {**os.environ, "DARKROOM_MESH_TOKEN": self._mesh_token}
         return Process("envoy", argv, env, self._live, self._folder / "log")
