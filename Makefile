@@ -1,0 +1,74 @@
+# Everything people and CI run. Targets are one or two lines; anything longer is a Python module.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
+
+.PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
+	proto proto/baseline envoy bench clean
+
+help:  ## Print this list
+	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+# The environment is made once, and again when what it depends on changes.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python protos/plugins/googleapis.py .venv/googleapis
+	touch $@
+
+setup: .venv/ready  ## Create .venv with everything (every other target does this by itself)
+
+run: setup  ## Start the whole mesh with the default model; Ctrl-C stops everything
+	@exec $(BIN)/darkroom up
+
+test: setup  ## Run the whole suite except test/slow
+	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not gpu"
+
+test/unit: setup  ## Run the tests to have beside you while typing
+	$(PYTEST) tests/unit tests/contract tests/architecture -m "not slow and not gpu"
+
+test/slow: setup  ## Run the long seeds and fault matrices
+	$(PYTEST) -m slow
+
+test/gpu: setup  ## Run the tests that need an accelerator
+	$(PYTEST) -m gpu
+
+check: lint verify  ## What a change must pass, without the tests
+
+lint: setup  ## ruff, mypy --strict, import contracts, buf lint
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy && $(BIN)/mypy tests
+	$(BIN)/lint-imports && $(BIN)/buf lint
+
+fmt: setup  ## Format everything
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/buf format -w protos/darkroom
+
+verify: verify/proto verify/breaking verify/envoy  ## Generated files are current
+
+verify/proto: setup
+	$(BIN)/python -m tests.architecture.drift proto
+
+verify/breaking: setup
+	$(BIN)/buf build -o .venv/protos.binpb && $(BIN)/buf breaking .venv/protos.binpb --against protos/baseline.binpb
+
+verify/envoy: setup
+	$(BIN)/python -m tests.architecture.drift envoy
+	DARKROOM_MESH_TOKEN=unused $(BIN)/envoy --mode validate -c k8s/envoy/envoy.yaml --log-level error
+
+proto: setup  ## Regenerate protos/gen
+	$(BIN)/buf generate --path protos/darkroom
+
+proto/baseline: setup  ## Accept the protos as they are as the baseline for breaking changes
+	$(BIN)/buf build -o protos/baseline.binpb
+
+envoy: setup  ## Render k8s/envoy/envoy.yaml
+	$(BIN)/python -m services.gateway.envoy > k8s/envoy/envoy.yaml
+
+bench: setup  ## Measure submitting against bare gRPC and a bare transcoded echo
+	$(BIN)/python -m tests.bench.submit
+
+clean:  ## Remove what the build made; never protos/gen
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
