@@ -1,0 +1,82 @@
+"""The environment of each service: the parent's variables, and of ours exactly those that the service takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from libs.devstack.addresses import Addresses
+from libs.devstack.folder import DataFolder
+from libs.devstack.settings import StackSettings
+from libs.settings import PREFIX
+
+
+def inherited(parent: Mapping[str, str]) -> dict[str, str]:
+    """Return what every child inherits: all but our own variables, which each service takes by name or refuses."""
+    return {name: value for name, value in parent.items() if not name.startswith(PREFIX)}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEnvironment:
+    """Builds the environment of one process after the other."""
+
+    settings: StackSettings
+    folder: DataFolder
+    addresses: Addresses
+    parent: Mapping[str, str]
+
+    def gateway(self) -> dict[str, str]:
+        """Return the gateway's."""
+        return self._service(
+            "gateway",
+            SCHEDULER_ADDRESS=self.addresses.grpc["scheduler"],
+            LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
+            BLOBS=self.settings.blobs,
+            FAILPOINT=self.settings.failpoint,
+        )
+
+    def scheduler(self) -> dict[str, str]:
+        """Return the scheduler's."""
+        return self._service(
+            "scheduler",
+            DATABASE_URL=self.settings.database_url,
+            ETCD_ENDPOINTS=self.addresses.etcd,
+            LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
+            BLOBS=self.settings.blobs,
+        )
+
+    def ratelimiter(self) -> dict[str, str]:
+        """Return the ratelimiter's."""
+        return self._service(
+            "ratelimiter",
+            DATABASE_URL=self.settings.database_url,
+            TIERS=self.settings.tiers,
+            RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
+        )
+
+    def modelserver(self, name: str, device: str) -> dict[str, str]:
+        """Return that of the modelserver of one device."""
+        return self._service(
+            name,
+            WORKER_ID=name,
+            DEVICE=device,
+            MODELS=self.settings.models,
+            ETCD_ENDPOINTS=self.addresses.etcd,
+            BLOBS=self.settings.blobs,
+            LEASE_TTL_S=f"{self.settings.lease_ttl_s:g}",
+            THREADS=str(self.settings.threads),
+        )
+
+    def _service(self, name: str, **own: str) -> dict[str, str]:
+        """Return the environment of a service; a variable without a value is left out: the service has a default."""
+        every = {
+            "DATA": str(self.folder.root),
+            "LISTEN": self.addresses.grpc[name],
+            "METRICS_LISTEN": self.addresses.metrics[name],
+            "SECRETS": self.settings.secrets,
+            "LOG_LEVEL": self.settings.log_level,
+            "LOG_FORMAT": self.settings.log_format,
+            "DRAIN_S": f"{self.settings.drain_s:g}",
+        }
+        given = {PREFIX + key: value for key, value in {**every, **own}.items() if value}
+        return {**inherited(self.parent), **given}

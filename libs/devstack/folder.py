@@ -1,0 +1,80 @@
+"""The data folder: where everything of one stack lies, and the lock that keeps a second stack out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_PRIVATE = 0o700
+
+
+class FolderInUse(Exception):
+    """Another stack holds the data folder; the message says which process."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Paths inside `$DARKROOM_DATA`; `root` is absolute."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """What is true only while the stack runs: pid files, addresses, the lock."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.root / "logs"
+
+    @property
+    def etcd(self) -> Path:
+        """etcd's own data."""
+        return self.root / "etcd"
+
+    @property
+    def addresses(self) -> Path:
+        """JSON of every address of the running stack."""
+        return self.run / "addresses.json"
+
+    @property
+    def first_key(self) -> Path:
+        """The development key, made on the first start."""
+        return self.root / "dev-key"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folders and hold them exclusively; raises FolderInUse. The kernel lets go when the process ends."""
+        for folder in (self.root, self.run, self.logs, self.etcd):
+            folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+        self.root.chmod(_PRIVATE)
+        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._lock(descriptor)
+            self._clear()
+            yield
+            self._clear()
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode().strip() or "unknown"
+            raise FolderInUse(
+                f"{self.root} is in use by another stack (process {holder}). "
+                "Stop it, or set DARKROOM_DATA and DARKROOM_HTTP_PORT to start a second one beside it."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _clear(self) -> None:
+        """Drop what a stack that was killed could not: its numbers mean nothing any more."""
+        for path in (*self.run.glob("*.pid"), self.addresses):
+            path.unlink(missing_ok=True)

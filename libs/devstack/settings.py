@@ -1,0 +1,58 @@
+"""What `make run` can be told through the environment. All of it has a default that works."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs import settings
+
+
+def _is_port(value: int) -> str | None:
+    return None if 0 <= value <= 65535 else "must be a port, 0 (any free one) to 65535"
+
+
+def _are_devices(values: tuple[str, ...]) -> str | None:
+    wrong = [value for value in values if not re.fullmatch(r"cpu|cuda:\d+", value)]
+    if wrong:
+        return f"{wrong[0]} is no device; give a comma list of cpu, cuda:0, cuda:1, …"
+    return "names a device twice" if len(set(values)) < len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """Read from `DARKROOM_<FIELD>`; names that are not here are refused."""
+
+    data: Path = Path(".darkroom")
+    """Data folder; made with mode 0700. One stack at a time uses it."""
+    http_host: str = "127.0.0.1"
+    """Address that Envoy, the only door, listens on."""
+    http_port: int = field(default=8080, metadata={"check": _is_port})
+    """Port of the door; 0 takes a free one."""
+    devices: tuple[str, ...] = field(default=(), metadata={"check": _are_devices})
+    """One modelserver each: `cpu` or `cuda:N`. Empty: every visible NVIDIA GPU, else the CPU."""
+    models: str = ""
+    """Model folders, `:` between them. Empty: the model that is shipped."""
+    threads: int = 0
+    """Threads of a modelserver on the CPU; 0 means cores - 1."""
+    secrets: str = ""
+    """Folder of tokens and keys. Empty: `secrets` in the data folder."""
+    blobs: str = ""
+    """Folder or s3:// address of image bytes. Empty: `blobs` in the data folder."""
+    database_url: str = field(default="", metadata={"secret": True})
+    """PostgreSQL of scheduler and ratelimiter. Empty: a SQLite file each in the data folder."""
+    tiers: str = ""
+    """Path of tiers.toml. Empty: the one that is shipped."""
+    lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
+    """Seconds after which a modelserver that says nothing counts as gone."""
+    reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
+    """Seconds until a reservation without a job is given back."""
+    drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})
+    """Seconds a service may take to finish its calls when it is stopped."""
+    log_level: str = field(default="info", metadata={"check": settings.one_of("debug", "info", "warning", "error")})
+    """Least severe message that is logged."""
+    log_format: str = field(default="json", metadata={"check": settings.one_of("json", "text")})
+    """How the services log."""
+    failpoint: str = ""
+    """For tests: name of the place where the gateway ends itself. Empty: none."""

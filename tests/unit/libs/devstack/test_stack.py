@@ -1,0 +1,173 @@
+"""What each process is given, and what a person is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from libs import secret_files
+from libs.devstack import devices, envoy_config
+from libs.devstack.addresses import Addresses
+from libs.devstack.folder import DataFolder
+from libs.devstack.process import Process
+from libs.devstack.settings import StackSettings
+from libs.devstack.stack import Stack, service_names
+from libs.devstack.up import welcome
+from libs.settings import BadSetting, load
+
+EVERY_SERVICE = {"DATA", "LISTEN", "METRICS_LISTEN", "LOG_LEVEL", "LOG_FORMAT", "DRAIN_S"}
+OWN = {
+    "gateway": {"SCHEDULER_ADDRESS", "LIMITER_ADDRESS"},
+    "scheduler": {"ETCD_ENDPOINTS", "LIMITER_ADDRESS"},
+    "ratelimiter": {"RESERVATION_TTL_S"},
+    "modelserver-0": {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"},
+    "modelserver-1": {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"},
+}
+
+
+def make_stack(root: Path, chosen: tuple[str, ...] = ("cuda:0", "cpu"), **settings: str) -> Stack:
+    names = service_names(chosen)
+    addresses = Addresses(
+        http="127.0.0.1:8080",
+        grpc={name: f"127.0.0.1:{20000 + index}" for index, name in enumerate(names)},
+        metrics={name: f"127.0.0.1:{21000 + index}" for index, name in enumerate(names)},
+        etcd="127.0.0.1:22000",
+        etcd_peer="127.0.0.1:22001",
+        envoy_admin="127.0.0.1:22002",
+    )
+    parent = {
+        "PATH": "/bin",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:1",
+        "ETCD_NAME": "other",
+        "DARKROOM_DATA": "elsewhere",
+    }
+    stack = Stack(load(StackSettings, settings), chosen, DataFolder(root), addresses, parent)
+    secret_files.ensure(stack.secrets)
+    return stack
+
+
+def processes(stack: Stack) -> dict[str, Process]:
+    return {process.name: process for group in stack.groups() for process in group}
+
+
+def own_variables(process: Process) -> set[str]:
+    return {name.removeprefix("DARKROOM_") for name in process.env if name.startswith("DARKROOM_")}
+
+
+def test_the_order_of_starting(tmp_path: Path) -> None:
+    names = [[process.name for process in group] for group in make_stack(tmp_path).groups()]
+    assert names == [
+        ["etcd", "ratelimiter"],
+        ["scheduler"],
+        ["modelserver-0", "modelserver-1"],
+        ["gateway"],
+        ["envoy"],
+    ]
+
+
+def test_each_service_gets_its_own_variables_and_no_others(tmp_path: Path) -> None:
+    started = processes(make_stack(tmp_path))
+    for name, own in OWN.items():
+        assert own_variables(started[name]) == EVERY_SERVICE | own, name
+        assert started[name].env["DARKROOM_DATA"] == str(tmp_path)
+        assert started[name].env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:1"
+    assert own_variables(started["envoy"]) == {"MESH_TOKEN"}
+    assert own_variables(started["etcd"]) == set()
+    assert "ETCD_NAME" not in started["etcd"].env
+
+
+def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
+    started = processes(
+        make_stack(
+            tmp_path,
+            DARKROOM_DATABASE_URL="postgresql+asyncpg://x",
+            DARKROOM_MODELS="/models",
+            DARKROOM_TIERS="tiers.toml",
+            DARKROOM_RESERVATION_TTL_S="2",
+            DARKROOM_FAILPOINT="after_reserve",
+            DARKROOM_BLOBS="s3://bucket",
+        )
+    )
+    having = {
+        variable: {name for name, process in started.items() if f"DARKROOM_{variable}" in process.env}
+        for variable in ("DATABASE_URL", "MODELS", "TIERS", "FAILPOINT", "BLOBS")
+    }
+    servers = {"modelserver-0", "modelserver-1"}
+    assert having == {
+        "DATABASE_URL": {"scheduler", "ratelimiter"},
+        "MODELS": servers,
+        "TIERS": {"ratelimiter"},
+        "FAILPOINT": {"gateway"},
+        "BLOBS": {"gateway", "scheduler", *servers},
+    }
+    assert started["ratelimiter"].env["DARKROOM_RESERVATION_TTL_S"] == "2"
+
+
+def test_only_a_modelserver_on_the_cpu_is_nice(tmp_path: Path) -> None:
+    niceness = {name: process.niceness for name, process in processes(make_stack(tmp_path)).items()}
+    assert {name for name, value in niceness.items() if value} == {"modelserver-1"}
+    assert niceness["modelserver-1"] == 10
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given"),
+    [
+        ("", ()),
+        ("http://127.0.0.1:5000", ("--otlp", "127.0.0.1:5000")),
+        ("http://collector", ("--otlp", "collector:4317")),
+        ("collector:9", ("--otlp", "collector:9")),
+        ("https://collector:9", ()),
+    ],
+)
+def test_envoy_exports_to_a_plain_collector(tmp_path: Path, endpoint: str, given: tuple[str, ...]) -> None:
+    flags = envoy_config.flags(make_stack(tmp_path).addresses, endpoint)
+    assert flags[8:] == given
+    assert flags[:2] == ("--listen", "127.0.0.1:8080")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "expected"),
+    [
+        (0, None, ("cpu",)),
+        (2, None, ("cuda:0", "cuda:1")),
+        (4, "2,3", ("cuda:0", "cuda:1")),
+        (4, "", ("cpu",)),
+        (4, "-1", ("cpu",)),
+        (1, "0,1", ("cuda:0",)),
+        (4, "1,-1,2", ("cuda:0",)),
+        (0, "0", ("cpu",)),
+    ],
+)
+def test_default_devices(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(devices, "nvidia_gpus", lambda: gpus)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.default_devices() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("DARKROOM_DEVICES", "gpu0", "gpu0 is no device"),
+        ("DARKROOM_DEVICES", "cpu,cpu", "twice"),
+        ("DARKROOM_HTTP_PORT", "70000", "must be a port"),
+        ("DARKROOM_LEASE_TTL_S", "0", "above 0"),
+        ("DARKROOM_PORT", "1", "DARKROOM_PORT is unknown"),
+    ],
+)
+def test_bad_settings_are_refused(name: str, value: str, complaint: str) -> None:
+    with pytest.raises(BadSetting, match=complaint):
+        load(StackSettings, {name: value})
+
+
+def test_a_person_is_told_how_to_begin(tmp_path: Path) -> None:
+    text = welcome(make_stack(tmp_path))
+    assert f"KEY=$(cat {tmp_path}/dev-key)" in text
+    assert "curl -i localhost:8080/v1/jobs -H" in text
+    assert "http://localhost:8080/" in text
+    assert text.rstrip().splitlines()[-1] == "Darkroom is ready at http://localhost:8080"
