@@ -13,6 +13,7 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.coordination.memory import MemoryRegistry
 from libs.coordination.registry import Presence, Registry, Snapshot
+from libs.testing.clock import ManualClock
 from libs.testing.etcd import EtcdServer
 
 LEASE_TTL_S = 30  # nothing here may depend on an expiry
@@ -63,11 +64,11 @@ async def test_keys_come_change_and_leave_with_their_presence(registry: Registry
 
 
 async def test_the_value_put_last_is_the_one_that_stays(registry: Registry) -> None:
-    presence = registry.announce(LEASE_TTL_S)
+    presence, clock = registry.announce(LEASE_TTL_S), ManualClock()
     async with running(presence), aclosing(registry.watch("/w/")) as watch:
         for number in range(50):
             presence.put("/w/one", b"%d" % number)
-            await asyncio.sleep(0)  # lets a write start between two puts
+            await clock.settle()  # lets a write start between two puts
         await until(watch, lambda values: values == {"/w/one": b"49"})
         presence.put("/w/end", b"")  # written after everything before it
         assert (await until(watch, lambda values: "/w/end" in values)).values["/w/one"] == b"49"

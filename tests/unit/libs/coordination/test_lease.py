@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Self, cast
 
 import pytest
@@ -30,6 +30,7 @@ class ScriptedEtcd:
         self.deleted: list[str] = []
         self.revoked: list[int] = []
         self.slow_grant_s = 0.0
+        self.on_refresh: Callable[[], object] = lambda: None  # once
 
     async def grant(self, ttl_s: int) -> Grant:
         self._check()
@@ -65,6 +66,8 @@ class ScriptedEtcd:
 
     async def refresh(self, lease_id: int, timeout_s: float) -> int:
         self._check()
+        happens, self.on_refresh = self.on_refresh, lambda: None
+        happens()
         if not self.answers_refreshes:
             await asyncio.Event().wait()
         if lease_id in self.gone:
@@ -179,3 +182,13 @@ async def test_closing_loses_the_lease_and_revokes_it(etcd: ScriptedEtcd, clock:
         await task
     assert lease.left_s() == 0
     assert etcd.revoked == [1]
+
+
+async def test_a_cancellation_in_the_moment_of_loss_is_not_swallowed(etcd: ScriptedEtcd, clock: ManualClock) -> None:
+    session = Session(cast("EtcdClient", etcd), lease_ttl_s=TTL_S, clock=clock)
+    task = asyncio.create_task(session.run())
+    await session.lease()
+    etcd.gone.add(1)
+    etcd.on_refresh = task.cancel
+    await clock.advance(TTL_S / 3)
+    assert task.cancelled()

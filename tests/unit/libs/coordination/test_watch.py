@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any
@@ -18,8 +19,11 @@ from libs.coordination.watch import watch_prefix
 Reply = Any
 
 
+SILENCE = None
+
+
 class ScriptedCall:
-    """A watch call that reads out its replies and then ends."""
+    """A watch call that reads out its replies and then ends; at SILENCE it stays open and says no more."""
 
     def __init__(self, replies: Iterable[Reply]) -> None:
         self._replies = iter(replies)
@@ -28,7 +32,10 @@ class ScriptedCall:
         return None
 
     async def read(self) -> Reply:
-        return next(self._replies, grpc.aio.EOF)
+        reply = next(self._replies, grpc.aio.EOF)
+        if reply is SILENCE:
+            await asyncio.Event().wait()
+        return reply
 
     def cancel(self) -> None:
         return None
@@ -90,7 +97,7 @@ def deleted(key: str, revision: int) -> Reply:
 
 async def states(client: ScriptedClient, count: int) -> list[tuple[dict[str, bytes], float | None]]:
     """Return the first states of a watch as (values, stale since)."""
-    async with aclosing(watch_prefix(client, "", InstantClock())) as watch:
+    async with asyncio.timeout(5), aclosing(watch_prefix(client, "", InstantClock())) as watch:
         snapshots = [await anext(watch) for _ in range(count)]
     return [(dict(snapshot.values), snapshot.stale_since) for snapshot in snapshots]
 
@@ -132,8 +139,9 @@ async def test_it_lists_anew_when_history_is_gone(told: list[Reply]) -> None:
 
 
 async def test_a_cancelled_watch_is_opened_again() -> None:
+    """Etcd leaves the stream open for other watches, so no end of it tells."""
     cancelled = rpc_pb2.WatchResponse(canceled=True, cancel_reason="no leader")
-    client = ScriptedClient([listing(10)], [[created(10), cancelled], [created(10), put("a", b"1", 11)]])
+    client = ScriptedClient([listing(10)], [[created(10), cancelled, SILENCE], [created(10), put("a", b"1", 11)]])
     assert (await states(client, 4))[-1] == ({"a": b"1"}, None)
     assert client.started_at == [11, 11]
 
