@@ -11,12 +11,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from libs.devstack.process import Probe
 from libs.rpc import deadlines
 
+# A proxy that the environment names is not the way to this machine.
+_OPTIONS = (("grpc.enable_http_proxy", 0),)
+
 
 def grpc_serving(address: str) -> Probe:
     """Return a probe: does grpc.health.v1 say SERVING for the whole server?"""
 
     async def probe() -> bool:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             try:
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=deadlines.HEALTH_S)

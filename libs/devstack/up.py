@@ -91,7 +91,7 @@ async def _serve(stack: Stack, supervisor: Supervisor) -> None:
         rendered.cancel()
         await asyncio.gather(rendered, return_exceptions=True)
     await first_key.ensure(stack.folder.first_key, stack.addresses.grpc["ratelimiter"], stack.secrets)
-    print(welcome(stack), flush=True)
+    _print(welcome(stack))
     await supervisor.watch()
 
 
@@ -112,9 +112,13 @@ def welcome(stack: Stack) -> str:
 
 
 def say(message: str) -> None:
-    """Print one line of what the supervisor does; a console that is gone is no reason to stop."""
-    with contextlib.suppress(OSError):
-        print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
+    """Print one line of what the supervisor does."""
+    _print(f"{time.strftime('%H:%M:%S')} {message}")
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError):  # a console that is gone is no reason to stop
+        print(text, flush=True)
 
 
 @contextlib.contextmanager

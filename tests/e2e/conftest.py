@@ -60,4 +60,5 @@ def http_client(stack: RunningStack) -> httpx.AsyncClient:
         base_url=stack.base_url,
         headers={"authorization": f"Bearer {stack.key}"},
         timeout=REQUEST_TIMEOUT_S,
+        trust_env=False,  # a proxy that the environment names is not the way to this machine
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 
 import httpx
 
+from libs.testing import waiting
+
 FINAL = frozenset({"completed", "failed", "cancelled", "expired"})
-_AGAIN_AFTER_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ async def durable_events(client: httpx.AsyncClient, job_id: str) -> list[Event]:
         try:
             await _read_on(client, job_id, events)
         except httpx.TransportError:
-            await asyncio.sleep(_AGAIN_AFTER_S)
+            await waiting.pause()
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     return events
 
@@ -51,7 +51,7 @@ async def _read_on(client: httpx.AsyncClient, job_id: str, events: list[Event]) 
     headers = {"last-event-id": str(events[-1].sequence)} if events else {}
     async with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
         if answer.status_code >= 500:
-            await asyncio.sleep(_AGAIN_AFTER_S)
+            await waiting.pause()
             return
         assert answer.status_code == 200, await answer.aread()
         rest = ""
