@@ -100,6 +100,7 @@ class Stack:
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--initial-cluster", f"darkroom={peer}"),
+                *("--heartbeat-interval", "50", "--election-timeout", "500"),  # it is alone: back in half the time
                 *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h"),
             ),
             env={key: value for key, value in inherited(self.parent).items() if not key.startswith("ETCD_")},

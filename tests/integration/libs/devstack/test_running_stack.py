@@ -52,6 +52,8 @@ def stand_ins(tmp_path: Path, services: Path) -> Iterator[RunningStack]:
 
 
 async def test_a_stack_comes_up_heals_and_leaves_nothing_behind(stand_ins: RunningStack) -> None:
+    stand_ins.folder.root.mkdir()
+    stand_ins.folder.first_key.write_text("dk_of_another_database\n")
     stand_ins.start()
     assert stand_ins.names() == ["envoy", "etcd", "gateway", "modelserver-0", "ratelimiter", "scheduler"]
     assert stand_ins.key == "dk_standin_1"
