@@ -7,6 +7,8 @@ and BadRequest where they apply.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2
@@ -137,6 +139,15 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.DarkroomErr
         return errors.Unavailable(told, metadata={"part": peer}, retry_after_s=1.0)
     kind = _kind(code.value[0])
     return kind(error.details() or code.name)
+
+
+@contextmanager
+def translated(peer: str) -> Iterator[None]:
+    """Turn the failure of a call inside the block into its domain error."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error, peer) from error
 
 
 def _code(error: errors.DarkroomError) -> int:

@@ -65,3 +65,12 @@ def _events(blocks: list[str]) -> Iterator[Event]:
         event = parse(block)
         if event is not None:
             yield event
+
+
+async def read_all(client: httpx.AsyncClient, job_id: str) -> list[Event]:
+    """Return every event of one uninterrupted stream, the transient ones too."""
+    async with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=90.0) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = (await answer.aread()).decode()
+    return list(_events(text.split("\n\n")))

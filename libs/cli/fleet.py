@@ -1,0 +1,49 @@
+"""`darkroom workers` and `darkroom models`: what can draw, and what it can draw with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from libs.cli import output
+from libs.cli.target import Target
+from libs.clients.scheduler_admin import SchedulerAdminClient
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def workers(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the workers that are alive."""
+    output.run(_workers(context.obj, as_json))
+
+
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models, the unusable ones with their reason."""
+    output.run(_models(context.obj, as_json))
+
+
+async def _workers(target: Target, as_json: bool) -> None:
+    async with target.admin("scheduler") as channel:
+        found = await SchedulerAdminClient(channel).list_workers()
+    if as_json:
+        output.print_json([output.as_json(worker) for worker in found])
+        return
+    rows = (
+        (w.id, w.device, w.address, f"{w.rows_in_use}/{w.rows}", " ".join(w.models), w.running_job or "-")
+        for w in found
+    )
+    output.print_table(("worker", "device", "address", "rows", "models", "job"), rows)
+
+
+async def _models(target: Target, as_json: bool) -> None:
+    async with target.public() as client:
+        found = await client.models()
+    if as_json:
+        output.print_json([output.as_json(model) for model in found])
+        return
+    rows = (
+        (m.id, m.version, m.pipeline, m.residency, m.workers, "yes" if m.usable else f"no: {m.unusable_reason}")
+        for m in found
+    )
+    output.print_table(("model", "version", "pipeline", "residency", "workers", "usable"), rows)

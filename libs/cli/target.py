@@ -1,0 +1,81 @@
+"""Which server, with which key: from flags, the environment, or the data folder of a stack on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+
+from libs import secret_files
+from libs.clients.public import PublicClient
+from libs.rpc.channel import OPTIONS, open_channel
+
+DEFAULT_DATA, DEFAULT_URL = ".darkroom", "http://127.0.0.1:8080"
+
+
+class TargetUnknown(Exception):
+    """The server or its tokens could not be found; the message says what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where commands go. Empty `url` and `key` are looked up in the data folder."""
+
+    data: Path
+    url: str
+    key: str
+    environ: Mapping[str, str]
+
+    def address(self) -> str:
+        """Return the URL of the public API."""
+        if self.url:
+            return self.url if "//" in self.url else f"http://{self.url}"
+        http = self._addresses().get("http", "")
+        return f"http://{http.replace('0.0.0.0', '127.0.0.1')}" if http else DEFAULT_URL
+
+    def api_key(self) -> str:
+        """Return the key to use; the development key belongs to the stack of the data folder only."""
+        file = self.data / "dev-key"
+        return self.key or (file.read_text().strip() if not self.url and file.exists() else "")
+
+    @asynccontextmanager
+    async def public(self) -> AsyncIterator[PublicClient]:
+        """Open the public API."""
+        parts = urlsplit(self.address())
+        secure = parts.scheme == "https"
+        place = f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
+        if secure:
+            channel = grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(), options=OPTIONS)
+        else:
+            channel = grpc.aio.insecure_channel(place, options=OPTIONS)
+        async with channel:
+            yield PublicClient(channel, self.api_key())
+
+    @asynccontextmanager
+    async def admin(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
+        """Open the internal listener of `service` (`scheduler` or `ratelimiter`) with the operator's tokens."""
+        address = self.environ.get("DARKROOM_ADMIN_ADDRESS") or self._addresses().get(service, "")
+        if not address:
+            raise TargetUnknown(
+                f"No stack runs in {self.data}. Name its folder with --data, or set DARKROOM_ADMIN_ADDRESS, "
+                "DARKROOM_OPERATOR_TOKEN and DARKROOM_MESH_TOKEN."
+            )
+        mesh = self._token("DARKROOM_MESH_TOKEN", secret_files.MESH_TOKEN)
+        operator = self._token("DARKROOM_OPERATOR_TOKEN", secret_files.OPERATOR_TOKEN)
+        async with open_channel(address, mesh_token=mesh, operator_token=operator) as channel:
+            yield channel
+
+    def _token(self, variable: str, name: str) -> str:
+        return self.environ.get(variable) or secret_files.read_token(self.data / "secrets", name)
+
+    def _addresses(self) -> dict[str, str]:
+        try:
+            document = json.loads((self.data / "run" / "addresses.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return {name: value for name, value in document.items() if isinstance(value, str)}

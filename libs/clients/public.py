@@ -1,0 +1,94 @@
+"""The public API over gRPC, as the CLI uses it: the same door and the same keys as everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from darkroom.v1 import generation_service_pb2 as pb
+from darkroom.v1 import generation_service_pb2_grpc as rpc
+from darkroom.v1 import job_pb2, model_pb2, model_service_pb2, model_service_pb2_grpc
+from libs.rpc import deadlines
+from libs.rpc.status import from_rpc_error, translated
+
+PEER = "Darkroom server"
+
+
+class PublicClient:
+    """Calls with one key (empty: anonymous). Every failure is a DarkroomError."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
+        self._jobs = rpc.GenerationServiceStub(channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+
+    async def create(self, spec: job_pb2.JobSpec, request_id: str) -> job_pb2.Job:
+        """Create a job; the same `request_id` leads to the same job."""
+        request = pb.CreateJobRequest(spec=spec, request_id=request_id)
+        with translated(PEER):
+            return await self._jobs.CreateJob(request, metadata=self._metadata, timeout=deadlines.COMMIT_S)
+
+    async def get(self, job_id: str) -> job_pb2.Job:
+        """Read one job."""
+        with translated(PEER):
+            return await self._jobs.GetJob(
+                pb.GetJobRequest(id=job_id), metadata=self._metadata, timeout=deadlines.READ_S
+            )
+
+    async def list_jobs(self, limit: int, state: str) -> list[job_pb2.Job]:
+        """List up to `limit` jobs, newest first; `state` is a name of the public enum or empty."""
+        wanted, token = job_pb2.Job.State.Value(state or "UNSPECIFIED"), ""
+        found: list[job_pb2.Job] = []
+        while len(found) < limit:
+            request = pb.ListJobsRequest(page_size=min(limit - len(found), 200), page_token=token, state=wanted)
+            with translated(PEER):
+                page = await self._jobs.ListJobs(request, metadata=self._metadata, timeout=deadlines.READ_S)
+            found += page.jobs
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    async def cancel(self, job_id: str) -> job_pb2.Job:
+        """Cancel a job and return what became of it."""
+        with translated(PEER):
+            return await self._jobs.CancelJob(
+                pb.CancelJobRequest(id=job_id), metadata=self._metadata, timeout=deadlines.COMMIT_S
+            )
+
+    async def delete(self, job_id: str) -> None:
+        """Remove a job's prompt and pictures."""
+        with translated(PEER):
+            await self._jobs.DeleteJob(
+                pb.DeleteJobRequest(id=job_id), metadata=self._metadata, timeout=deadlines.COMMIT_S
+            )
+
+    async def watch(self, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
+        """Yield a job's events to its end; a broken connection is taken up after the last one seen."""
+        sequence, failures = 0, 0
+        while True:
+            request = pb.WatchJobRequest(id=job_id, after_sequence=sequence)
+            try:
+                async for event in self._jobs.WatchJob(request, metadata=self._metadata, timeout=deadlines.STREAM_S):
+                    sequence, failures = max(sequence, event.sequence), 0
+                    yield event
+                return
+            except grpc.aio.AioRpcError as error:
+                failures += 1
+                if error.code() != grpc.StatusCode.UNAVAILABLE or failures > 5:
+                    raise from_rpc_error(error, PEER) from error
+
+    async def download(self, job_id: str, index: int) -> bytes:
+        """Return the bytes of a picture."""
+        request = pb.DownloadImageRequest(id=job_id, index=index)
+        call = self._jobs.DownloadImage(request, metadata=self._metadata, timeout=deadlines.BLOB_S)
+        with translated(PEER):
+            return b"".join([part.data async for part in call])
+
+    async def models(self) -> list[model_pb2.Model]:
+        """List every model."""
+        request = model_service_pb2.ListModelsRequest()
+        with translated(PEER):
+            answer = await self._models.ListModels(request, metadata=self._metadata, timeout=deadlines.READ_S)
+        return list(answer.data)

@@ -1,0 +1,45 @@
+"""The default model draws what it is told: held-out prompts, fixed seeds, through the API, judged by their pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import httpx
+import pytest
+from PIL import Image
+
+from services.modelserver.default_model.training.judge import HeldOut, held_out_prompts, judge
+
+SEED = 11
+
+
+async def drawn_right(client: httpx.AsyncClient, asked: HeldOut, seed: int) -> bool:
+    """Have one prompt drawn and say whether the picture shows it."""
+    created = await client.post("/v1/jobs", json={"prompt": asked.prompt, "seed": seed})
+    job = created.json()
+    while job["state"] in ("QUEUED", "RUNNING"):
+        async with client.stream("GET", f"/v1/jobs/{job['id']}/events", timeout=300) as events:
+            await events.aread()
+        job = (await client.get(f"/v1/jobs/{job['id']}")).json()
+    assert job["state"] == "SUCCEEDED", job
+    image = await client.get(job["images"][0]["url"])
+    return judge(Image.open(io.BytesIO(image.content)), asked.scene).right
+
+
+async def share_right(client: httpx.AsyncClient, prompts: list[HeldOut]) -> float:
+    right = await asyncio.gather(*(drawn_right(client, p, 1000 + i) for i, p in enumerate(prompts)))
+    return sum(right) / len(right)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("singles", "relations"), [(20, 0), (0, 20)], ids=["single", "relation"])
+async def test_twenty_of_each(client: httpx.AsyncClient, singles: int, relations: int) -> None:
+    assert await share_right(client, held_out_prompts(SEED, singles, relations)) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("singles", "relations"), [(100, 0), (0, 100)], ids=["single", "relation"])
+async def test_a_hundred_of_each(client: httpx.AsyncClient, singles: int, relations: int) -> None:
+    assert await share_right(client, held_out_prompts(SEED, singles, relations)) >= 0.95
