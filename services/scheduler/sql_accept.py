@@ -1,0 +1,84 @@
+"""Accepting a group of jobs in one transaction, each at most once by its id and its idempotency key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import insert, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.ids import JobId, TenantId
+from services.scheduler import changes, sql_reads, sql_rows, sql_writes
+from services.scheduler.job import Job, OutboxMessage
+from services.scheduler.sql_schema import job_events, jobs
+from services.scheduler.store import REQUEST_ID_LIFE_S, Accepted
+
+RequestKey = tuple[TenantId, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A job to accept, with the messages that go with it."""
+
+    job: Job
+    outbox: tuple[OutboxMessage, ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """Jobs that stand, by id and by idempotency key; `stale` hold a key that has outlived its time."""
+
+    by_id: dict[JobId, Job] = field(default_factory=dict)
+    by_request: dict[RequestKey, Job] = field(default_factory=dict)
+    stale: list[JobId] = field(default_factory=list)
+
+    def add(self, job: Job) -> None:
+        self.by_id[job.id] = job
+        if job.request_id:
+            self.by_request[job.tenant_id, job.request_id] = job
+
+    def find(self, job: Job) -> Job | None:
+        """Return the job that stands for `job`, noting one whose key is free again."""
+        earlier = self.by_request.get((job.tenant_id, job.request_id))
+        if earlier is not None and earlier.created_at <= job.created_at - REQUEST_ID_LIFE_S:
+            self.stale.append(earlier.id)
+            earlier = None
+        return self.by_id.get(job.id) or earlier
+
+
+async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[Accepted]:
+    """Write the jobs that are new with their events and messages; return what stands for each offer.
+
+    Raises IntegrityError when another process accepts the same key at this moment: then all is to be done again.
+    """
+    known = await _known(connection, [offer.job for offer in offers])
+    answers, steps, messages = [], [], []
+    for offer in offers:
+        existing = known.find(offer.job)
+        if existing is None:
+            step = changes.accepted(offer.job)
+            known.add(step.job)
+            steps.append(step)
+            messages.extend(offer.outbox)
+        answers.append(Accepted(existing or step.job, existing=existing is not None))
+    if known.stale:
+        await connection.execute(update(jobs).where(jobs.c.id.in_(known.stale)).values(request_id=None))
+    if steps:
+        events = [row for step in steps for row in sql_writes.event_values(step.job, step.events, 1)]
+        await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
+        await connection.execute(insert(job_events), events)
+        await sql_writes.write_messages(connection, messages)
+    return answers
+
+
+async def _known(connection: AsyncConnection, offered: Sequence[Job]) -> _Known:
+    ids = [job.id for job in offered]
+    keys = [(job.tenant_id, job.request_id) for job in offered if job.request_id]
+    same = jobs.c.id.in_(ids)
+    if keys:
+        same = or_(same, tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(keys))
+    known = _Known()
+    for job in await sql_reads.read_jobs(connection, select(jobs).where(same)):
+        known.add(job)
+    return known

@@ -1,0 +1,134 @@
+"""The scheduler's tables, the same on SQLite and PostgreSQL. Times are Unix seconds as doubles.
+
+A change here needs a revision in `migrations/versions`; a test compares the two on both databases.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Word = String().with_variant(String(collation="C"), "postgresql")  # ids are ordered by bytes, as on SQLite
+Long = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only on INTEGER keys
+OPEN = text("state IN ('QUEUED', 'RUNNING')")  # in these words, so that planners see which index fits
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Word, primary_key=True),
+    Column("tenant_id", Word, nullable=False),
+    Column("tier", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("model_version", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("estimated_units", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("counted_attempts", Integer, nullable=False),
+    Column("worker", String, nullable=False),
+    Column("request_id", String),  # NULL when there is none, so that it is unique only where there is one
+    Column("request_digest", String, nullable=False),
+    Column("traceparent", String, nullable=False),
+    Column("deadline_at", Double),
+    Column("not_before", Double, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("expires_at", Double),
+    Column("queued_at", Double, nullable=False),
+    Column("actual_units", Double, nullable=False),
+    Column("charged_units", Double, nullable=False),
+    Column("charge_reason", String, nullable=False),
+    Column("failure", JSON(none_as_null=True)),
+    Column("stages", JSON, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    UniqueConstraint("tenant_id", "request_id"),
+    Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
+    Index("ix_jobs_open", "created_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+)
+job_images = Table(
+    "job_images",
+    metadata,
+    Column("job_id", Word, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("sha256", Word, nullable=False, index=True),
+    Column("content_type", String, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Word, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("gpu_ms", Double, nullable=False),
+    Column("traceparent", String, nullable=False),
+)
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", Word, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("payload", JSON, nullable=False),
+)
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Long, primary_key=True, autoincrement=True),
+    Column("kind", String, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+)
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", Word, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("expires_at", Double, index=True),  # NULL: kept until its last job goes
+)
+documents = Table(
+    "documents",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("body", JSON, nullable=False),
+)
+leader = Table(
+    "leader",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row, id 1, written by the first revision
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)

@@ -1,0 +1,202 @@
+"""The durable queue in SQL: one store for SQLite and PostgreSQL.
+
+A change locks its job's row, asks `changes` what becomes of it and writes that, all in one transaction. Writes of
+the leader lock the leader's row first, so no other can take over before they are committed or undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.ids import JobId, TenantId
+from services.scheduler import changes, sql_accept, sql_reads, sql_rows, sql_writes
+from services.scheduler.changes import Step
+from services.scheduler.group_commit import CAPACITY, GroupCommit
+from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
+from services.scheduler.sql_accept import Offer
+from services.scheduler.sql_engine import Engines, open_engines, reaching
+from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, leader, outbox
+from services.scheduler.store import Accepted, Ending, PendingMessage, Requeue, Start
+
+_SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
+_ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
+
+
+class SqlStore:
+    """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
+
+    def __init__(self, engines: Engines, timeout_s: float | None = None, queue_capacity: int = CAPACITY) -> None:
+        self._engines = engines
+        self._timeout_s = engines.timeout_s if timeout_s is None else timeout_s
+        self._accepting = GroupCommit(self._accept_group, queue_capacity)
+
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
+        """Commit a new job together with others that arrive now; raises Unavailable (QUEUE_FULL) when too many do."""
+        return await self._accepting.submit(Offer(job, tuple(outbox)))
+
+    async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
+        """Return the job of an idempotency key that is not too old."""
+        return await self._first(sql_reads.by_request(tenant, request_id, now))
+
+    async def get(self, job_id: JobId, tenant: TenantId | None = None) -> Job | None:
+        """Return a job; None when it is unknown, deleted or of another tenant."""
+        job = await self._first(select(jobs).where(jobs.c.id == job_id, sql_reads.VISIBLE))
+        return job if job is not None and tenant in (None, job.tenant_id) else None
+
+    async def list_jobs(self, tenant: TenantId, before: str, limit: int, state: JobState | None) -> list[Job]:
+        """Return jobs newest first."""
+        async with self._reading() as connection:
+            return await sql_reads.read_jobs(connection, sql_reads.newest_first(tenant, before, limit, state))
+
+    async def attempts(self, job_id: JobId) -> list[AttemptRecord]:
+        """Return a job's attempts in order."""
+        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+        async with self._reading() as connection:
+            return [sql_rows.attempt_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def events(self, job_id: JobId, after_seq: int) -> list[DurableEvent]:
+        """Return a job's events with seq above `after_seq`."""
+        mine = (job_events.c.job_id == job_id, job_events.c.seq > after_seq)
+        async with self._reading() as connection:
+            rows = await connection.execute(select(job_events).where(*mine).order_by(job_events.c.seq))
+            return [sql_rows.event_of(row) for row in rows.mappings()]
+
+    async def start(self, start: Start) -> Job | None:
+        """Make a queued job RUNNING."""
+        return await self._change(start.job_id, start.epoch, lambda job: changes.started(job, start))
+
+    async def end(self, ending: Ending) -> Job | None:
+        """Bring a job to its final state."""
+        return await self._change(
+            ending.job_id, ending.epoch, lambda job: changes.ended(job, ending), messages=ending.outbox
+        )
+
+    async def requeue(self, requeue: Requeue) -> Job | None:
+        """Close the attempt and queue the job again."""
+        return await self._change(requeue.job_id, requeue.epoch, lambda job: changes.requeued(job, requeue))
+
+    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
+        """Mark a running job for cancelling."""
+        async with self._writing() as connection:
+            job = await sql_reads.locked_job(connection, job_id)
+            if job is None or job.tenant_id != tenant:
+                return None
+            marked = changes.cancel_requested(job)
+            flag = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=marked.cancel_requested)
+            await connection.execute(flag)
+        return marked
+
+    async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
+        """Forget an ended job; return the pictures that nobody refers to any more."""
+        async with self._writing() as connection:
+            job = await sql_reads.locked_job(connection, job_id)
+            if job is None or job.tenant_id != tenant:
+                return None
+            return await sql_writes.forget(connection, job)
+
+    async def open_jobs(self) -> list[Job]:
+        """Return every QUEUED and RUNNING job, oldest first."""
+        statement = select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id)
+        async with self._reading(_SCAN_TIMEOUT_S) as connection:
+            return await sql_reads.read_jobs(connection, statement)
+
+    async def take_lead(self, holder: str, now: float) -> int:
+        """Raise the epoch."""
+        values = {"epoch": leader.c.epoch + 1, "holder": holder, "updated_at": now}
+        async with self._writing() as connection:
+            raised = await connection.execute(
+                update(leader).where(leader.c.id == 1).values(values).returning(leader.c.epoch)
+            )
+            epoch: int = raised.scalar_one()
+        return epoch
+
+    async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
+        """Return messages that are due, oldest first."""
+        statement = select(outbox).where(outbox.c.due_at <= now).order_by(outbox.c.id).limit(limit)
+        async with self._reading() as connection:
+            return [sql_rows.message_of(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def messages_sent(self, ids: Sequence[int]) -> None:
+        """Remove messages that have arrived."""
+        async with self._writing() as connection:
+            await connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+
+    async def message_failed(self, message_id: int, retry_at: float) -> None:
+        """Count a try."""
+        later = update(outbox).where(outbox.c.id == message_id).values(tries=outbox.c.tries + 1, due_at=retry_at)
+        async with self._writing() as connection:
+            await connection.execute(later)
+
+    async def save_document(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a document."""
+        async with self._writing() as connection:
+            await sql_writes.save_document(connection, name, document)
+
+    async def load_document(self, name: str) -> dict[str, Any] | None:
+        """Return a document."""
+        async with self._reading() as connection:
+            body = await connection.scalar(select(documents.c.body).where(documents.c.name == name))
+            return None if body is None else dict(body)
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        async with self._reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Let what is being accepted finish and give every connection back."""
+        await self._accepting.close()
+        await self._engines.close()
+
+    async def _accept_group(self, offers: Sequence[Offer]) -> list[Accepted]:
+        for _ in range(_ACCEPT_TRIES - 1):
+            with contextlib.suppress(IntegrityError):
+                return await self._try_accept(offers)
+        return await self._try_accept(offers)
+
+    async def _try_accept(self, offers: Sequence[Offer]) -> list[Accepted]:
+        async with self._writing() as connection:
+            return await sql_accept.accept(connection, offers)
+
+    async def _change(
+        self,
+        job_id: JobId,
+        epoch: int,
+        change: Callable[[Job], Step | None],
+        messages: Sequence[OutboxMessage] = (),
+    ) -> Job | None:
+        async with self._writing() as connection:
+            await sql_reads.check_epoch(connection, epoch)
+            before = await sql_reads.locked_job(connection, job_id)
+            step = None if before is None else change(before)
+            if before is None or step is None:
+                return None
+            return await sql_writes.write_step(connection, before, step, messages)
+
+    async def _first(self, statement: sql_reads.Statement) -> Job | None:
+        async with self._reading() as connection:
+            found = await sql_reads.read_jobs(connection, statement.limit(1))
+            return found[0] if found else None
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        """Commit on leaving; anything raised undoes all."""
+        async with reaching(self._timeout_s), self._engines.write.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _reading(self, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
+        async with reaching(timeout_s or self._timeout_s), self._engines.read.connect() as connection:
+            yield connection
+
+
+def open_store(url: str) -> SqlStore:
+    """Return the store of a database URL; it connects on first use."""
+    return SqlStore(open_engines(url))

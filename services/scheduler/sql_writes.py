@@ -1,0 +1,104 @@
+"""Writing what a change leaves behind, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import case, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scheduler import changes, sql_rows
+from services.scheduler.changes import AttemptEnd, NewEvent, Step
+from services.scheduler.job import AttemptRecord, Job, OutboxMessage
+from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
+
+
+async def write_step(
+    connection: AsyncConnection, before: Job, step: Step, messages: Sequence[OutboxMessage]
+) -> Job | None:
+    """Write a change of `before`; None, with nothing written, when the row is not in that state and attempt."""
+    job = step.job
+    compare = (jobs.c.id == job.id, jobs.c.state == before.state.value, jobs.c.attempt == before.attempt)
+    written = await connection.execute(update(jobs).where(*compare).values(sql_rows.job_values(job)))
+    if written.rowcount != 1:
+        return None
+    await _write_attempt(connection, job, step.opened, step.closed)
+    await _write_images(connection, job)
+    last = select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job.id)
+    first_seq = (await connection.execute(last)).scalar_one() + 1
+    await connection.execute(insert(job_events), event_values(job, step.events, first_seq))
+    await write_messages(connection, messages)
+    return job
+
+
+async def write_messages(connection: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
+    """Add messages to the outbox, due at once."""
+    values = [
+        {"kind": message.kind, "payload": dict(message.payload), "tries": 0, "due_at": 0.0} for message in messages
+    ]
+    if values:
+        await connection.execute(insert(outbox), values)
+
+
+def event_values(job: Job, events: Sequence[NewEvent], first_seq: int) -> list[dict[str, Any]]:
+    """Return the rows of a job's new events, numbered from `first_seq`."""
+    return [
+        {"job_id": job.id, "seq": seq, "kind": event.kind, "time": event.time, "payload": dict(event.payload)}
+        for seq, event in enumerate(events, start=first_seq)
+    ]
+
+
+async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
+    """Remove what a job's owner wrote and drew; return the pictures that nobody refers to any more."""
+    hashes = sorted({image.sha256 for image in job.images})
+    values = sql_rows.job_values(changes.forgotten(job)) | {"deleted": True}
+    await connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))
+    await connection.execute(delete(job_events).where(job_events.c.job_id == job.id))
+    # A job that ends with the same picture just now must be seen, or must come after us.
+    locking = select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes)).order_by(blobs.c.sha256).with_for_update()
+    await connection.execute(locking)
+    await connection.execute(delete(job_images).where(job_images.c.job_id == job.id))
+    kept = set(await connection.scalars(select(job_images.c.sha256).where(job_images.c.sha256.in_(hashes))))
+    gone = tuple(sha256 for sha256 in hashes if sha256 not in kept)
+    await connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone)))
+    return gone
+
+
+async def save_document(connection: AsyncConnection, name: str, body: dict[str, Any]) -> None:
+    """Write a document over the one of the same name."""
+    statement = _insert(connection)(documents)
+    replacing = statement.on_conflict_do_update(index_elements=["name"], set_={"body": statement.excluded.body})
+    await connection.execute(replacing, {"name": name, "body": body})
+
+
+async def _write_attempt(
+    connection: AsyncConnection, job: Job, opened: AttemptRecord | None, closed: AttemptEnd | None
+) -> None:
+    if opened is not None:
+        await connection.execute(insert(attempts).values(sql_rows.attempt_values(opened)))
+    if closed is not None:
+        row = (attempts.c.job_id == job.id, attempts.c.attempt == closed.attempt)
+        await connection.execute(update(attempts).where(*row).values(sql_rows.attempt_end_values(closed)))
+
+
+async def _write_images(connection: AsyncConnection, job: Job) -> None:
+    """Write the images and keep their blobs at least as long as this job's results."""
+    if not job.images:
+        return
+    await connection.execute(insert(job_images), sql_rows.image_values(job))
+    sizes = {image.sha256: image.size_bytes for image in job.images}
+    rows = [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
+    statement = _insert(connection)(blobs)
+    later = func.max if connection.dialect.name == "sqlite" else func.greatest
+    mine, theirs = statement.excluded.expires_at, blobs.c.expires_at
+    keep = case((or_(mine.is_(None), theirs.is_(None)), None), else_=later(mine, theirs))
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["sha256"], set_={"expires_at": keep}), rows
+    )
+
+
+def _insert(connection: AsyncConnection) -> Any:
+    """Return the dialect's own `insert`; both offer `on_conflict_do_update` alike."""
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
