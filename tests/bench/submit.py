@@ -1,0 +1,148 @@
+"""Submitting over REST, beside a bare grpc.aio echo and a bare Envoy-transcoded echo, in one run.
+
+    make bench
+
+The three are measured in turn, round after round, by the same client process, so that a change of the machine's
+speed hits all of them. The model server is paused: only accepting is measured, never drawing. Every accepted job is
+committed to SQLite with synchronous=FULL before it is acknowledged. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+
+from darkroom.v1 import generation_service_pb2 as api
+from darkroom.v1 import generation_service_pb2_grpc as rpc
+from darkroom.v1 import job_pb2
+from libs.testing.stack import RunningStack
+from tests.bench import echo
+
+ROUNDS, CALLS = 3, 400
+CONCURRENCY = (1, 16)
+BODY = b'{"prompt": "a red circle left of a blue square"}'
+Call = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round: call times in seconds, sorted, and calls per second."""
+
+    times: list[float]
+    rate: float
+
+    def quantile(self, share: float) -> float:
+        """Return the time in milliseconds that `share` of the calls stayed below."""
+        return 1000 * self.times[min(len(self.times) - 1, int(share * len(self.times)))]
+
+
+async def measure(call: Call, concurrency: int) -> Sample:
+    """Make CALLS calls with `concurrency` in flight."""
+    times: list[float] = []
+    left = iter(range(CALLS))
+
+    async def caller() -> None:
+        for _ in left:
+            began = time.perf_counter()
+            await call()
+            times.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(concurrency)))
+    return Sample(sorted(times), CALLS / (time.perf_counter() - began))
+
+
+def posting(client: httpx.AsyncClient, status: int) -> Call:
+    """Return a call that submits over REST."""
+
+    async def call() -> None:
+        answer = await client.post("/v1/jobs", content=BODY)
+        assert answer.status_code == status, answer.text
+
+    return call
+
+
+def echoing(channel: grpc.aio.Channel) -> Call:
+    """Return a call of the bare echo over gRPC."""
+    stub = rpc.GenerationServiceStub(channel)
+    request = api.CreateJobRequest(spec=job_pb2.JobSpec(prompt="a red circle left of a blue square"))
+
+    async def call() -> None:
+        await stub.CreateJob(request, timeout=10)
+
+    return call
+
+
+@asynccontextmanager
+async def darkroom() -> AsyncIterator[httpx.AsyncClient]:
+    """Start the whole mesh with its model server paused."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = RunningStack(Path(folder) / "data")
+        await asyncio.to_thread(stack.start)
+        paused = stack.pid("modelserver-0")
+        stack.kill("modelserver-0", signal.SIGSTOP)
+        try:
+            headers = {"authorization": f"Bearer {stack.key}"}
+            async with httpx.AsyncClient(base_url=stack.base_url, headers=headers, timeout=30) as client:
+                yield client
+        finally:
+            if stack.pid("modelserver-0") == paused:
+                stack.kill("modelserver-0", signal.SIGCONT)
+            await asyncio.to_thread(stack.stop)
+
+
+async def main() -> None:
+    """Measure and print."""
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(echo.running())
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(running.grpc))
+        transcoded = await stack.enter_async_context(httpx.AsyncClient(base_url=running.rest, timeout=30))
+        product = await stack.enter_async_context(darkroom())
+        calls = {
+            "bare grpc.aio echo": echoing(channel),
+            "bare Envoy-transcoded echo": posting(transcoded, 200),
+            "Darkroom, REST submit": posting(product, 202),
+        }
+        for call in calls.values():
+            await measure(call, 4)
+        print(f"{platform.machine()}, Python {platform.python_version()}, {ROUNDS} rounds of {CALLS} calls each\n")
+        print(
+            "| what | in flight | p50 ms | p99 ms | calls/s | p50 against transcoded echo |\n|---|---|---|---|---|---|"
+        )
+        for concurrency in CONCURRENCY:
+            await table(calls, concurrency)
+
+
+async def table(calls: dict[str, Call], concurrency: int) -> None:
+    """Print the rows of one concurrency: medians over the rounds, taken in turn."""
+    samples: dict[str, list[Sample]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            samples[name].append(await measure(call, concurrency))
+    medians = {
+        name: tuple(
+            statistics.median(value)
+            for value in zip(*((s.quantile(0.5), s.quantile(0.99), s.rate) for s in taken), strict=True)
+        )
+        for name, taken in samples.items()
+    }
+    base = medians["bare Envoy-transcoded echo"][0]
+    for name, (p50, p99, rate) in medians.items():
+        print(f"| {name} | {concurrency} | {p50:.2f} | {p99:.2f} | {rate:.0f} | {p50 / base:.2f} × |")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
