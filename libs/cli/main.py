@@ -13,7 +13,7 @@ import typer
 
 from libs import settings
 from libs.cli import fleet, generate, jobs, keys
-from libs.cli.target import DEFAULT_DATA, Target
+from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,10 @@ app.add_typer(keys.app, name="keys")
 app.command("generate")(generate.generate)
 app.command("workers")(fleet.workers)
 app.command("models")(fleet.models)
+
+
+# What the other commands read; a stack does not know these names and would refuse them.
+_CLIENTS_OWN = {"DARKROOM_URL", "DARKROOM_KEY", ADMIN_ADDRESS, OPERATOR_TOKEN, MESH_TOKEN}
 
 
 def _version(wanted: bool) -> None:
@@ -56,7 +60,7 @@ def up(context: typer.Context) -> None:
     from libs.devstack.settings import StackSettings
 
     target: Target = context.obj
-    environ = {name: value for name, value in os.environ.items() if name not in ("DARKROOM_URL", "DARKROOM_KEY")}
+    environ = {name: value for name, value in os.environ.items() if name not in _CLIENTS_OWN}
     environ["DARKROOM_DATA"] = str(target.data)
     raise typer.Exit(asyncio.run(devstack.up(settings.load_or_exit(StackSettings, environ))))
 

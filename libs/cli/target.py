@@ -16,6 +16,8 @@ from libs.clients.public import PublicClient
 from libs.rpc.channel import OPTIONS, open_channel
 
 DEFAULT_DATA, DEFAULT_URL = ".darkroom", "http://127.0.0.1:8080"
+ADMIN_ADDRESS, OPERATOR_TOKEN = "DARKROOM_ADMIN_ADDRESS", "DARKROOM_OPERATOR_TOKEN"
+MESH_TOKEN = "DARKROOM_MESH_TOKEN"
 
 
 class TargetUnknown(Exception):
@@ -59,14 +61,14 @@ class Target:
     @asynccontextmanager
     async def admin(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
         """Open the internal listener of `service` (`scheduler` or `ratelimiter`) with the operator's tokens."""
-        address = self.environ.get("DARKROOM_ADMIN_ADDRESS") or self._addresses().get(service, "")
+        address = self.environ.get(ADMIN_ADDRESS) or self._addresses().get(service, "")
         if not address:
             raise TargetUnknown(
-                f"No stack runs in {self.data}. Name its folder with --data, or set DARKROOM_ADMIN_ADDRESS, "
-                "DARKROOM_OPERATOR_TOKEN and DARKROOM_MESH_TOKEN."
+                f"No stack runs in {self.data}. Name its folder with --data, or set {ADMIN_ADDRESS}, "
+                f"{OPERATOR_TOKEN} and {MESH_TOKEN}."
             )
-        mesh = self._token("DARKROOM_MESH_TOKEN", secret_files.MESH_TOKEN)
-        operator = self._token("DARKROOM_OPERATOR_TOKEN", secret_files.OPERATOR_TOKEN)
+        mesh = self._token(MESH_TOKEN, secret_files.MESH_TOKEN)
+        operator = self._token(OPERATOR_TOKEN, secret_files.OPERATOR_TOKEN)
         async with open_channel(address, mesh_token=mesh, operator_token=operator) as channel:
             yield channel
 

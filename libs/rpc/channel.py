@@ -12,6 +12,7 @@ from libs.rpc.interceptors import MESH_KEY, OPERATOR_KEY
 from libs.rpc.server import MAX_MESSAGE_BYTES
 
 OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # the mesh is never behind the machine's http_proxy
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),

@@ -21,8 +21,17 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     edge = Edge(given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp)
     sys.stdout.write("# Rendered by `python -m services.gateway.envoy`; do not edit.\n")
-    yaml.safe_dump(render(edge).to_dict(), sys.stdout, sort_keys=False, width=120)
+    yaml.safe_dump(_whole(render(edge).to_dict()), sys.stdout, sort_keys=False, width=120)
     return 0
+
+
+def _whole(value: object) -> object:
+    """Write whole numbers as such: a Struct holds floats only, and Envoy reads `14.0` in YAML as a string."""
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 if __name__ == "__main__":

@@ -160,21 +160,21 @@ async def test_a_custom_verb_and_events_pass(caller: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "reason"),
+    ("method", "path", "status", "code", "reason"),
     [
-        ("GET", "/nothing", 404, "NOT_FOUND"),
-        ("GET", "/v1/nothing", 404, "NOT_FOUND"),
-        ("PUT", "/v1/jobs", 404, "NOT_FOUND"),
-        ("GET", "/v1/jobs/job_1?surprise=1", 400, "INVALID_REQUEST"),
-        ("POST", "/darkroom.scheduler.v1.SchedulerService/Submit", 404, "NOT_FOUND"),
+        ("GET", "/nothing", 404, 5, "NOT_FOUND"),
+        ("GET", "/v1/nothing", 404, 5, "NOT_FOUND"),
+        ("PUT", "/v1/jobs", 404, 5, "NOT_FOUND"),
+        ("GET", "/v1/jobs/job_1?surprise=1", 400, 3, "INVALID_REQUEST"),
+        ("POST", "/darkroom.scheduler.v1.SchedulerService/Submit", 404, 5, "NOT_FOUND"),
     ],
 )
 async def test_envoys_own_refusals_have_our_shape(
-    caller: httpx.AsyncClient, method: str, path: str, status: int, reason: str
+    caller: httpx.AsyncClient, method: str, path: str, status: int, code: int, reason: str
 ) -> None:
     answer = await caller.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
-    assert answer.json()["details"][0]["reason"] == reason
+    assert (answer.json()["code"], answer.json()["details"][0]["reason"]) == (code, reason)
     assert answer.json()["message"]
     assert answer.headers["x-request-id"]
 
