@@ -10,6 +10,7 @@ import typer
 from libs.cli import output
 from libs.cli.target import Target
 from libs.clients.limiter_admin import LimiterAdminClient
+from libs.ids import KeyId, TenantId
 
 app = typer.Typer(no_args_is_help=True, help="Make and withdraw API keys.")
 
@@ -50,7 +51,7 @@ def revoke(
 
 async def _create(target: Target, tenant: str, tier: str, name: str, as_json: bool) -> None:
     async with target.admin("ratelimiter") as channel:
-        made = await LimiterAdminClient(channel).create_key(tenant, tier, name)
+        made = await LimiterAdminClient(channel).create_key(TenantId(tenant), tier, name)
     if as_json:
         output.print_json(output.as_json(made))
     else:
@@ -60,20 +61,17 @@ async def _create(target: Target, tenant: str, tier: str, name: str, as_json: bo
 
 async def _list(target: Target, tenant: str, as_json: bool) -> None:
     async with target.admin("ratelimiter") as channel:
-        found = await LimiterAdminClient(channel).list_keys(tenant)
+        found = await LimiterAdminClient(channel).list_keys(TenantId(tenant) if tenant else None)
     if as_json:
         output.print_json([output.as_json(key) for key in found])
         return
-    rows = (
-        (k.id, k.tenant_id, k.tier, k.prefix + "…", k.name, "revoked" if k.HasField("revoke_time") else "works")
-        for k in found
-    )
+    rows = ((k.id, k.tenant_id, k.tier, k.prefix + "…", k.name, "revoked" if k.revoked_s else "works") for k in found)
     output.print_table(("key", "tenant", "tier", "begins", "name", "state"), rows)
 
 
 async def _revoke(target: Target, key_id: str, as_json: bool) -> None:
     async with target.admin("ratelimiter") as channel:
-        gone = await LimiterAdminClient(channel).revoke_key(key_id)
+        gone = await LimiterAdminClient(channel).revoke_key(KeyId(key_id))
     if as_json:
         output.print_json(output.as_json(gone))
     else:

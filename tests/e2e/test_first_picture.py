@@ -138,7 +138,7 @@ async def test_command_line(stack: RunningStack, tmp_path: Path) -> None:
     assert "shapes" in await run_cli(stack, "models")
     made = json.loads(await run_cli(stack, "keys", "create", "acme", "--tier", "pro", "--json"))
     assert made["secret"].startswith("dk_")
-    assert json.loads(await run_cli(stack, "keys", "revoke", made["key"]["id"], "--json"))["revoke_time"]
+    assert json.loads(await run_cli(stack, "keys", "revoke", made["key"]["id"], "--json"))["revoked_s"]
     await run_cli(stack, "jobs", "delete", job["id"])
 
 
