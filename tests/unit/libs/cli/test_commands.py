@@ -1,0 +1,65 @@
+"""Commands from the outside: what they print, how they fail."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from libs.cli import output
+from libs.cli.main import app
+from libs.clients.scheduler_admin import WorkerView
+from libs.errors import LimitExceeded
+from libs.ids import JobId, WorkerId
+
+RUN = CliRunner()
+
+
+def test_version() -> None:
+    result = RUN.invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"darkroom {importlib.metadata.version('darkroom')}\n")
+
+
+@pytest.mark.parametrize(
+    "command", [["generate"], ["jobs"], ["jobs", "list"], ["workers"], ["models"], ["keys"], ["up"]]
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    assert RUN.invoke(app, [*command, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["generate", "x", "-o", "picture.gif"], "--output"),
+        (["generate", "x", "--seed", "-1"], "--seed"),
+        (["jobs", "list", "--state", "SLEEPING"], "--state"),
+    ],
+)
+def test_wrong_values_are_told_by_option(command: list[str], told: str, tmp_path: Path) -> None:
+    result = RUN.invoke(app, ["--data", str(tmp_path), *command])
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+def test_a_failure_is_one_sentence_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> None:
+        raise LimitExceeded("Wait 3 s.", reason="RPM_EXHAUSTED")
+
+    with pytest.raises(BaseException) as ended:  # noqa: PT011 – typer.Exit is no Exception of ours
+        output.run(fails())
+    assert getattr(ended.value, "exit_code", None) == 1
+    assert capsys.readouterr().err == "darkroom: Wait 3 s. [RPM_EXHAUSTED]\n"
+
+
+def test_records_print_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    worker = WorkerView(WorkerId("w"), "i", "a:1", "cpu", 1.0, ("m@1",), (), 1, 0, JobId(""), 2.0)
+    output.print_json([output.as_json(worker)])
+    assert json.loads(capsys.readouterr().out)[0]["models"] == ["m@1"]
+
+
+def test_cells_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("prompt",), [("[bold]loud[/bold]",)])
+    assert "[bold]loud[/bold]" in capsys.readouterr().out
