@@ -1,0 +1,102 @@
+"""One attempt at one job: what was asked for, what has happened, and who follows it.
+
+Event loop only, except `cancelled` and `claim`, which the device thread uses too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from opentelemetry.context import Context
+
+from libs.generation.spec import GenerationSpec
+from libs.ids import JobId
+from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Event, Preview, Progress, StageDone
+
+Key = tuple[JobId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the scheduler sends. `epoch` is that of the leader that sent it."""
+
+    job_id: JobId
+    attempt: int
+    epoch: int
+    pinned: str
+    spec: GenerationSpec
+
+    @property
+    def key(self) -> Key:
+        """The token of this attempt."""
+        return self.job_id, self.attempt
+
+
+class Attempt:
+    """The record of an attempt. `trace` is the context of the call that began it; its stages are spans of that."""
+
+    def __init__(self, order: Order, trace: Context, on_stage: Callable[[Attempt, StageDone], None]) -> None:
+        self.order = order
+        self.trace = trace
+        self._on_stage = on_stage
+        self._events: list[Event | None] = []  # None: a preview that nobody needs any more
+        self._news = asyncio.Event()
+        self._cancelled = threading.Event()
+        self._claimed = threading.Lock()
+        self.over_at_s: float | None = None  # monotonic; set by the registry
+
+    @property
+    def outcome(self) -> Event | None:
+        """The final event, once there is one."""
+        return self._events[-1] if self._events and isinstance(self._events[-1], FINAL_EVENTS) else None
+
+    def post(self, event: Event) -> None:
+        """Tell every follower. What comes after the final event is dropped."""
+        if self.outcome is not None:
+            return
+        if isinstance(event, StageDone):
+            self._on_stage(self, event)
+        if isinstance(event, FINAL_EVENTS):
+            self._events = [None if isinstance(old, Preview) else old for old in self._events]
+        self._events.append(event)
+        told, self._news = self._news, asyncio.Event()
+        told.set()
+
+    async def follow(self) -> AsyncGenerator[Event, None]:
+        """Yield what has happened that lasts, the latest progress, then everything live, to the final event."""
+        position = len(self._events)
+        for event in _replay(self._events[:position]):
+            yield event
+        while True:
+            while position < len(self._events):
+                event_or_none = self._events[position]
+                position += 1
+                if event_or_none is not None:
+                    yield event_or_none
+            if self.outcome is not None:
+                return
+            await self._news.wait()
+
+    def cancel(self) -> None:
+        """Ask it to stop at its next step."""
+        self._cancelled.set()
+
+    def cancelled(self) -> bool:
+        """Return whether it was asked to stop."""
+        return self._cancelled.is_set()
+
+    def claim(self) -> bool:
+        """Return True to the one caller that may run it or hand it back; False to every later one."""
+        return self._claimed.acquire(blocking=False)
+
+
+def _replay(events: list[Event | None]) -> list[Event]:
+    latest = next((index for index in range(len(events) - 1, -1, -1) if isinstance(events[index], Progress)), -1)
+    return [
+        event
+        for index, event in enumerate(events)
+        if event is not None and (index == latest or not isinstance(event, TRANSIENT_EVENTS))
+    ]

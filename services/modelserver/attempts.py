@@ -1,0 +1,72 @@
+"""The attempts of this worker by (job, attempt): attach to one that is known, start one that is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from opentelemetry.context import Context
+
+from libs.clock import Clock
+from libs.errors import PreconditionFailed
+from services.modelserver.attempt import Attempt, Key, Order
+from services.modelserver.events import StageDone
+from services.modelserver.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_S = 600.0  # how long an outcome waits for a scheduler that lost the stream
+
+
+class Attempts:
+    """Authority for which attempt is which. One token is run once, however often it is sent."""
+
+    def __init__(self, worker: Worker, clock: Clock, on_stage: Callable[[Attempt, StageDone], None]) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._on_stage = on_stage
+        self._known: dict[Key, Attempt] = {}
+        self._epoch = 0
+
+    def take(self, order: Order, trace: Context) -> Attempt:
+        """Return the attempt of this token, started now if it is new.
+
+        Raises PreconditionFailed for a leader of the past, Unavailable when there is no room.
+        """
+        self._forget_old()
+        if order.epoch < self._epoch:
+            told = f"The epoch {order.epoch} has passed; {self._epoch} was seen here."
+            raise PreconditionFailed(told, reason="EPOCH_STALE", metadata={"epoch": str(self._epoch)})
+        self._epoch = order.epoch
+        attempt = self._known.get(order.key)
+        if attempt is None:
+            self._stop_earlier(order)
+            attempt = Attempt(order, trace, self._on_stage)
+            self._worker.offer(attempt)
+            self._known[order.key] = attempt
+        return attempt
+
+    def cancel(self, key: Key) -> bool:
+        """Stop an attempt at its next step; returns False when there is nothing to stop."""
+        attempt = self._known.get(key)
+        if attempt is None or attempt.outcome is not None:
+            return False
+        self._worker.cancel(attempt)
+        return True
+
+    def _stop_earlier(self, order: Order) -> None:
+        """Stop older attempts at the same job: whoever sends the next one has given them up."""
+        for (job_id, number), attempt in self._known.items():
+            if job_id == order.job_id and number < order.attempt and attempt.outcome is None:
+                logger.info("attempt superseded", extra={"job_id": job_id, "attempt": number})
+                self._worker.cancel(attempt)
+
+    def _forget_old(self) -> None:
+        now = self._clock.monotonic()
+        for key, attempt in list(self._known.items()):
+            if attempt.outcome is None:
+                continue
+            if attempt.over_at_s is None:
+                attempt.over_at_s = now
+            elif now - attempt.over_at_s > REMEMBERED_S:
+                del self._known[key]

@@ -1,0 +1,145 @@
+"""What a request to a model may ask for: `darkroom.toml` where there is one, the model's own sizes where not."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from libs.generation.model import ModelDefaults, ModelLimits
+from services.modelserver.refusal import Unusable, read_json
+from services.modelserver.samplers import samplers_of
+
+DESCRIPTION = "darkroom.toml"
+DTYPES = ("float32", "float16", "bfloat16")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_SECTIONS = ("aliases", "defaults", "limits", "options")
+_MIN_SIZE, _FALLBACK_SIZE, _LATENT_FACTOR = 64, 512, 8
+
+D = TypeVar("D", ModelDefaults, ModelLimits, "ModelOptions")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is loaded. `dtype` is that of an accelerator, empty for its usual one; a CPU computes in float32."""
+
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `darkroom.toml` and the model's configuration say together."""
+
+    aliases: tuple[str, ...] = ()
+    limits: ModelLimits = field(default_factory=ModelLimits)
+    defaults: ModelDefaults = field(default_factory=ModelDefaults)
+    options: ModelOptions = field(default_factory=ModelOptions)
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether this may be a model's id or alias."""
+    return _NAME.fullmatch(name) is not None
+
+
+def describe(folder: Path, index: dict[str, Any]) -> Description:
+    """Read the description of a model folder whose index was checked; raises Unusable."""
+    document = _document(folder / DESCRIPTION)
+    derived = _derived(folder, index)
+    description = Description(
+        aliases=_aliases(document.get("aliases", [])),
+        limits=_filled(derived.limits, document, "limits"),
+        defaults=_filled(derived.defaults, document, "defaults"),
+        options=_filled(ModelOptions(), document, "options"),
+    )
+    _check(description, derived.limits.samplers)
+    return description
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{DESCRIPTION} is broken: {error}") from error
+    _refuse_unknown(document, _SECTIONS, "")
+    return document
+
+
+def _derived(folder: Path, index: dict[str, Any]) -> Description:
+    """Guess from the denoiser's own sample size, which is counted in latents."""
+    denoiser = next((name for name in ("unet", "transformer") if isinstance(index.get(name), list)), None)
+    config = read_json(folder / denoiser / "config.json", f"{denoiser}/config.json") if denoiser else {}
+    sample = config.get("sample_size")
+    size = sample * _LATENT_FACTOR if isinstance(sample, int) and sample > 0 else _FALLBACK_SIZE
+    scheduler = index.get("scheduler")
+    samplers = samplers_of(scheduler[1] if isinstance(scheduler, list) else "")
+    step = _LATENT_FACTOR * (1 if denoiser == "unet" else 2)  # transformers take latents in patches of 2 × 2
+    limits = ModelLimits(
+        min_size=min(_MIN_SIZE, size), max_size=2 * size, size_step=step, max_pixels=2 * size * size, samplers=samplers
+    )
+    return Description(limits=limits, defaults=ModelDefaults(width=size, height=size, sampler=samplers[0]))
+
+
+def _aliases(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and is_model_name(name) for name in value):
+        raise Unusable(f"{DESCRIPTION}: aliases must be a list of names in lower case")
+    return tuple(value)
+
+
+def _filled(base: D, document: dict[str, Any], section: str) -> D:
+    """Return `base` with the values of a section, each of the type that the field has."""
+    given = document.get(section, {})
+    if not isinstance(given, dict):
+        raise Unusable(f"{DESCRIPTION}: {section} must be a table")
+    _refuse_unknown(given, [field.name for field in dataclasses.fields(base)], f"{section}.")
+    values = {name: _typed(value, getattr(base, name), f"{section}.{name}") for name, value in given.items()}
+    return dataclasses.replace(base, **values)
+
+
+def _typed(value: Any, like: object, shown: str) -> Any:
+    """Return a value of a TOML file when it is of the type of `like`."""
+    if isinstance(like, tuple):
+        fine = isinstance(value, list) and value and all(isinstance(part, str) for part in value)
+        wanted = "a list of names"
+    elif isinstance(like, str):
+        fine, wanted = isinstance(value, str), "a text"
+    else:
+        kinds = (int, float) if isinstance(like, float) else (int,)
+        fine = isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
+        wanted = "a number from 0" if isinstance(like, float) else "a whole number from 0"
+    if not fine:
+        raise Unusable(f"{DESCRIPTION}: {shown} must be {wanted}")
+    return type(like)(value)  # type: ignore[call-arg]
+
+
+def _refuse_unknown(given: dict[str, Any], allowed: list[str] | tuple[str, ...], section: str) -> None:
+    for name in given:
+        if name not in allowed:
+            raise Unusable(f"{DESCRIPTION}: {section}{name} is unknown; known are {', '.join(allowed)}")
+
+
+def _check(described: Description, samplers: tuple[str, ...]) -> None:
+    limits, defaults = described.limits, described.defaults
+    wrong = {
+        "limits.size_step": limits.size_step < 1,
+        "limits.samplers": not set(limits.samplers) <= set(samplers),
+        "defaults.width": not _fits(defaults.width, limits),
+        "defaults.height": not _fits(defaults.height, limits),
+        "limits.max_pixels": defaults.width * defaults.height > limits.max_pixels,
+        "limits.max_images": limits.max_images < 1,
+        "defaults.steps": not 1 <= defaults.steps <= limits.max_steps,
+        "defaults.guidance_scale": defaults.guidance_scale > limits.max_guidance_scale,
+        "defaults.sampler": defaults.sampler not in limits.samplers,
+        "options.dtype": described.options.dtype not in ("", *DTYPES),
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise Unusable(f"{DESCRIPTION}: {name} does not fit the other limits or the model")
+
+
+def _fits(size: int, limits: ModelLimits) -> bool:
+    return limits.min_size <= size <= limits.max_size and size % max(1, limits.size_step) == 0

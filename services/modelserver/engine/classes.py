@@ -1,0 +1,26 @@
+"""Which classes diffusers and transformers bring; the only ones a model folder may name."""
+
+from __future__ import annotations
+
+import inspect
+
+import diffusers
+import transformers
+from diffusers import pipelines
+
+_LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+
+
+class LibraryClasses:
+    """Keeps the promise of `KnownClasses` with the libraries themselves."""
+
+    def pipeline(self, name: str) -> bool:
+        """Return whether diffusers has this pipeline."""
+        kind = getattr(diffusers, name, None) if name.isidentifier() else None
+        return inspect.isclass(kind) and issubclass(kind, diffusers.DiffusionPipeline)
+
+    def component(self, library: str, name: str) -> bool:
+        """Return whether the library, or a pipeline's own module in diffusers, has a class that loads itself."""
+        module = _LIBRARIES.get(library) or getattr(pipelines, library, None)
+        kind = getattr(module, name, None) if inspect.ismodule(module) else None
+        return inspect.isclass(kind) and hasattr(kind, "from_pretrained")

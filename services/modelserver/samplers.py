@@ -1,0 +1,36 @@
+"""Sampler ids and the diffusers classes behind them; no import of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SAMPLERS: Mapping[str, str] = {
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+}
+
+# Schedulers whose configuration describes the same noise as those above, so that one can stand in for the other.
+_EXCHANGEABLE = frozenset(SAMPLERS.values()) | {
+    "DDPMScheduler",
+    "DPMSolverSinglestepScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+}
+_FLOW_MATCHING = frozenset({"FlowMatchEulerDiscreteScheduler"})
+OWN = "native"  # the scheduler that the model came with
+
+
+def samplers_of(scheduler_class: str) -> tuple[str, ...]:
+    """Return the sampler ids of a model, its own one first."""
+    if scheduler_class in _FLOW_MATCHING:
+        return ("euler",)
+    if scheduler_class not in _EXCHANGEABLE:
+        return (OWN,)
+    own = next((name for name, kind in SAMPLERS.items() if kind == scheduler_class), "euler")
+    return (own, *(name for name in SAMPLERS if name != own))

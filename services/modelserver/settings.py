@@ -1,0 +1,59 @@
+"""What the model server takes from the environment."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.rpc.process import ProcessSettings
+
+_DEVICE = re.compile(r"cpu|cuda:\d+")
+_WORKER_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+SHIPPED_MODELS = Path(__file__).parent / "default_model"
+
+
+def _is_device(value: str) -> str | None:
+    return None if _DEVICE.fullmatch(value) else "must be cpu or cuda:N, like cuda:0"
+
+
+def _is_worker_id(value: str) -> str | None:
+    return None if _WORKER_ID.fullmatch(value) else "must be up to 63 lower case letters, digits, '.' and '-'"
+
+
+def _is_not_negative(value: float) -> str | None:
+    return None if value >= 0 else "must be 0 or more"
+
+
+def _is_lease(value: int) -> str | None:
+    return None if 2 <= value <= 600 else "must be 2 to 600 seconds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelServerSettings(ProcessSettings):
+    """One process, one device."""
+
+    device: str = field(default="cpu", metadata={"check": _is_device})
+    """The device to draw on: `cpu` or `cuda:N`."""
+    worker_id: str = field(default="modelserver-0", metadata={"check": _is_worker_id})
+    """Name of this worker, one in the fleet."""
+    models: str = str(SHIPPED_MODELS)
+    """Folders of models, with ':' between; each is a model itself or holds some."""
+    blobs: str = ""
+    """Where pictures go: a folder or s3://bucket/prefix; by default `blobs` in the data folder."""
+    etcd_endpoints: tuple[str, ...] = ("127.0.0.1:2379",)
+    """host:port of the etcd members."""
+    lease_ttl_s: int = field(default=5, metadata={"check": _is_lease})
+    """Seconds after which a worker that died is gone from the fleet."""
+    threads: int = field(default=0, metadata={"check": _is_not_negative})
+    """Threads that a CPU computes with; 0 means all cores but one."""
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """The folders to look for models in."""
+        return tuple(Path(place) for place in self.models.split(":") if place)
+
+    @property
+    def blob_place(self) -> str:
+        """Where pictures go."""
+        return self.blobs or str(self.data / "blobs")

@@ -1,0 +1,74 @@
+"""Attempts on the wire: `ExecuteRequest` → `Order`, `Event` → `ExecuteEvent`."""
+
+from __future__ import annotations
+
+from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
+from darkroom.v1 import job_pb2
+from libs.errors import InvalidRequest
+from libs.ids import JobId
+from libs.wire.spec import spec_from_pb
+from services.modelserver.attempt import Key, Order
+from services.modelserver.events import (
+    Done,
+    Event,
+    Failed,
+    FailureKind,
+    ImageStored,
+    Preview,
+    Progress,
+    StageDone,
+)
+
+_KINDS = {kind: pb.AttemptFailed.Kind.Value(kind.name) for kind in FailureKind}
+
+
+def order_from_pb(request: pb.ExecuteRequest) -> Order:
+    """Return what to run; raises InvalidRequest when the token or the model is missing."""
+    if not (request.job_id and request.attempt and request.model_version):
+        raise InvalidRequest("An attempt needs job_id, attempt and model_version.")
+    return Order(
+        job_id=JobId(request.job_id),
+        attempt=request.attempt,
+        epoch=request.epoch,
+        pinned=request.model_version,
+        spec=spec_from_pb(request.spec),
+    )
+
+
+def key_from_pb(request: pb.CancelAttemptRequest) -> Key:
+    """Return the token of the attempt to stop."""
+    return JobId(request.job_id), request.attempt
+
+
+def event_to_pb(event: Event, attempt: int) -> pb.ExecuteEvent:
+    """Return the message of an event of this attempt."""
+    match event:
+        case Progress(step, total, eta_s):
+            progress = job_pb2.Progress(attempt=attempt, step=step, total=total, eta_s=eta_s)
+            return pb.ExecuteEvent(progress=progress)
+        case Preview(step, total, index, content_type, data):
+            preview = job_pb2.PreviewEvent(
+                attempt=attempt, step=step, total=total, index=index, content_type=content_type, data=data
+            )
+            return pb.ExecuteEvent(preview=preview)
+        case StageDone(name, start_s, end_s):
+            return pb.ExecuteEvent(stage=pb.StageDone(name=name, start_s=start_s, end_s=end_s))
+        case ImageStored():
+            return pb.ExecuteEvent(image=_image(event))
+        case Done(gpu_ms, peak_memory_bytes):
+            return pb.ExecuteEvent(done=pb.AttemptDone(gpu_ms=gpu_ms, peak_memory_bytes=peak_memory_bytes))
+        case Failed(kind, reason, message, gpu_ms):
+            failed = pb.AttemptFailed(kind=_KINDS[kind], reason=reason, message=message, gpu_ms=gpu_ms)
+            return pb.ExecuteEvent(failed=failed)
+
+
+def _image(event: ImageStored) -> job_pb2.Image:
+    return job_pb2.Image(
+        index=event.index,
+        content_type=event.content_type,
+        width=event.width,
+        height=event.height,
+        seed=event.seed,
+        sha256=event.sha256,
+        size_bytes=event.size_bytes,
+    )
