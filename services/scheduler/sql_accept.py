@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
 from services.scheduler import changes, sql_reads, sql_rows, sql_writes
+from services.scheduler.changes import Step
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.sql_schema import job_events, jobs
 from services.scheduler.store import REQUEST_ID_LIFE_S, Accepted
@@ -53,7 +54,9 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
     Raises IntegrityError when another process accepts the same key at this moment: then all is to be done again.
     """
     known = await _known(connection, [offer.job for offer in offers])
-    answers, steps, messages = [], [], []
+    answers: list[Accepted] = []
+    steps: list[Step] = []
+    messages: list[OutboxMessage] = []
     for offer in offers:
         existing = known.find(offer.job)
         if existing is None:
@@ -65,6 +68,7 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
     if known.stale:
         await connection.execute(update(jobs).where(jobs.c.id.in_(known.stale)).values(request_id=None))
     if steps:
+        steps.sort(key=_lock_order)
         events = [row for step in steps for row in sql_writes.event_values(step.job, step.events, 1)]
         await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
         await connection.execute(insert(job_events), events)
@@ -72,10 +76,15 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
     return answers
 
 
+def _lock_order(step: Step) -> RequestKey:
+    """Order in which keys are taken, the same in every process, so that two groups never wait for each other."""
+    return step.job.tenant_id, step.job.request_id
+
+
 async def _known(connection: AsyncConnection, offered: Sequence[Job]) -> _Known:
     ids = [job.id for job in offered]
     keys = [(job.tenant_id, job.request_id) for job in offered if job.request_id]
-    same = jobs.c.id.in_(ids)
+    same: ColumnElement[bool] = jobs.c.id.in_(ids)
     if keys:
         same = or_(same, tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(keys))
     known = _Known()

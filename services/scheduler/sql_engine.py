@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy.exc
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.scheduler.store import StoreUnavailable
@@ -21,9 +21,13 @@ SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's
 _POSTGRES_CONNECTIONS = 10
 _SQLITE_READERS = 4
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON")
-# SQLSTATE classes of a server that is away, full, going down, or asks for the transaction again.
-_AWAY_CLASSES = ("08", "40", "53", "57")
+_AWAY_CLASSES = ("08", "53", "57")  # SQLSTATE classes of a server that is away, full or going down
+_CONTENDED_CLASS = "40"
 _UNREACHABLE = (OSError, sqlalchemy.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class Contended(StoreUnavailable):
+    """Another process changed the same rows at this moment; the same transaction may succeed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,14 @@ def open_engines(url: str) -> Engines:
 
 def sqlite_engine(url: str, *, writes: bool) -> AsyncEngine:
     """Return an engine on a file. Writers queue up in here for one connection, not at the file's lock."""
-    engine = create_async_engine(url, pool_size=1 if writes else _SQLITE_READERS, max_overflow=0, hide_parameters=True)
+    size = 1 if writes else _SQLITE_READERS
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, hide_parameters=True)
+    prepare_sqlite(engine.sync_engine, writes=writes)
+    return engine
+
+
+def prepare_sqlite(engine: Engine, *, writes: bool) -> None:
+    """Let connections of `engine` write through to the disk, and its transactions begin where they say so."""
     pragmas = _PRAGMAS if writes else (*_PRAGMAS, "query_only=ON")
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
@@ -74,9 +85,8 @@ def sqlite_engine(url: str, *, writes: bool) -> AsyncEngine:
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", start)
-    return engine
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", start)
 
 
 def postgres_engine(url: str) -> AsyncEngine:
@@ -106,6 +116,8 @@ async def reaching(timeout_s: float) -> AsyncIterator[None]:
         # asyncpg's own errors come unwrapped only from connecting: starting up, shutting down, not let in.
         raise StoreUnavailable(f"the database does not answer: {type(error).__name__}") from error
     except sqlalchemy.exc.DBAPIError as error:
+        if _sqlstate_class(error.orig) == _CONTENDED_CLASS:
+            raise Contended("another process changed the same rows") from error
         if error.connection_invalidated or _away(error.orig):
             raise StoreUnavailable(f"the database is away: {type(error.orig).__name__}") from error
         raise
@@ -115,4 +127,8 @@ def _away(error: BaseException | None) -> bool:
     """Whether the driver's error says that the database cannot work now, not that the statement is wrong."""
     if isinstance(error, sqlite3.OperationalError):  # locked, full, not readable, not a file any more
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR
-    return str(getattr(error, "sqlstate", None) or "")[:2] in _AWAY_CLASSES
+    return _sqlstate_class(error) in _AWAY_CLASSES
+
+
+def _sqlstate_class(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", None) or "")[:2]

@@ -21,7 +21,7 @@ from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.sql_accept import Offer
-from services.scheduler.sql_engine import Engines, open_engines, reaching
+from services.scheduler.sql_engine import Contended, Engines, open_engines, reaching
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, leader, outbox
 from services.scheduler.store import Accepted, Ending, PendingMessage, Requeue, Start
 
@@ -157,7 +157,7 @@ class SqlStore:
 
     async def _accept_group(self, offers: Sequence[Offer]) -> list[Accepted]:
         for _ in range(_ACCEPT_TRIES - 1):
-            with contextlib.suppress(IntegrityError):
+            with contextlib.suppress(IntegrityError, Contended):
                 return await self._try_accept(offers)
         return await self._try_accept(offers)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, make_url
 
-from services.scheduler.sql_engine import open_engines, reaching
+from services.scheduler.sql_engine import postgres_engine, prepare_sqlite, reaching
 
 UPGRADE_TIMEOUT_S = 600.0
 
@@ -17,10 +17,11 @@ UPGRADE_TIMEOUT_S = 600.0
 async def upgrade(url: str) -> None:
     """Bring the database of `url` to the latest revision; waits for another process that is doing so.
 
+    One at a time in a process: Alembic keeps what it works on in module globals.
     Raises StoreUnavailable when the database is away.
     """
-    # Alembic reads files and runs revisions with blocking calls, so it has a thread and a loop of its own.
-    await asyncio.to_thread(asyncio.run, _upgrade(url))
+    async with reaching(UPGRADE_TIMEOUT_S):
+        await asyncio.to_thread(_upgrade, url)  # Alembic reads files and runs revisions with blocking calls
 
 
 def config(connection: Connection) -> Config:
@@ -32,10 +33,27 @@ def config(connection: Connection) -> Config:
     return settings
 
 
-async def _upgrade(url: str) -> None:
-    engines = open_engines(url)
+def _upgrade(url: str) -> None:
+    if make_url(url).get_backend_name() == "sqlite":
+        _upgrade_sqlite(url)
+    else:
+        asyncio.run(_upgrade_postgres(url))
+
+
+def _upgrade_sqlite(url: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="sqlite"))
+    prepare_sqlite(engine, writes=True)
     try:
-        async with reaching(UPGRADE_TIMEOUT_S), engines.write.begin() as connection:
+        with engine.begin() as connection:
+            command.upgrade(config(connection), "head")
+    finally:
+        engine.dispose()
+
+
+async def _upgrade_postgres(url: str) -> None:
+    engine = postgres_engine(url)
+    try:
+        async with engine.begin() as connection:
             await connection.run_sync(lambda synchronous: command.upgrade(config(synchronous), "head"))
     finally:
-        await engines.close()
+        await engine.dispose()

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
 
 from libs.testing.postgres import PostgresServer
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.sql_engine import open_engines
-from services.scheduler.sql_schema import metadata
 from services.scheduler.sql_store import SqlStore
 from services.scheduler.store import JobStore
+from tests.contract.job_store.emptying import empty
 
 PATIENT_S = 30.0  # the machine may be busy; being away has its own tests
 
@@ -52,13 +51,9 @@ async def unled_store(url: str) -> AsyncIterator[JobStore]:
     if not url:
         yield MemoryStore()
         return
-    engines = open_engines(url)
-    if engines.dialect == "postgresql":
-        async with engines.write.begin() as connection:
-            tables = ", ".join(name for name in metadata.tables if name != "leader")
-            await connection.execute(text(f"TRUNCATE {tables}"))
-            await connection.execute(text("UPDATE leader SET epoch = 0"))
-    store = SqlStore(engines, timeout_s=PATIENT_S)
+    if url.startswith("postgresql"):
+        await empty(url)
+    store = SqlStore(open_engines(url), timeout_s=PATIENT_S)
     yield store
     await store.close()
 

@@ -1,0 +1,19 @@
+"""Emptying a migrated database, which is much faster than making one."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from services.scheduler.sql_engine import open_engines
+from services.scheduler.sql_schema import metadata
+
+
+async def empty(url: str) -> str:
+    """Leave a migrated database as new; return its URL."""
+    engines = open_engines(url)
+    async with engines.write.begin() as connection:
+        tables = ", ".join(name for name in metadata.tables if name != "leader")
+        await connection.execute(text(f"TRUNCATE {tables}"))
+        await connection.execute(text("UPDATE leader SET epoch = 0"))
+    await engines.close()
+    return url

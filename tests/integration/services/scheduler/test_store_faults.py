@@ -1,0 +1,117 @@
+"""A fault before each statement and before each commit: nothing of the change is there, and it can be done again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scheduler.job import Job
+from services.scheduler.sql_engine import open_engines
+from services.scheduler.sql_schema import metadata
+from services.scheduler.sql_store import SqlStore
+from tests.contract.job_store.samples import (
+    CONFIRM,
+    TENANT,
+    a_job,
+    a_requeue,
+    a_start,
+    a_success,
+    queued,
+    running,
+    succeeded,
+)
+
+Prepare = Callable[[SqlStore], Awaitable[Job]]
+Act = Callable[[SqlStore, Job], Awaitable[object]]
+
+
+class InjectedFault(Exception):
+    """What the fault raises."""
+
+
+class Faults:
+    """Lets so many steps (statements and commits) of the engine pass, then raises once."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.struck = False
+
+    def step(self, *_: Any, **__: Any) -> None:
+        if self.struck:
+            return
+        if self.left == 0:
+            self.struck = True
+            raise InjectedFault
+        self.left -= 1
+
+
+@contextmanager
+def faults_after(steps: int, engine: AsyncEngine) -> Iterator[Faults]:
+    faults = Faults()
+    faults.left = steps
+    names = ("before_cursor_execute", "commit")
+    for name in names:
+        event.listen(engine.sync_engine, name, faults.step)
+    try:
+        yield faults
+    finally:
+        for name in names:
+            event.remove(engine.sync_engine, name, faults.step)
+
+
+async def everything(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table."""
+    async with engine.connect() as connection:
+        return {
+            name: sorted((tuple(row) for row in await connection.execute(table.select())), key=repr)
+            for name, table in metadata.tables.items()
+        }
+
+
+@pytest.fixture
+async def engine_and_store(database_url: str) -> AsyncIterator[tuple[AsyncEngine, SqlStore]]:
+    engines = open_engines(database_url)
+    store = SqlStore(engines, timeout_s=30.0)
+    await store.take_lead("scheduler-0", 0.0)
+    yield engines.write, store
+    await store.close()
+
+
+async def _nothing_yet(_: SqlStore) -> Job:
+    return a_job()
+
+
+CHANGES: dict[str, tuple[Prepare, Act]] = {
+    "accept": (_nothing_yet, lambda store, job: store.accept(job, [CONFIRM])),
+    "start": (queued, lambda store, job: store.start(a_start(job))),
+    "end": (running, lambda store, job: store.end(a_success(job))),
+    "requeue": (running, lambda store, job: store.requeue(a_requeue(job))),
+    "cancel": (running, lambda store, job: store.request_cancel(job.id, TENANT)),
+    "delete": (succeeded, lambda store, job: store.delete(job.id, TENANT)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_fault_before_the_commit_changes_nothing(
+    engine_and_store: tuple[AsyncEngine, SqlStore], name: str
+) -> None:
+    engine, store = engine_and_store
+    prepare, act = CHANGES[name]
+    job = await prepare(store)
+    before = await everything(engine)
+    steps = 0
+    while True:
+        with faults_after(steps, engine) as faults:
+            with suppress(InjectedFault):
+                assert await act(store, job)
+            if not faults.struck:
+                break
+        assert await everything(engine) == before, f"after {steps} steps"
+        steps += 1
+    assert steps >= 3
+    assert await everything(engine) != before

@@ -1,0 +1,69 @@
+"""The history of the tables leads to the tables that the code uses, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+
+from services.scheduler.migrations.upgrade import config, upgrade
+from services.scheduler.sql_engine import open_engines
+from services.scheduler.sql_schema import metadata
+from services.scheduler.sql_store import open_store
+from services.scheduler.store import StoreUnavailable
+from tests.contract.job_store.samples import queued
+
+STARTING = """
+import asyncio, sys
+from services.scheduler.migrations.upgrade import upgrade
+asyncio.run(upgrade(sys.argv[1]))
+"""
+
+
+def differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"version_table": "scheduler_version", "compare_type": True})
+    return list(compare_metadata(context, metadata))
+
+
+def down_and_up(connection: Connection) -> list[str]:
+    command.downgrade(config(connection), "base")
+    left = inspect(connection).get_table_names()
+    command.upgrade(config(connection), "head")
+    return left
+
+
+async def test_the_history_leads_to_the_tables_of_the_code_and_back(bare_url: str) -> None:
+    await upgrade(bare_url)
+    engines = open_engines(bare_url)
+    async with engines.write.begin() as connection:
+        assert await connection.run_sync(differences) == []
+        assert await connection.run_sync(down_and_up) == ["scheduler_version"]
+        assert await connection.run_sync(differences) == []
+    await engines.close()
+
+
+async def test_processes_that_start_together_upgrade_once_and_keep_what_is_there(bare_url: str, tmp_path: Path) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", STARTING, bare_url, cwd=tmp_path)
+        for _ in range(3)
+    ]
+    async with asyncio.timeout(60):
+        assert [await process.wait() for process in processes] == [0, 0, 0]
+    store = open_store(bare_url)
+    job = await queued(store)
+    await upgrade(bare_url)
+    assert await store.get(job.id) == job
+    await store.close()
+
+
+async def test_a_database_that_is_away_is_said_to_be_away(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        await upgrade("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    with pytest.raises(StoreUnavailable):
+        await upgrade(f"sqlite+aiosqlite:///{tmp_path}/no/such/folder/scheduler.db")
