@@ -1,0 +1,88 @@
+"""Keys, as operators handle them; the channel carries the operator token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
+from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
+from libs.ids import KeyId, TenantId
+from libs.rpc import deadlines, status
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key without its secret; times in Unix seconds, None for what has not happened."""
+
+    id: KeyId
+    tenant_id: TenantId
+    tier: str
+    prefix: str
+    name: str
+    created_s: float
+    revoked_s: float | None
+    last_used_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key and its secret, which is shown this once."""
+
+    key: ApiKey
+    secret: str
+
+
+class LimiterAdminClient:
+    """Typed calls with a deadline. Failures are domain errors."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._admin: rpc.AdminServiceAsyncStub = rpc.AdminServiceStub(channel)
+
+    async def create_key(self, tenant_id: TenantId, tier: str, name: str) -> NewApiKey:
+        """Make a key; a new tenant gets `tier`, an existing one must have it."""
+        request = pb.CreateKeyRequest(tenant_id=tenant_id, tier=tier, name=name)
+        async with _failures():
+            answer = await self._admin.CreateKey(request, timeout=deadlines.ADMIN_S)
+        return NewApiKey(_key(answer.key), answer.secret)
+
+    async def list_keys(self, tenant_id: TenantId | None = None) -> Sequence[ApiKey]:
+        """Return the keys of a tenant, or of all, oldest first."""
+        request = pb.ListKeysRequest(tenant_id=tenant_id or "")
+        async with _failures():
+            answer = await self._admin.ListKeys(request, timeout=deadlines.ADMIN_S)
+        return [_key(key) for key in answer.keys]
+
+    async def revoke_key(self, key_id: KeyId) -> ApiKey:
+        """Withdraw a key. Raises NotFound."""
+        async with _failures():
+            return _key(await self._admin.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=deadlines.ADMIN_S))
+
+
+@asynccontextmanager
+async def _failures() -> AsyncIterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise status.from_rpc_error(error, "rate limiter") from error
+
+
+def _key(message: pb.Key) -> ApiKey:
+    return ApiKey(
+        KeyId(message.id),
+        TenantId(message.tenant_id),
+        message.tier,
+        message.prefix,
+        message.name,
+        _seconds(message.create_time),
+        _seconds(message.revoke_time) if message.HasField("revoke_time") else None,
+        _seconds(message.last_used_time) if message.HasField("last_used_time") else None,
+    )
+
+
+def _seconds(stamp: Timestamp) -> float:
+    return stamp.ToMilliseconds() / 1000

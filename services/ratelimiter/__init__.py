@@ -1,0 +1,18 @@
+"""The rate limiter: the authority for tenants, keys, tiers in force, usage and reservations.
+
+Main path: `limiter.Limiter.reserve` → `confirm` → `settle` | `release`; `peek` says what `reserve` would decide.
+The door: `authz_servicer` answers Envoy for every request (who is calling, what may they still spend).
+
+    reserve            confirm             settle
+    ───────▶ TENTATIVE ───────▶ CONFIRMED ───────▶ SETTLED
+              │     └ release ▶ RELEASED             ▲
+              └── unconfirmed ▶ EXPIRED ── settle ───┘
+
+The life of a reservation is a table (`reservation`), the arithmetic is pure (`bucket`, `balance`, `booking`), a
+ledger gives it a transaction. Balances and reservations are in memory; keys and usage are in SQL, and usage is
+once-only by job id. After a restart balances are rebuilt from the usage of the last minutes, and a confirm or a
+settle whose reservation was forgotten is applied from what it carries.
+
+When the database is gone, keys of the last seconds still open the door, reservations go on, settlements fail and
+come again. When this process is gone, nobody is let in (503) and the scheduler keeps its settlements.
+"""

@@ -1,0 +1,58 @@
+"""Tenants and their keys. `sql_accounts` keeps the promise on SQLite and PostgreSQL; one contract suite checks both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.ids import KeyId, TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key without its secret; times in Unix seconds, None for what has not happened."""
+
+    id: KeyId
+    tenant_id: TenantId
+    tier: str
+    prefix: str
+    name: str
+    created_s: float
+    revoked_s: float | None = None
+    last_used_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKey:
+    """A key and the SHA-256 of its secret."""
+
+    key: Key
+    digest: bytes
+
+
+class Accounts(Protocol):
+    """Keeps tenants and keys. Raises Unavailable when it cannot be reached."""
+
+    async def add(self, kept: KeptKey) -> None:
+        """Add a key, and its tenant when it is new.
+
+        Raises PreconditionFailed when the tenant exists with another tier.
+        """
+        ...
+
+    async def find(self, digest: bytes) -> KeptKey | None:
+        """Return the key with this hash, revoked or not."""
+        ...
+
+    async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
+        """Return the keys of a tenant, or of all for None, oldest first."""
+        ...
+
+    async def revoke(self, key_id: KeyId, now_s: float) -> Key:
+        """Withdraw a key; one that was withdrawn keeps its time. Raises NotFound."""
+        ...
+
+    async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:
+        """Write when keys were last used; an older time never replaces a newer one."""
+        ...

@@ -1,0 +1,101 @@
+"""The composition root: the only file that knows which adapters are in use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from darkroom.ratelimiter.v1 import admin_service_pb2_grpc, limiter_service_pb2_grpc
+from libs import secret_files
+from libs.clock import Clock, SystemClock
+from libs.coordination.backoff import Backoff
+from libs.errors import Unavailable
+from libs.rpc.server import RpcServer, wait_for_stop
+from libs.telemetry import metrics
+from services.ratelimiter import authz_servicer, migrate, policy
+from services.ratelimiter.admin_servicer import AdminServicer
+from services.ratelimiter.authz_servicer import AuthzServicer
+from services.ratelimiter.database import Database
+from services.ratelimiter.door import Door
+from services.ratelimiter.expirer import Expirer
+from services.ratelimiter.keyring import Keyring
+from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.memory_ledger import MemoryLedger
+from services.ratelimiter.meters import Meters
+from services.ratelimiter.servicer import LimiterServicer
+from services.ratelimiter.settings import Settings
+from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.sql_usage import SqlUsage
+
+logger = logging.getLogger(__name__)
+
+SERVICES = ("darkroom.ratelimiter.v1.LimiterService", "darkroom.ratelimiter.v1.AdminService")
+
+
+async def main(settings: Settings) -> None:
+    """Serve until a stop signal."""
+    async with running(settings) as server:
+        stopped_by = await wait_for_stop()
+        logger.info("stopping", extra={"signal": stopped_by})
+        await server.drain(settings.drain_s)
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[RpcServer]:
+    """Give the server once it is ready: tables current, balances rebuilt. Until then nothing listens."""
+    clock = clock or SystemClock()
+    database, tiers = Database(settings.database), policy.load(settings.tiers)
+    meters = Meters(metrics.meter())
+    limiter = Limiter(tiers, MemoryLedger(), SqlUsage(database), clock, meters)
+    keyring = Keyring(SqlAccounts(database), clock)
+    server = _server(settings)
+    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers), server.grpc)
+    authz = AuthzServicer(Door(keyring, limiter, meters))
+    server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
+    try:
+        await _prepare(clock, lambda: migrate.upgrade(settings.database))
+        await _prepare(clock, limiter.rebuild)
+        await server.start(SERVICES)
+        async with asyncio.TaskGroup() as agents:
+            loops = (Expirer(limiter, clock, settings.reservation_ttl_s).run(), keyring.run())
+            tasks = [agents.create_task(loop) for loop in loops]
+            await server.set_ready(True)
+            yield server
+            for task in tasks:
+                task.cancel()
+        await _write_last(keyring)
+    finally:
+        await server.grpc.stop(None)
+        await database.close()
+
+
+async def _write_last(keyring: Keyring) -> None:
+    try:
+        await keyring.write_use()
+    except Unavailable as error:
+        logger.warning("when keys were last used is not written", extra={"reason": error.message})
+
+
+def _server(settings: Settings) -> RpcServer:
+    return RpcServer(
+        settings.listen,
+        mesh_token=secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN),
+        operator_token=secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN),
+    )
+
+
+async def _prepare(clock: Clock, step: Callable[[], Awaitable[object]]) -> None:
+    """Do a step of the start; as long as the database is away, wait for it."""
+    backoff = Backoff()
+    while True:
+        try:
+            await step()
+        except Unavailable as error:
+            wait_s = backoff.next_s()
+            logger.warning("waiting for the database", extra={"reason": error.message, "wait_s": round(wait_s, 1)})
+            await clock.sleep(wait_s)
+        else:
+            return

@@ -1,0 +1,37 @@
+"""The series this service owns; docs/metrics.md lists them."""
+
+from __future__ import annotations
+
+from opentelemetry.metrics import Meter
+
+from services.ratelimiter.balance import Denial
+from services.ratelimiter.usage import Settlement
+
+
+class Meters:
+    """Counters, labelled with nothing that grows with the number of tenants."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._units = meter.create_counter(
+            "darkroom_units_charged", unit="{unit}", description="Units charged at settlement."
+        )
+        self._decisions = meter.create_counter(
+            "darkroom_limit_decisions", unit="{decision}", description="Reservations decided, by the binding limit."
+        )
+        self._errors = meter.create_counter(
+            "darkroom_errors", unit="{error}", description="Refusals at the door, by reason."
+        )
+
+    def decided(self, tier: str, denial: Denial | None) -> None:
+        """Count a reservation that was admitted or denied."""
+        decision, dimension = ("denied", denial.dimension.value) if denial else ("admitted", "none")
+        self._decisions.add(1, {"decision": decision, "dimension": dimension, "tier": tier})
+
+    def charged(self, settlement: Settlement) -> None:
+        """Count what a job was charged."""
+        labels = {"tier": settlement.hold.tier, "model": settlement.model_version, "outcome": settlement.outcome}
+        self._units.add(max(0.0, settlement.charged_units), labels)
+
+    def refused(self, reason: str) -> None:
+        """Count a caller who was not let in."""
+        self._errors.add(1, {"reason": reason})

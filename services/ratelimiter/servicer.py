@@ -1,0 +1,42 @@
+"""LimiterService on the wire: convert, call, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
+from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
+from services.ratelimiter import wire
+from services.ratelimiter.limiter import Limiter
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class LimiterServicer(rpc.LimiterServiceServicer):
+    """What the gateway and the scheduler call."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    async def Reserve(self, request: pb.ReserveRequest, _context: _Context) -> pb.ReserveResponse:
+        """Take requests and units in one decision; a denial is an answer, not an error."""
+        return wire.decision_to_pb(await self._limiter.reserve(wire.hold_from_pb(request)))
+
+    async def Confirm(self, request: pb.ConfirmRequest, _context: _Context) -> pb.ConfirmResponse:
+        """Make a tentative reservation stand."""
+        await self._limiter.confirm(wire.hold_from_pb(request))
+        return pb.ConfirmResponse()
+
+    async def Settle(self, request: pb.SettleRequest, _context: _Context) -> pb.SettleResponse:
+        """Replace the estimate by the charge, once."""
+        return pb.SettleResponse(applied=await self._limiter.settle(wire.settlement_from_pb(request)))
+
+    async def Release(self, request: pb.ReleaseRequest, _context: _Context) -> pb.ReleaseResponse:
+        """Give a reservation back whose job never came to be."""
+        return pb.ReleaseResponse(applied=await self._limiter.release(*wire.release_from_pb(request)))
+
+    async def Peek(self, request: pb.PeekRequest, _context: _Context) -> pb.ReserveResponse:
+        """Say what Reserve would decide."""
+        return wire.decision_to_pb(await self._limiter.peek(*wire.peek_from_pb(request)))

@@ -1,0 +1,28 @@
+"""What this process takes from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs import settings
+from libs.rpc.process import ProcessSettings
+from services.ratelimiter import policy
+from services.ratelimiter.database import SQLITE, is_database_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ProcessSettings):
+    """The common ones, and these."""
+
+    database_url: str = field(default="", metadata={"check": is_database_url, "secret": True})
+    """SQLAlchemy address of the database; by default the SQLite file `ratelimiter.db` in the data folder."""
+    tiers: Path = field(default=policy.SHIPPED, metadata={"check": policy.complaint})
+    """The file of the tiers."""
+    reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
+    """Seconds after which a reservation that nobody confirmed is given back."""
+
+    @property
+    def database(self) -> str:
+        """The address in force."""
+        return self.database_url or f"{SQLITE}:///{(self.data / 'ratelimiter.db').absolute()}"

@@ -1,0 +1,90 @@
+"""Tenants and keys in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, insert, or_, select, update
+
+from libs.errors import NotFound, PreconditionFailed
+from libs.ids import KeyId, TenantId
+from services.ratelimiter import schema
+from services.ratelimiter.accounts import KeptKey, Key
+from services.ratelimiter.database import Database
+from services.ratelimiter.upsert import insert_if_absent
+
+
+class SqlAccounts:
+    """Keeps the promises of `accounts.Accounts`."""
+
+    def __init__(self, database: Database) -> None:
+        tables = schema.build().tables
+        self._database, self._tenants, self._keys = database, tables["tenants"], tables["api_keys"]
+
+    async def add(self, kept: KeptKey) -> None:
+        """Add a key, and its tenant when it is new."""
+        key, keys = kept.key, self._keys
+        tenant = {"id": key.tenant_id, "tier": key.tier, "created_at": key.created_s}
+        row = {"id": key.id, "tenant_id": key.tenant_id, "prefix": key.prefix, "sha256": kept.digest, "name": key.name}
+        async with self._database.writing() as connection:
+            await insert_if_absent(connection, self._tenants, tenant)
+            asked = select(self._tenants.c.tier).where(self._tenants.c.id == key.tenant_id)
+            tier = (await connection.execute(asked)).scalar_one()
+            if tier != key.tier:
+                raise _other_tier(key, tier)
+            await connection.execute(insert(keys).values(**row, created_at=key.created_s))
+
+    async def find(self, digest: bytes) -> KeptKey | None:
+        """Return the key with this hash, revoked or not."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(self._select().where(self._keys.c.sha256 == digest))).one_or_none()
+        return KeptKey(_key(row), bytes(row.sha256)) if row else None
+
+    async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
+        """Return the keys of a tenant, or of all, oldest first."""
+        asked = self._select().order_by(self._keys.c.created_at, self._keys.c.id)
+        if tenant_id is not None:
+            asked = asked.where(self._keys.c.tenant_id == tenant_id)
+        async with self._database.reading() as connection:
+            return [_key(row) for row in await connection.execute(asked)]
+
+    async def revoke(self, key_id: KeyId, now_s: float) -> Key:
+        """Withdraw a key; one that was withdrawn keeps its time."""
+        keys = self._keys
+        change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now_s)
+        async with self._database.writing() as connection:
+            await connection.execute(change)
+            row = (await connection.execute(self._select().where(keys.c.id == key_id))).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no key {key_id}; `darkroom keys list` shows them.", reason="KEY_NOT_FOUND")
+        return _key(row)
+
+    async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:
+        """Write when keys were last used."""
+        keys = self._keys
+        older = or_(keys.c.last_used_at.is_(None), keys.c.last_used_at < bindparam("at"))
+        change = update(keys).where(keys.c.id == bindparam("key"), older).values(last_used_at=bindparam("at"))
+        async with self._database.writing() as connection:
+            await connection.execute(change, [{"key": key_id, "at": at_s} for key_id, at_s in used_s.items()])
+
+    def _select(self) -> Select[Any]:
+        return select(self._keys, self._tenants.c.tier).join(self._tenants)
+
+
+def _key(row: Row[Any]) -> Key:
+    return Key(
+        KeyId(row.id),
+        TenantId(row.tenant_id),
+        row.tier,
+        row.prefix,
+        row.name,
+        row.created_at,
+        revoked_s=row.revoked_at,
+        last_used_s=row.last_used_at,
+    )
+
+
+def _other_tier(key: Key, tier: str) -> PreconditionFailed:
+    told = f"Tenant {key.tenant_id} has the tier {tier}, not {key.tier}. No key was made; ask for tier {tier}."
+    return PreconditionFailed(told, metadata={"tenant": key.tenant_id, "tier": tier})

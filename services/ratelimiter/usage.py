@@ -1,0 +1,52 @@
+"""What was charged, one row a job: the durable truth from which balances are rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.ids import JobId, KeyId
+from services.ratelimiter.reservation import Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a job came to cost. Units as in libs.generation.cost; `gpu_ms` as measured on the device.
+
+    `outcome` is `succeeded`, `failed`, `cancelled` or `expired`; `hold` is what was reserved.
+    """
+
+    hold: Hold
+    key_id: KeyId
+    model_version: str
+    outcome: str
+    actual_units: float
+    charged_units: float
+    gpu_ms: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A settlement and when; `reserved_s` is None when the reservation had been forgotten. Unix seconds."""
+
+    settlement: Settlement
+    settled_s: float
+    reserved_s: float | None
+
+
+class UsageBook(Protocol):
+    """Keeps one row a job, for good. Raises Unavailable when it cannot be reached."""
+
+    async def record(self, row: UsageRow) -> bool:
+        """Write the row; False when the job has one already."""
+        ...
+
+    async def has(self, job_id: JobId) -> bool:
+        """Whether the job was settled."""
+        ...
+
+    async def since(self, settled_s: float) -> Sequence[UsageRow]:
+        """Return what was settled from a moment on, in order of time."""
+        ...

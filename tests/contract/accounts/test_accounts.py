@@ -1,0 +1,84 @@
+"""Tenants and keys: the same promises on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from libs.errors import NotFound, PreconditionFailed
+from libs.ids import KeyId, TenantId
+from services.ratelimiter.accounts import KeptKey, Key
+from services.ratelimiter.database import Database
+from services.ratelimiter.sql_accounts import SqlAccounts
+
+NOW_S = 1_700_000_000.123
+ACME, OTHER = TenantId("acme"), TenantId("other")
+
+
+@pytest.fixture
+def accounts(database: Database) -> SqlAccounts:
+    return SqlAccounts(database)
+
+
+def kept(number: int, tenant: TenantId = ACME, tier: str = "pro") -> KeptKey:
+    key = Key(KeyId(f"key_{number}"), tenant, tier, f"dk_{number:08}", f"name {number} – ü", NOW_S + number)
+    return KeptKey(key, bytes([number]) * 32)
+
+
+async def test_a_key_is_found_by_its_hash_as_it_was_added(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    assert await accounts.find(bytes([1]) * 32) == kept(1)
+    assert await accounts.find(bytes([2]) * 32) is None
+
+
+async def test_keys_are_listed_oldest_first_by_tenant_or_all(accounts: SqlAccounts):
+    for number, tenant in ((3, ACME), (1, ACME), (2, OTHER)):
+        await accounts.add(kept(number, tenant))
+    assert [key.id for key in await accounts.list(ACME)] == ["key_1", "key_3"]
+    assert [key.id for key in await accounts.list(None)] == ["key_1", "key_2", "key_3"]
+    assert await accounts.list(TenantId("nobody")) == []
+
+
+async def test_a_tenant_keeps_its_tier_and_a_refused_key_is_not_added(accounts: SqlAccounts):
+    await accounts.add(kept(1, tier="pro"))
+    with pytest.raises(PreconditionFailed, match="has the tier pro, not free"):
+        await accounts.add(kept(2, tier="free"))
+    assert [key.id for key in await accounts.list(None)] == ["key_1"]
+
+
+async def test_a_refused_key_leaves_no_tenant_behind(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    twin = KeptKey(kept(2, OTHER, "free").key, kept(1).digest)  # the hash is taken
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await accounts.add(twin)
+    await accounts.add(kept(3, OTHER, "pro"))
+    assert [key.tier for key in await accounts.list(OTHER)] == ["pro"]
+
+
+async def test_first_keys_of_one_tenant_made_at_once_all_stand(accounts: SqlAccounts):
+    await asyncio.gather(*(accounts.add(kept(number)) for number in range(1, 9)))
+    assert len(await accounts.list(ACME)) == 8
+
+
+async def test_a_withdrawn_key_is_still_found_and_keeps_its_first_time(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    assert (await accounts.revoke(KeyId("key_1"), NOW_S + 5)).revoked_s == NOW_S + 5
+    assert (await accounts.revoke(KeyId("key_1"), NOW_S + 9)).revoked_s == NOW_S + 5
+    found = await accounts.find(bytes([1]) * 32)
+    assert found is not None
+    assert found.key.revoked_s == NOW_S + 5
+
+
+async def test_a_key_that_is_not_there_cannot_be_withdrawn(accounts: SqlAccounts):
+    with pytest.raises(NotFound) as caught:
+        await accounts.revoke(KeyId("key_9"), NOW_S)
+    assert caught.value.reason == "KEY_NOT_FOUND"
+
+
+async def test_the_last_use_only_moves_forward(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    await accounts.add(kept(2))
+    await accounts.mark_used({KeyId("key_1"): NOW_S + 60, KeyId("key_2"): NOW_S + 60})
+    await accounts.mark_used({KeyId("key_1"): NOW_S + 30, KeyId("key_2"): NOW_S + 90, KeyId("key_9"): NOW_S})
+    assert [key.last_used_s for key in await accounts.list(ACME)] == [NOW_S + 60, NOW_S + 90]

@@ -1,0 +1,71 @@
+"""A limiter on a clock that stands still, with usage in a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from libs.ids import JobId
+from libs.testing.clock import ManualClock
+from services.ratelimiter.bucket import Rate
+from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.memory_ledger import MemoryLedger
+from services.ratelimiter.meters import Meters
+from services.ratelimiter.policy import ANONYMOUS, Limits, Policy
+from services.ratelimiter.usage import UsageRow
+
+LIMITS = Limits("pro", requests=Rate(60, 30), units=Rate(1000, 1000))
+ANONYMOUS_LIMITS = Limits(ANONYMOUS, requests=Rate(5, 5), units=Rate(100, 200))
+
+
+@dataclass
+class FakeUsage:
+    """Keeps one row a job, like the promise says."""
+
+    rows: dict[JobId, UsageRow] = field(default_factory=dict)
+
+    async def record(self, row: UsageRow) -> bool:
+        key = row.settlement.hold.reservation_id
+        return self.rows.setdefault(key, row) is row
+
+    async def has(self, job_id: JobId) -> bool:
+        return job_id in self.rows
+
+    async def since(self, settled_s: float) -> Sequence[UsageRow]:
+        return sorted((r for r in self.rows.values() if r.settled_s >= settled_s), key=lambda r: r.settled_s)
+
+
+@dataclass
+class Bench:
+    """A limiter and what stands around it; `restart` loses everything but usage."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    usage: FakeUsage = field(default_factory=FakeUsage)
+    reader: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
+    limits: Limits = LIMITS
+
+    def __post_init__(self) -> None:
+        self.provider = MeterProvider([self.reader])
+        self.meters = Meters(self.provider.get_meter("test"))
+        self.restart()
+
+    def restart(self) -> None:
+        policy = Policy({"pro": self.limits, ANONYMOUS: ANONYMOUS_LIMITS})
+        self.limiter = Limiter(policy, MemoryLedger(), self.usage, self.clock, self.meters)
+
+    def counted(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Return the values of a counter by its sorted labels."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        metrics = data.resource_metrics[0].scope_metrics[0].metrics
+        points = next(metric for metric in metrics if metric.name == name).data.data_points
+        return {tuple(sorted(point.attributes.items())): point.value for point in points}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()

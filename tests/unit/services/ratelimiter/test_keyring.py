@@ -1,0 +1,142 @@
+"""Keys: who is recognised, how soon a withdrawal works, what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from libs.errors import Unauthenticated, Unavailable
+from libs.ids import KeyId, TenantId
+from libs.testing.clock import ManualClock
+from services.ratelimiter import keys
+from services.ratelimiter.accounts import KeptKey, Key
+from services.ratelimiter.keyring import Keyring
+
+TENANT = TenantId("t")
+
+
+@dataclass
+class FakeAccounts:
+    """Keys in a dictionary; counts the questions."""
+
+    kept: dict[bytes, KeptKey] = field(default_factory=dict)
+    used: list[dict[KeyId, float]] = field(default_factory=list)
+    questions: int = 0
+    down: bool = False
+
+    async def add(self, kept: KeptKey) -> None:
+        self.kept[kept.digest] = kept
+
+    async def find(self, digest: bytes) -> KeptKey | None:
+        self.questions += 1
+        return self.kept.get(digest)
+
+    async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
+        return [kept.key for kept in self.kept.values()]
+
+    async def revoke(self, key_id: KeyId, now_s: float) -> Key:
+        digest, kept = next((d, k) for d, k in self.kept.items() if k.key.id == key_id)
+        self.kept[digest] = replace(kept, key=replace(kept.key, revoked_s=now_s))
+        return self.kept[digest].key
+
+    async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:
+        if self.down:
+            raise Unavailable("down")
+        self.used.append(dict(used_s))
+
+
+@pytest.fixture
+def accounts() -> FakeAccounts:
+    return FakeAccounts()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def keyring(accounts: FakeAccounts, clock: ManualClock) -> Keyring:
+    return Keyring(accounts, clock)
+
+
+async def test_a_key_has_its_form_and_only_its_hash_is_kept(keyring: Keyring, accounts: FakeAccounts):
+    key, secret = await keyring.create(TENANT, "pro", "laptop")
+    assert keys.is_well_formed(secret)
+    assert len(secret) == 3 + 8 + 1 + 43
+    assert secret.startswith(key.prefix)
+    assert len(key.prefix) == 11
+    assert secret[12:] not in repr(accounts.kept)
+    assert await keyring.authenticate(secret) == key
+
+
+async def test_two_keys_never_look_alike(keyring: Keyring):
+    made = [await keyring.create(TENANT, "pro", "") for _ in range(50)]
+    assert len({secret for _, secret in made}) == len({key.prefix for key, _ in made}) == 50
+
+
+@pytest.mark.parametrize("text", ["", "dk_", "sk-123", "dk_ABCDEFGH_short", "dk_ABCDEFG!_" + "a" * 43])
+async def test_what_cannot_be_a_key_is_never_looked_up(keyring: Keyring, accounts: FakeAccounts, text: str):
+    with pytest.raises(Unauthenticated, match="not an API key"):
+        await keyring.authenticate(text)
+    assert accounts.questions == 0
+
+
+async def test_an_unknown_key_is_refused(keyring: Keyring):
+    with pytest.raises(Unauthenticated, match="not known") as caught:
+        await keyring.authenticate(keys.new_secret())
+    assert caught.value.reason == "KEY_INVALID"
+
+
+async def test_a_store_that_answers_with_another_key_lets_nobody_in(keyring: Keyring, accounts: FakeAccounts):
+    _, secret = await keyring.create(TENANT, "pro", "")
+    stranger = keys.new_secret()
+    accounts.kept[keys.digest(stranger)] = accounts.kept[keys.digest(secret)]
+    with pytest.raises(Unauthenticated):
+        await keyring.authenticate(stranger)
+
+
+async def test_a_withdrawal_here_works_at_once(keyring: Keyring):
+    key, secret = await keyring.create(TENANT, "pro", "")
+    await keyring.authenticate(secret)
+    await keyring.revoke(key.id)
+    with pytest.raises(Unauthenticated, match="withdrawn"):
+        await keyring.authenticate(secret)
+
+
+async def test_a_withdrawal_elsewhere_works_within_five_seconds(
+    keyring: Keyring, accounts: FakeAccounts, clock: ManualClock
+):
+    key, secret = await keyring.create(TENANT, "pro", "")
+    for _ in range(3):
+        await keyring.authenticate(secret)
+    assert accounts.questions == 1
+    await accounts.revoke(key.id, clock.now())
+    await clock.advance(5)
+    with pytest.raises(Unauthenticated):
+        await keyring.authenticate(secret)
+
+
+async def test_the_last_use_is_written_to_the_minute_and_survives_a_failure(
+    keyring: Keyring, accounts: FakeAccounts, clock: ManualClock
+):
+    key, secret = await keyring.create(TENANT, "pro", "")
+    await keyring.authenticate(secret)
+    used_s, accounts.down = clock.now(), True
+    with pytest.raises(Unavailable):
+        await keyring.write_use()
+    accounts.down = False
+    await keyring.write_use()
+    assert accounts.used == [{key.id: used_s}]
+    digest = keys.digest(secret)
+    accounts.kept[digest] = replace(accounts.kept[digest], key=replace(key, last_used_s=used_s))
+    await clock.advance(59)
+    await keyring.authenticate(secret)
+    await keyring.write_use()
+    assert len(accounts.used) == 1
+    await clock.advance(5)
+    await keyring.authenticate(secret)
+    await keyring.write_use()
+    assert accounts.used[1:] == [{key.id: clock.now()}]
