@@ -13,7 +13,6 @@ from services.modelserver.attempt import Attempt
 from services.modelserver.engine.protocol import Engine
 from services.modelserver.events import StageDone
 from services.modelserver.gpu import Gpu, Reading
-from services.modelserver.worker import ROWS
 
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
 
@@ -47,7 +46,6 @@ def observe_worker(worker_id: WorkerId, engine: Engine, rows_in_use: Callable[[]
     """Register the gauges of this process; each is read when somebody collects."""
     meter = metrics.meter()
     labels: dict[str, str] = {"worker": worker_id}
-    _gauge(meter, "darkroom_worker_rows", "Attempts that can draw at once", "", lambda: ROWS, labels)
     _gauge(meter, "darkroom_worker_rows_in_use", "Attempts that draw now", "", rows_in_use, labels)
     process = {**labels, "kind": "process"}
     device = {**labels, "kind": "device"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from libs.generation.model import Model
-from services.modelserver.description import ModelOptions, describe, is_model_name
+from services.modelserver.description import DESCRIPTION, ModelOptions, describe, is_model_name
 from services.modelserver.digests import FileDigests
 from services.modelserver.refusal import Unusable
 from services.modelserver.safe_loading import INDEX, KnownClasses, check_folder, visible_files
@@ -57,7 +57,9 @@ def _examine(path: Path, digests: FileDigests, known: KnownClasses) -> ModelFold
     folder = ModelFolder(path, Model(id=path.name, version="unknown", pipeline=""))
     try:
         files = visible_files(path)
-        folder = replace(folder, model=replace(folder.model, version=digests.version(path, files)))
+        # The description is left out: another limit must not retire a version that jobs in the queue are pinned to.
+        version = digests.version(path, [file for file in files if file != path / DESCRIPTION])
+        folder = replace(folder, model=replace(folder.model, version=version))
         if not is_model_name(path.name):
             raise Unusable("a model folder is named in lower case letters, digits, '.', '_' and '-'")
         return _described(folder, check_folder(path, files, known))

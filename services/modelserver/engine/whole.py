@@ -95,6 +95,9 @@ class WholePipelineEngine:
                 self._device.wait()
             watch.finish()
             return Drawing(_pictures(output), self._device.peak_bytes())
+        except OutOfMemory:
+            self._device.release()  # what the drawing left in torch's cache would starve the next one
+            raise
         finally:
             timeline.close()
 
