@@ -1,0 +1,151 @@
+"""MAIN PATH: from a request to a durable job.
+
+find by idempotency key → check and price → reserve → submit
+             │                                │         ├─ surely not committed → release
+             └ used before: answer its job    │         ├─ lost the race on the key → release, answer the winner
+                                              │         └─ outcome unknown → leave it: a tentative reservation expires
+                                              └ refused: the error says what fits
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from darkroom.v1 import job_pb2
+from libs.clients.limiter import Reservation
+from libs.clients.scheduler import FoundJob, Submission, Submitted
+from libs.clock import Clock
+from libs.errors import (
+    DarkroomError,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    Unauthenticated,
+)
+from libs.ids import JobId, new_job_id
+from libs.rpc import headers
+from libs.telemetry.logs import fingerprint
+from libs.wire.spec import request_digest, spec_to_pb
+from services.gateway.catalog import CatalogView
+from services.gateway.cheaper import cheaper
+from services.gateway.denials import denied
+from services.gateway.drafts import Draft, Priced, price
+from services.gateway.identity import Caller
+from services.gateway.peers import Limiter, Scheduler
+
+logger = logging.getLogger(__name__)
+
+_REFUSALS = (InvalidRequest, LimitExceeded, NotFound, PermissionDenied, PreconditionFailed, Unauthenticated)
+_REFUSING_REASONS = frozenset({"QUEUE_FULL", "DRAINING", "NO_CAPACITY"})
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job that answers a request; `replayed` when its idempotency key had led to it before."""
+
+    job: job_pb2.Job
+    replayed: bool = False
+
+
+class Admission:
+    """Takes requests in. `after_reserve` is called between Reserve and Submit: the place of a fault test."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        limiter: Limiter,
+        catalog: CatalogView,
+        clock: Clock,
+        after_reserve: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._limiter = limiter
+        self._catalog = catalog
+        self._clock = clock
+        self._after_reserve = after_reserve
+
+    async def admit(self, caller: Caller, draft: Draft) -> Admitted:
+        """Return the job of a request, durable; or, for `validate_only`, what it would be."""
+        known = await self._find(caller, draft)
+        if known is not None:
+            return _replay(known, draft)
+        priced = price(draft, self._catalog)
+        if draft.spec.validate_only:
+            return Admitted(_unborn(draft, priced))
+        job_id = new_job_id(self._clock.now())
+        await self._reserve(caller, job_id, priced)
+        self._after_reserve()
+        submitted = await self._submit(caller, job_id, draft, priced)
+        if submitted.existing:
+            await self._release(caller, job_id)
+            return _replay(FoundJob(submitted.job, submitted.request_digest), draft)
+        told = {"job_id": job_id, "tenant_id": caller.tenant_id, "prompt": fingerprint(priced.spec.prompt)}
+        logger.info("job accepted", extra=told)
+        return Admitted(submitted.job)
+
+    async def _find(self, caller: Caller, draft: Draft) -> FoundJob | None:
+        if not draft.request_id or draft.problems or draft.spec.validate_only:
+            return None
+        return await self._scheduler.find_job(caller.tenant_id, draft.request_id)
+
+    async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> None:
+        decision = await self._limiter.reserve(
+            Reservation(job_id, caller.tenant_id, caller.tier, priced.units, priced.spec.images)
+        )
+        headers.add(decision.headers)
+        if decision.denial is None:
+            return
+        room = decision.denial.limit if decision.denial.dimension == "tier" else decision.available_units
+        raise denied(decision.denial, priced, cheaper(priced.spec, priced.model, self._catalog.costs, room))
+
+    async def _submit(self, caller: Caller, job_id: JobId, draft: Draft, priced: Priced) -> Submitted:
+        submission = Submission(
+            job_id=job_id,
+            tenant_id=caller.tenant_id,
+            tier=caller.tier,
+            key_id=caller.key_id,
+            spec=priced.spec,
+            model=draft.spec.model or priced.model.id,
+            model_version=priced.model.pinned,
+            estimated_units=priced.units,
+            request_id=draft.request_id,
+            request_digest=request_digest(priced.request),
+        )
+        try:
+            return await self._scheduler.submit(submission)
+        except DarkroomError as error:
+            if isinstance(error, _REFUSALS) or error.reason in _REFUSING_REASONS:
+                await self._release(caller, job_id)
+            raise
+
+    async def _release(self, caller: Caller, job_id: JobId) -> None:
+        try:
+            await self._limiter.release(caller.tenant_id, job_id)
+        except DarkroomError as error:  # it is tentative and expires by itself
+            told = {"job_id": job_id, "tenant_id": caller.tenant_id, "reason": error.reason}
+            logger.warning("a reservation could not be given back", extra=told)
+
+
+def _replay(known: FoundJob, draft: Draft) -> Admitted:
+    if known.request_digest != request_digest(draft.request):
+        raise PreconditionFailed(
+            f"The idempotency key was used for another request, which led to {known.job.id}. "
+            "Nothing was charged; use a new key for a new request.",
+            reason="IDEMPOTENCY_KEY_REUSED",
+            metadata={"job_id": known.job.id},
+        )
+    return Admitted(known.job, replayed=True)
+
+
+def _unborn(draft: Draft, priced: Priced) -> job_pb2.Job:
+    return job_pb2.Job(
+        model=draft.spec.model or priced.model.id,
+        model_version=priced.model.pinned,
+        spec=spec_to_pb(priced.spec),
+        cost=job_pb2.Cost(estimated_units=priced.units),
+        labels=dict(priced.spec.labels),
+    )

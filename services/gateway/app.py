@@ -1,0 +1,130 @@
+"""The gateway, put together: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import cast
+
+import grpc
+
+from darkroom.v1 import generation_service_pb2 as generation
+from darkroom.v1 import model_service_pb2 as models
+from darkroom.v1 import site_service_pb2 as site
+from darkroom.v1.generation_service_pb2_grpc import (
+    GenerationServiceServicer,
+    add_GenerationServiceServicer_to_server,
+)
+from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
+from darkroom.v1.site_service_pb2_grpc import SiteServiceServicer, add_SiteServiceServicer_to_server
+from libs.blobs.opening import open_blobs
+from libs.blobs.store import BlobStore
+from libs.clients.limiter import LimiterClient
+from libs.clients.scheduler import SchedulerClient
+from libs.clock import Clock, SystemClock
+from libs.rpc.channel import open_channel
+from libs.rpc.server import RpcServer, wait_for_stop
+from libs.secret_files import MESH_TOKEN, SigningKeys, read_signing_keys, read_token
+from libs.telemetry import metrics
+from services.gateway.admission import Admission
+from services.gateway.catalog import CatalogView, CatalogWatcher
+from services.gateway.creation import Creation
+from services.gateway.downloads import Downloads
+from services.gateway.estimating import Estimator
+from services.gateway.health import HealthCheck
+from services.gateway.links import Links
+from services.gateway.measuring import AnswerMeasures, Measured
+from services.gateway.model_servicer import ModelServicer
+from services.gateway.page_tokens import PageTokens
+from services.gateway.peers import Limiter, Scheduler
+from services.gateway.presentation import Presenter
+from services.gateway.relay import EventRelay
+from services.gateway.servicer import GenerationServicer, Parts
+from services.gateway.settings import AFTER_RESERVE, Settings
+from services.gateway.signing import Signer
+from services.gateway.site_servicer import SiteServicer, load_page
+from services.gateway.waiting import Waiting
+
+SERVICES = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in ((generation, "GenerationService"), (models, "ModelService"), (site, "SiteService"))
+)
+
+
+class Gateway:
+    """The parts of a gateway on the peers it is given."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        limiter: Limiter,
+        blobs: BlobStore,
+        keys: SigningKeys,
+        clock: Clock,
+        after_reserve: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.catalog, signer = CatalogView(), Signer(keys)
+        self.watcher = CatalogWatcher(scheduler, self.catalog, clock)
+        links = Links(signer)
+        presenter = Presenter(links)
+        self.relay = EventRelay(scheduler, presenter, clock)
+        admission = Admission(scheduler, limiter, self.catalog, clock, after_reserve)
+        self._parts = Parts(
+            scheduler=scheduler,
+            creation=Creation(admission, Waiting(scheduler, self.relay, clock), presenter),
+            estimator=Estimator(scheduler, limiter, self.catalog),
+            relay=self.relay,
+            downloads=Downloads(scheduler, blobs, links, clock),
+            presenter=presenter,
+            links=links,
+            pages=PageTokens(signer),
+            clock=clock,
+        )
+        self._health = HealthCheck(scheduler, limiter, self.catalog)
+        self._measures = AnswerMeasures(metrics.meter(), clock)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve the three public services."""
+        generations = Measured(GenerationServicer(self._parts), self._measures)
+        catalog = Measured(ModelServicer(self.catalog), self._measures)
+        pages = Measured(SiteServicer(self._health, load_page()), self._measures)
+        add_GenerationServiceServicer_to_server(cast("GenerationServiceServicer", generations), server)
+        add_ModelServiceServicer_to_server(cast("ModelServiceServicer", catalog), server)
+        add_SiteServiceServicer_to_server(cast("SiteServiceServicer", pages), server)
+
+
+async def main(settings: Settings) -> None:
+    """Serve until a signal comes."""
+    token = read_token(settings.secrets_folder, MESH_TOKEN)
+    keys = read_signing_keys(settings.secrets_folder)
+    blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
+    async with (
+        open_channel(settings.scheduler_address, mesh_token=token) as scheduler,
+        open_channel(settings.limiter_address, mesh_token=token) as limiter,
+    ):
+        gateway = Gateway(
+            SchedulerClient(scheduler), LimiterClient(limiter), blobs, keys, SystemClock(), _failpoint(settings)
+        )
+        server = RpcServer(settings.listen, mesh_token=token)
+        gateway.add_to(server.grpc)
+        await server.start(SERVICES)
+        await _serve(gateway, server, settings.drain_s)
+
+
+async def _serve(gateway: Gateway, server: RpcServer, drain_s: float) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(gateway.watcher.run())
+        await server.set_ready(True)
+        await wait_for_stop()
+
+        async def end_streams() -> None:
+            gateway.relay.stop()
+
+        await server.drain(drain_s, end_streams)
+        watching.cancel()
+
+
+def _failpoint(settings: Settings) -> Callable[[], None]:
+    """Return what happens between Reserve and Submit: nothing, or the death that a fault test asked for."""
+    return (lambda: os._exit(9)) if settings.failpoint == AFTER_RESERVE else (lambda: None)

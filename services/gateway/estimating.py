@@ -1,0 +1,57 @@
+"""What a request would cost, how long it would take and what would stop it; changes nothing."""
+
+from __future__ import annotations
+
+from darkroom.v1 import generation_service_pb2 as pb
+from libs.clients.limiter import Decision
+from libs.rpc import headers
+from libs.wire.spec import spec_to_pb
+from services.gateway.catalog import CatalogView
+from services.gateway.cheaper import Option, cheaper
+from services.gateway.drafts import Draft, Priced, price
+from services.gateway.identity import Caller
+from services.gateway.peers import Limiter, Scheduler
+
+_UNITS_A_SECOND = 1000.0  # a unit is a millisecond of the reference device
+_P90 = 1.5  # until run times are calibrated: the bound up to which a job is charged
+
+
+class Estimator:
+    """Answers estimates."""
+
+    def __init__(self, scheduler: Scheduler, limiter: Limiter, catalog: CatalogView) -> None:
+        self._scheduler = scheduler
+        self._limiter = limiter
+        self._catalog = catalog
+
+    async def estimate(self, caller: Caller, draft: Draft) -> pb.Estimate:
+        """Return the estimate; raises InvalidRequest as a creation would."""
+        priced = price(draft, self._catalog)
+        decision = await self._limiter.peek(caller.tenant_id, caller.tier, priced.units)
+        headers.add(decision.headers)
+        queue = await self._scheduler.estimate_wait(caller.tier, priced.model.pinned, priced.units)
+        denial = decision.denial
+        return pb.Estimate(
+            spec=spec_to_pb(priced.spec),
+            model_version=priced.model.pinned,
+            units=priced.units,
+            run_p50_s=priced.units / _UNITS_A_SECOND,
+            run_p90_s=priced.units / _UNITS_A_SECOND * _P90,
+            queue=queue,
+            would_admit=denial is None,
+            binding_limit=denial.dimension if denial else "",
+            retry_after_s=denial.retry_after_s if denial else 0.0,
+            cheaper=[_option(option) for option in self._fitting(priced, decision)],
+        )
+
+    def _fitting(self, priced: Priced, decision: Decision) -> list[Option]:
+        if decision.denial is not None and decision.denial.dimension == "requests":
+            return []  # no request fits now, however small
+        return cheaper(priced.spec, priced.model, self._catalog.costs, decision.available_units)
+
+
+def _option(option: Option) -> pb.CheaperOption:
+    spec = option.spec
+    return pb.CheaperOption(
+        width=spec.width, height=spec.height, steps=spec.steps, images=spec.images, units=option.units
+    )

@@ -1,0 +1,40 @@
+"""Who is calling: set by the rate limiter's check at the door, trusted because the mesh token came with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+
+from libs.errors import Unauthenticated
+from libs.ids import KeyId, TenantId
+
+TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller; `key_id` is empty for anonymous ones."""
+
+    tenant_id: TenantId
+    tier: str
+    key_id: KeyId = KeyId("")
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """Return the headers of a call; of one that is given twice, the last."""
+    pairs: Iterable[Any] = context.invocation_metadata() or ()
+    return {name: value for name, value in pairs if isinstance(value, str)}
+
+
+def caller_of(context: Context) -> Caller:
+    """Return who is calling; raises Unauthenticated when the door did not say."""
+    given = headers_of(context)
+    tenant, tier = given.get(TENANT_KEY), given.get(TIER_KEY)
+    if not tenant or not tier:
+        raise Unauthenticated("Who is calling is not known here: call Envoy's address. Nothing was charged.")
+    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")))

@@ -1,0 +1,155 @@
+"""The JSON of creating calls, read strictly: every unknown field and every wrong type is reported, all at once.
+
+Envoy hands the body over as it came (design/2-api, Routes), because its transcoder drops what it does not know.
+Fields may be spelled as in the proto or in lowerCamelCase; null means absent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from typing import Any, NoReturn
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+
+from darkroom.v1 import job_pb2
+from libs.errors import InvalidRequest, Violation
+from services.gateway.drafts import Draft
+
+REQUEST_ID = "request_id"
+_SHOWN_NAME = 40  # characters of an unknown name that are repeated to its sender
+
+_UNSIGNED, _SIGNED = (0, 2**32 - 1), (-(2**31), 2**31 - 1)
+_WORDS = {
+    FieldDescriptor.TYPE_STRING: "a text",
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_UINT32: "a whole number from {} to {}".format(*_UNSIGNED),
+    FieldDescriptor.TYPE_INT32: "a whole number from {} to {}".format(*_SIGNED),
+    FieldDescriptor.TYPE_MESSAGE: "an object of texts",
+}
+_JSON_WORDS = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers the keys it was given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counted = Counter(key for key, _ in pairs)
+        self.repeated = [key for key, count in counted.items() if count > 1]
+
+
+def parse_draft(body: bytes) -> Draft:
+    """Return what the body asks for and all that is wrong with its form.
+
+    Raises InvalidRequest with reason MALFORMED_JSON when it is not a JSON object at all.
+    """
+    document = _load(body)
+    problems = [Violation(_shown(key), "is given more than once") for key in document.repeated]
+    spec, request_id, seen = job_pb2.JobSpec(), "", set[str]()
+    for key, value in document.items():
+        name = _canonical(key)
+        if name is None:
+            problems.append(Violation(_shown(key), _unknown(key)))
+        elif name in seen:
+            problems.append(Violation(name, f"is given more than once, also as {key}"))
+        elif name == REQUEST_ID:
+            request_id = value if isinstance(value, str) else ""
+            problems += [] if isinstance(value, str | None) else [_wrong(name, "a text", value)]
+        else:
+            problems += _take(spec, name, value)
+        seen.add(name or key)
+    return Draft(spec, request_id, tuple(problems))
+
+
+def _load(body: bytes) -> _Object:
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_Object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise _malformed(f"it is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        empty = "it is empty" if not body.strip() else ""
+        raise _malformed(empty or f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise _malformed("it is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits, or NaN
+        raise _malformed(f"it holds a number that JSON does not have: {str(error)[:60]}") from None
+    if not isinstance(document, _Object):
+        raise _malformed(f"it is {_json_word(document)}, not an object")
+    return document
+
+
+def _malformed(what: str) -> InvalidRequest:
+    told = f'The body could not be read as JSON: {what}. Send an object like {{"prompt": "a red circle"}}. '
+    return InvalidRequest(told + "Nothing was charged.", reason="MALFORMED_JSON")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _canonical(key: str) -> str | None:
+    fields = job_pb2.JobSpec.DESCRIPTOR
+    if not key.isascii():
+        return None  # half a surrogate pair would break the look-up
+    if key in (REQUEST_ID, "requestId"):
+        return REQUEST_ID
+    field = fields.fields_by_name.get(key) or fields.fields_by_camelcase_name.get(key)
+    return field.name if field else None
+
+
+def _unknown(key: str) -> str:
+    known = [*job_pb2.JobSpec.DESCRIPTOR.fields_by_name, REQUEST_ID]
+    near = difflib.get_close_matches(key[:_SHOWN_NAME], known, n=1, cutoff=0.5)
+    return f"is not a field; did you mean {near[0]}?" if near else "is not a field; the guide lists them all"
+
+
+def _take(spec: job_pb2.JobSpec, name: str, value: Any) -> list[Violation]:
+    """Set one field, or return what is wrong with its value."""
+    field = job_pb2.JobSpec.DESCRIPTOR.fields_by_name[name]
+    if value is None:
+        return []
+    repeated = value.repeated if isinstance(value, _Object) else []
+    if repeated:
+        return [Violation(name, f"holds {_shown(key)} more than once") for key in repeated[:3]]
+    if not _fits(field, value):
+        return [_wrong(name, _WORDS[field.type], value)]
+    try:
+        json_format.ParseDict({name: value}, spec)
+    except (json_format.ParseError, ValueError):
+        spec.ClearField(name)  # type: ignore[arg-type]
+        return [Violation(name, f"must be {_WORDS[field.type]} of valid Unicode")]
+    return []
+
+
+def _fits(field: FieldDescriptor, value: Any) -> bool:
+    """Whether a JSON value has the field's type; a number in quotes has not."""
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return isinstance(value, str)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return isinstance(value, bool)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if field.type == FieldDescriptor.TYPE_DOUBLE:
+        return abs(value) < 1e300
+    low, high = _UNSIGNED if field.type == FieldDescriptor.TYPE_UINT32 else _SIGNED
+    return low <= value <= high and value == int(value)
+
+
+def _wrong(name: str, expected: str, value: Any) -> Violation:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Violation(name, f"must be {expected}, not {str(value)[:20] if number else _json_word(value)}")
+
+
+def _json_word(value: Any) -> str:
+    return next((word for kind, word in _JSON_WORDS.items() if isinstance(value, kind)), "a number")
+
+
+def _shown(key: str) -> str:
+    """Return a name that its sender recognises and that a status can hold."""
+    return key[:_SHOWN_NAME].encode("utf-8", "replace").decode()

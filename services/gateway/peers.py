@@ -1,0 +1,71 @@
+"""What the gateway needs of the other services; `libs.clients` keeps these promises, tests have their own fakes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from darkroom.v1 import job_pb2
+from libs.clients.limiter import Decision, Reservation
+from libs.clients.scheduler import Catalog, FoundJob, JobPage, Submission, Submitted
+from libs.ids import JobId, TenantId
+
+
+class Scheduler(Protocol):
+    """The authority for jobs. Every method may raise Unavailable when it does not answer."""
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Commit a job; when this returns it is durable."""
+        ...
+
+    async def find_job(self, tenant_id: TenantId, request_id: str) -> FoundJob | None:
+        """Return the job that an idempotency key led to in the last 24 hours."""
+        ...
+
+    async def get_job(self, tenant_id: TenantId, job_id: JobId) -> job_pb2.Job:
+        """Read a job; raises NotFound for another tenant's."""
+        ...
+
+    async def list_jobs(
+        self, tenant_id: TenantId, page_size: int, before_id: str, state: job_pb2.Job.State.ValueType
+    ) -> JobPage:
+        """Return jobs with ids below `before_id`; an empty one means from the newest."""
+        ...
+
+    async def cancel_job(self, tenant_id: TenantId, job_id: JobId) -> job_pb2.Job:
+        """Ask for a job's end and return it as it is then."""
+        ...
+
+    async def delete_job(self, tenant_id: TenantId, job_id: JobId) -> None:
+        """Remove a job's prompt and pictures."""
+        ...
+
+    def watch_job(
+        self, tenant_id: TenantId, job_id: JobId, after_sequence: int
+    ) -> AsyncGenerator[job_pb2.JobEvent, None]:
+        """Yield durable events after a sequence, then what happens; ends after the final event."""
+        ...
+
+    def watch_catalog(self) -> AsyncGenerator[Catalog, None]:
+        """Yield the catalog at once and again after every change."""
+        ...
+
+    async def estimate_wait(self, tier: str, model_version: str, units: float) -> job_pb2.QueueStatus:
+        """Return where a job submitted now would stand."""
+        ...
+
+
+class Limiter(Protocol):
+    """The authority for what a tenant may still spend. Every method may raise Unavailable(LIMITER_DEGRADED)."""
+
+    async def reserve(self, reservation: Reservation) -> Decision:
+        """Take requests and units in one decision; a denial takes nothing."""
+        ...
+
+    async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:
+        """Give a reservation back whose job never came to be."""
+        ...
+
+    async def peek(self, tenant_id: TenantId, tier: str, units: float) -> Decision:
+        """Say what `reserve` would decide; takes nothing."""
+        ...

@@ -1,0 +1,29 @@
+"""What the gateway takes from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs import settings
+from libs.rpc.process import ProcessSettings
+
+AFTER_RESERVE = "after_reserve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ProcessSettings):
+    """Settings of the gateway."""
+
+    scheduler_address: str = field(metadata={"check": settings.is_address})
+    """host:port of the scheduler."""
+    limiter_address: str = field(metadata={"check": settings.is_address})
+    """host:port of the rate limiter."""
+    blobs: str = ""
+    """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
+    failpoint: str = field(default="", metadata={"check": settings.one_of("", AFTER_RESERVE)})
+    """For fault tests: where the process dies at once. `after_reserve`: between Reserve and Submit."""
+
+    @property
+    def blob_place(self) -> str:
+        """Where the pictures are."""
+        return self.blobs or str(self.data / "blobs")

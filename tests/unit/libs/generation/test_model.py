@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from libs.errors import NotFound, PreconditionFailed
+from libs.generation.model import Model, find_model
+
+MODELS = (
+    Model("shapes", "abc", "P", aliases=("default", "small")),
+    Model("small", "def", "P"),
+    Model("broken", "ghi", "P", unusable_reason="weights are missing"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned"),
+    [
+        ("", "shapes@abc"),
+        ("shapes", "shapes@abc"),
+        ("default", "shapes@abc"),
+        ("small", "small@def"),
+        ("shapes@abc", "shapes@abc"),
+    ],
+)
+def test_names_that_lead_to_a_model(name: str, pinned: str):
+    assert find_model(name, MODELS, "shapes").pinned == pinned
+
+
+def test_an_unknown_name_hears_the_known_ones():
+    with pytest.raises(NotFound) as caught:
+        find_model("shape", MODELS, "shapes")
+    assert caught.value.reason == "MODEL_NOT_FOUND"
+    assert caught.value.metadata["did_you_mean"] == "shapes, small"
+
+
+def test_a_retired_version_hears_its_successor():
+    with pytest.raises(PreconditionFailed) as caught:
+        find_model("shapes@old", MODELS, "shapes")
+    assert (caught.value.reason, caught.value.metadata["successor"]) == ("VERSION_RETIRED", "shapes@abc")
+
+
+def test_an_unusable_model_says_why():
+    with pytest.raises(PreconditionFailed, match="weights are missing") as caught:
+        find_model("broken", MODELS, "shapes")
+    assert caught.value.reason == "MODEL_UNUSABLE"

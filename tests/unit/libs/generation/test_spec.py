@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.errors import InvalidRequest
+from libs.generation.model import Model, ModelLimits
+from libs.generation.spec import GenerationSpec, SpecRequest, resolve
+
+MODEL = Model("m", "1", "P", limits=ModelLimits(max_size=1024, max_pixels=512 * 1024))
+
+
+def violations(request: SpecRequest) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(request, MODEL, 7)
+    return {v.field: v.description for v in caught.value.violations}
+
+
+def test_a_prompt_alone_gets_every_default():
+    spec = resolve(SpecRequest(prompt="a circle"), MODEL, fresh_seed=7)
+    assert (spec.width, spec.height, spec.steps, spec.images, spec.seed) == (512, 512, 20, 1, 7)
+    assert (spec.sampler, spec.output_format, spec.model) == ("euler", "png", "m")
+
+
+def test_zeros_that_were_given_are_not_defaults():
+    spec = resolve(SpecRequest(prompt="a", seed=0, guidance_scale=0.0), MODEL, 7)
+    assert (spec.seed, spec.guidance_scale, spec.guided) == (0, 0.0, False)
+
+
+def test_all_invalid_fields_are_named_at_once():
+    request = SpecRequest(
+        prompt=" ", negative_prompt="x" * 2001, width=7, steps=0, images=9, guidance_scale=float("nan"), sampler="no",
+        output_format="gif", output_quality=0, priority=11, deadline_s=10**6, labels={"": "x"},
+    )  # fmt: skip
+    assert set(violations(request)) == {
+        "prompt", "negative_prompt", "width", "steps", "images", "guidance_scale", "sampler", "output_format",
+        "output_quality", "priority", "deadline_s", "labels",
+    }  # fmt: skip
+
+
+def test_reasons_say_what_kind_of_mistake_it_is():
+    with pytest.raises(InvalidRequest) as sizes:
+        resolve(SpecRequest(prompt="a", width=7), MODEL, 7)
+    with pytest.raises(InvalidRequest) as mixed:
+        resolve(SpecRequest(prompt="a", width=7, steps=0), MODEL, 7)
+    assert (sizes.value.reason, mixed.value.reason) == ("INVALID_DIMENSIONS", "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    ("request_", "shape"),
+    [
+        (SpecRequest(prompt="a", size="640x512"), (640, 512)),
+        (SpecRequest(prompt="a", aspect_ratio="4:1"), (1024, 256)),
+        (SpecRequest(prompt="a", height=256), (512, 256)),
+    ],
+)
+def test_ways_to_say_a_shape(request_: SpecRequest, shape: tuple[int, int]):
+    spec = resolve(request_, MODEL, 7)
+    assert (spec.width, spec.height) == shape
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (SpecRequest(prompt="a", size="big"), "size"),
+        (SpecRequest(prompt="a", size="512x512", width=512), "size"),
+        (SpecRequest(prompt="a", aspect_ratio="16:0"), "aspect_ratio"),
+        (SpecRequest(prompt="a", aspect_ratio="1:1", height=512), "aspect_ratio"),
+        (SpecRequest(prompt="a", size="1024x1024"), "width"),
+    ],
+)
+def test_shapes_that_cannot_be(request_: SpecRequest, field: str):
+    assert set(violations(request_)) == {field}
+
+
+@given(st.integers(1, 99), st.integers(1, 99))
+def test_an_aspect_ratio_gives_sizes_of_the_model_step(left: int, right: int):
+    try:
+        spec = resolve(SpecRequest(prompt="a", aspect_ratio=f"{left}:{right}"), MODEL, 7)
+    except InvalidRequest:
+        return  # too narrow for the model
+    assert spec.width % 8 == spec.height % 8 == 0
+    assert 0.8 < spec.width * spec.height / 512**2 < 1.25
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_seeds_of_pictures_wrap_around(seed: int, index: int):
+    spec: GenerationSpec = resolve(SpecRequest(prompt="a", seed=seed), MODEL, 7)
+    assert spec.image_seed(index) == (seed + index) % 2**32
