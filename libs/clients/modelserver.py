@@ -1,0 +1,261 @@
+"""A model server as the scheduler calls it: typed orders in, typed events out.
+
+What may go wrong with `execute` is told apart here, because it decides whose attempt it was:
+
+    WorkerRefused   the worker took nothing (busy, draining, or it cannot be reached): no attempt was burned
+    WorkerLost      the order was sent and the stream broke: nobody knows how far it came
+    other errors    the worker answered with this error instead of events
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+
+from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
+from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
+from darkroom.v1 import job_pb2
+from libs import errors
+from libs.generation.model import Model
+from libs.generation.spec import GenerationSpec
+from libs.ids import JobId
+from libs.rpc import deadlines
+from libs.rpc.status import from_rpc_error
+from libs.wire.model import model_from_pb
+from libs.wire.spec import spec_to_pb
+
+PEER = "model server"
+_REFUSALS = ("WORKER_BUSY", "DRAINING")
+
+
+class WorkerRefused(errors.Unavailable):
+    """The worker did not take the order; nothing runs there because of it."""
+
+    reason = "WORKER_BUSY"
+
+
+class WorkerLost(errors.Unavailable):
+    """The stream of an order broke before its last event."""
+
+    reason = "WORKER_LOST"
+
+
+class FailureKind(enum.Enum):
+    """Whose fault it was; values are the names of the wire's enum."""
+
+    INVALID = "INVALID"  # the request can never succeed
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"  # the device ran out of memory
+    TRANSIENT = "TRANSIENT"  # another try may succeed
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"  # the model cannot be used on this worker
+    CANCELLED = "CANCELLED"  # it was stopped because it was asked to
+    DRAINING = "DRAINING"  # the worker goes away and hands the job back
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt at one job; (job, attempt) is its token. `model_version` is pinned, `id@version`."""
+
+    job_id: JobId
+    attempt: int
+    epoch: int
+    model_version: str
+    spec: GenerationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Denoising steps done, 1 to `total`; `eta_s` seconds until the pictures are ready."""
+
+    attempt: int
+    step: int
+    total: int
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A rough picture of image `index`."""
+
+    attempt: int
+    step: int
+    total: int
+    index: int
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A stage is over; times in Unix seconds."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStored:
+    """A picture is in the blob store. Sizes in pixels and bytes."""
+
+    index: int
+    sha256: str
+    content_type: str
+    width: int
+    height: int
+    seed: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDone:
+    """The attempt ended well, having used `gpu_ms` milliseconds of the device."""
+
+    gpu_ms: float
+    peak_memory_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """The attempt ended without its pictures."""
+
+    kind: FailureKind
+    reason: str
+    message: str
+    gpu_ms: float = 0.0
+
+
+AttemptEvent = Progress | Preview | StageDone | ImageStored | AttemptDone | AttemptFailed
+
+
+class ModelServer(Protocol):
+    """One worker process."""
+
+    def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
+        """Run an attempt; the last event is AttemptDone or AttemptFailed. Raises DarkroomError."""
+        ...
+
+    async def cancel(self, job_id: JobId, attempt: int) -> bool:
+        """Stop an attempt at its next step; False when it does not run there. Raises DarkroomError."""
+        ...
+
+    async def describe_models(self) -> list[Model]:
+        """Return every model it found, the default one first. Raises DarkroomError."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class ModelServerClient:
+    """A ModelServer over gRPC; owns its channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._stub = pb_grpc.ModelServerServiceStub(channel)
+
+    async def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
+        """Run an attempt. An order is sent only once the worker is reached, so that unreachable is not lost."""
+        await self._reach()
+        call = self._stub.Execute(_order_to_pb(order), timeout=deadlines.EXECUTE_S)
+        try:
+            async for message in call:
+                event = event_from_pb(message)
+                if event is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise _broken(error) from error
+        finally:
+            call.cancel()
+
+    async def cancel(self, job_id: JobId, attempt: int) -> bool:
+        """Stop an attempt at its next step."""
+        request = pb.CancelAttemptRequest(job_id=job_id, attempt=attempt)
+        try:
+            answer = await self._stub.CancelAttempt(request, timeout=deadlines.CONTROL_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, PEER) from error
+        return bool(answer.found)
+
+    async def describe_models(self) -> list[Model]:
+        """Return every model it found."""
+        request = pb.DescribeModelsRequest()
+        try:
+            answer = await self._stub.DescribeModels(request, timeout=deadlines.DESCRIBE_S, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, PEER) from error
+        return [model_from_pb(model) for model in answer.models]
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    async def _reach(self) -> None:
+        try:
+            async with asyncio.timeout(deadlines.CONTROL_S):
+                await self._channel.channel_ready()
+        except TimeoutError as error:
+            raise WorkerRefused("The worker cannot be reached.", reason="UNAVAILABLE") from error
+
+
+def event_from_pb(event: pb.ExecuteEvent) -> AttemptEvent | None:
+    """Return the event; None for a kind that is newer than this code."""
+    match event.WhichOneof("event"):
+        case "progress":
+            p = event.progress
+            return Progress(p.attempt, p.step, p.total, p.eta_s)
+        case "preview":
+            v = event.preview
+            return Preview(v.attempt, v.step, v.total, v.index, v.content_type, v.data)
+        case "stage":
+            return StageDone(event.stage.name, event.stage.start_s, event.stage.end_s)
+        case "image":
+            return _image_from_pb(event.image)
+        case "done":
+            return AttemptDone(event.done.gpu_ms, event.done.peak_memory_bytes)
+        case "failed":
+            return _failed_from_pb(event.failed)
+        case _:
+            return None
+
+
+def _order_to_pb(order: Order) -> pb.ExecuteRequest:
+    return pb.ExecuteRequest(
+        job_id=order.job_id,
+        attempt=order.attempt,
+        epoch=order.epoch,
+        model_version=order.model_version,
+        spec=spec_to_pb(order.spec),
+    )
+
+
+def _image_from_pb(image: job_pb2.Image) -> ImageStored:
+    return ImageStored(
+        index=image.index,
+        sha256=image.sha256,
+        content_type=image.content_type,
+        width=image.width,
+        height=image.height,
+        seed=image.seed,
+        size_bytes=image.size_bytes,
+    )
+
+
+def _failed_from_pb(failed: pb.AttemptFailed) -> AttemptFailed:
+    name = pb.AttemptFailed.Kind.Name(failed.kind)
+    kind = FailureKind[name] if name in FailureKind.__members__ else FailureKind.TRANSIENT
+    return AttemptFailed(kind, failed.reason, failed.message, failed.gpu_ms)
+
+
+def _broken(error: grpc.aio.AioRpcError) -> errors.DarkroomError:
+    known = from_rpc_error(error, PEER)
+    if known.reason in _REFUSALS:
+        return WorkerRefused(known.message, reason=known.reason)
+    if isinstance(known, errors.Unavailable):
+        return WorkerLost(f"The worker stopped answering: {known.message}")
+    return known

@@ -1,0 +1,23 @@
+"""The scheduler: the authority for jobs, their order, their events, the catalog and the cost table.
+
+Main path of a job:
+
+    servicer.Submit → desk.submit → store.accept (committed, with the confirmation of its reservation)
+      → open_jobs.queued → ordering → dispatcher: place, store.start (committed) → attempt_runner: Execute
+      → events to watch_hub → attempt_closer: store.end (committed, with the settlement) → outbox → limiter
+
+States (job.py draws them): QUEUED ⇄ RUNNING → SUCCEEDED | FAILED | CANCELLED | EXPIRED.
+
+SQL is the truth; memory (open_jobs, ordering) is an index over it that every start rebuilds. Whoever commits a
+change tells open_jobs once, after the commit. Two fences keep late writers out: the leader's epoch in every write,
+and (job, attempt) in every change of an attempt. Agents, one file each, all in one task group: dispatcher, expirer,
+outbox, reconciler, catalog, fleet.
+
+When a peer is gone:
+    model server   its attempt is closed as lost, the job runs elsewhere; three counted attempts, then it failed
+    etcd           the last known fleet is used on
+    limiter        confirmations and settlements wait in the outbox
+    SQL            nothing is accepted or begun (UNAVAILABLE); outcomes of running attempts are held until it is back
+    this process   attempts that ran are closed as lost, uncounted, and queued again by the next start
+    another leader `Deposed` ends the process
+"""

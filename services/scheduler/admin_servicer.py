@@ -1,0 +1,58 @@
+"""AdminService: the fleet and the queue, for operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from darkroom.scheduler.v1 import admin_service_pb2 as pb
+from darkroom.scheduler.v1 import admin_service_pb2_grpc as pb_grpc
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from services.scheduler.fleet import Fleet
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.ordering import TIERS
+from services.scheduler.wire import stamp
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AdminServicer(pb_grpc.AdminServiceServicer):
+    """Answers from memory."""
+
+    def __init__(self, fleet: Fleet, jobs: OpenJobs, clock: Clock) -> None:
+        self._fleet = fleet
+        self._jobs = jobs
+        self._clock = clock
+
+    async def ListWorkers(self, _request: pb.ListWorkersRequest, _context: Context) -> pb.ListWorkersResponse:
+        """List the workers that are alive, by name."""
+        workers = sorted(self._fleet.workers().values(), key=lambda record: record.worker_id)
+        return pb.ListWorkersResponse(workers=[self._worker(record) for record in workers])
+
+    async def GetQueue(self, _request: pb.GetQueueRequest, _context: Context) -> pb.GetQueueResponse:
+        """Count the queue by tier, in order of service."""
+        running = [job.tier for job in self._jobs.running()]
+        return pb.GetQueueResponse(tiers=[self._tier(tier, running.count(tier)) for tier in TIERS])
+
+    def _worker(self, record: WorkerRecord) -> pb.Worker:
+        return pb.Worker(
+            id=record.worker_id,
+            incarnation=record.incarnation,
+            address=record.address,
+            device=record.device,
+            memory_bytes=record.memory_bytes,
+            models=record.models,
+            resident=record.resident,
+            rows=record.rows,
+            rows_in_use=record.rows_in_use,
+            running_job=next(iter(self._fleet.given(record)), ""),
+            start_time=stamp(record.started_at),
+        )
+
+    def _tier(self, tier: str, running: int) -> pb.TierQueue:
+        since = self._jobs.ordering.oldest(tier)
+        age_s = 0.0 if since is None else max(0.0, self._clock.now() - since)
+        queued = self._jobs.ordering.depth(tier)
+        return pb.TierQueue(tier=tier, queued=queued, running=running, oldest_age_s=age_s)

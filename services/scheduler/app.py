@@ -1,0 +1,161 @@
+"""The composition root: the only file that knows which adapters are in use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+
+from darkroom.scheduler.v1 import admin_service_pb2_grpc, scheduler_service_pb2_grpc
+from libs import secret_files
+from libs.blobs.opening import open_blobs
+from libs.blobs.store import BlobStore
+from libs.clients.limiter import LimiterClient
+from libs.clients.modelserver import ModelServer, ModelServerClient
+from libs.clock import Clock, SystemClock
+from libs.coordination.client import EtcdClient
+from libs.coordination.etcd_registry import EtcdRegistry
+from libs.fleet import directory
+from libs.rpc.channel import open_channel
+from libs.rpc.server import RpcServer, wait_for_stop
+from services.scheduler import leadership
+from services.scheduler.admin_servicer import AdminServicer
+from services.scheduler.attempt_closer import AttemptCloser
+from services.scheduler.attempt_runner import AttemptRunner
+from services.scheduler.catalog import CatalogKeeper
+from services.scheduler.desk import Desk
+from services.scheduler.dispatcher import Dispatcher
+from services.scheduler.estimates import Estimator
+from services.scheduler.expirer import Expirer
+from services.scheduler.fleet import Directory, Fleet
+from services.scheduler.instruments import Instruments, observe
+from services.scheduler.limiter_delivery import LimiterDelivery
+from services.scheduler.migrations.upgrade import upgrade
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.orphans import stop_orphans
+from services.scheduler.outbox import Limiter, Outbox
+from services.scheduler.persistence import persistently
+from services.scheduler.reconciler import Reconciler
+from services.scheduler.servicer import Parts, SchedulerServicer
+from services.scheduler.settings import Settings
+from services.scheduler.sql_store import open_store
+from services.scheduler.store import JobStore
+from services.scheduler.watch_hub import WatchHub
+
+logger = logging.getLogger(__name__)
+
+SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
+RESULT_LIFE_S = 24 * 3600.0
+Connect = Callable[[str], ModelServer]
+
+
+class Scheduler:
+    """The parts of a scheduler on the store, fleet and peers it is given; `epoch` is that of its lead."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        fleet_directory: Directory,
+        connect: Connect,
+        limiter: Limiter,
+        blobs: BlobStore,
+        clock: Clock,
+        epoch: int,
+    ) -> None:
+        instruments, self._clock = Instruments(), clock
+        self.hub = WatchHub(store, clock)
+        self.jobs = OpenJobs(self.hub, instruments, clock)
+        self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
+        self.catalog = CatalogKeeper(store, self.fleet, clock)
+        self.reconciler = Reconciler(store, self.jobs, clock, epoch)
+        self.outbox = Outbox(store, limiter, instruments, clock)
+        self.jobs.on_outbox = self.outbox.ring
+        self.expirer = Expirer(store, self.jobs, clock, epoch)
+        closer = AttemptCloser(
+            store, self.jobs, self.reconciler, instruments, clock, result_life_s=RESULT_LIFE_S, jitter=random.random
+        )
+        runner = AttemptRunner(self.fleet, self.hub, closer, clock, epoch)
+        self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, clock)
+        self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
+        estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
+        self._parts = Parts(store, self.desk, self.hub, estimator, self.catalog, clock)
+        observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, clock.now)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve both services."""
+        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(self._parts), server)
+        admin = AdminServicer(self.fleet, self.jobs, self._clock)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Rebuild memory, say ready, and run every agent until cancelled. Raises Deposed (in a group)."""
+        await self.catalog.load()
+        orphans = await self.reconciler.recover()
+        async with asyncio.TaskGroup() as agents:
+            agents.create_task(self.fleet.run())
+            agents.create_task(self.catalog.run())
+            agents.create_task(self.dispatcher.run())
+            agents.create_task(self.expirer.run())
+            agents.create_task(self.outbox.run())
+            agents.create_task(self.reconciler.run())
+            agents.create_task(stop_orphans(self.fleet, orphans, self._clock))
+            if ready is not None:
+                ready.set()
+
+    async def end_streams(self) -> None:
+        """End every watch, so that a stop does not wait for its readers."""
+        self.hub.stop()
+        self.catalog.stop()
+
+    def _fleet_changed(self) -> None:
+        self.jobs.work.ring()
+        self.catalog.fleet_changed()
+
+
+async def main(settings: Settings) -> None:
+    """Serve until a stop signal."""
+    async with running(settings) as server:
+        stopped_by = await wait_for_stop()
+        logger.info("stopping", extra={"signal": stopped_by, "port": server.port})
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[RpcServer]:
+    """Give the server once it is ready: tables current, lead taken, open jobs read. Until then nothing listens."""
+    clock, token = SystemClock(), secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN)
+    operator = secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN)
+    blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
+    await persistently(clock, lambda: upgrade(settings.database))
+    store = open_store(settings.database)
+    server = RpcServer(settings.listen, mesh_token=token, operator_token=operator)
+    try:
+        async with (
+            EtcdClient(settings.etcd_endpoints) as etcd,
+            open_channel(settings.limiter_address, mesh_token=token) as limiter,
+            asyncio.TaskGroup() as agents,
+        ):
+            fleet = directory.Directory(EtcdRegistry(etcd, clock))
+            delivery = LimiterDelivery(LimiterClient(limiter))
+            epoch = await leadership.take(store, clock)
+            scheduler = Scheduler(store, fleet, _connector(token), delivery, blobs, clock, epoch)
+            scheduler.add_to(server.grpc)
+            ready = asyncio.Event()
+            running = [agents.create_task(fleet.run()), agents.create_task(scheduler.run(ready))]
+            await ready.wait()
+            await server.start(SERVICES)
+            await server.set_ready(True)
+            yield server
+            await server.drain(settings.drain_s, scheduler.end_streams)
+            for task in running:  # attempts that run are left to the next start
+                task.cancel()
+    finally:
+        await server.grpc.stop(None)
+        await store.close()
+
+
+def _connector(token: str) -> Connect:
+    return lambda address: ModelServerClient(open_channel(address, mesh_token=token))

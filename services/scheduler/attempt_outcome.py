@@ -1,0 +1,130 @@
+"""What came of an attempt, from what its worker said and what it did not say. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from opentelemetry.trace import Span
+
+from libs import errors
+from libs.clients.modelserver import (
+    AttemptDone,
+    AttemptEvent,
+    AttemptFailed,
+    FailureKind,
+    ImageStored,
+    ModelServer,
+    Preview,
+    Progress,
+    StageDone,
+    WorkerLost,
+    WorkerRefused,
+)
+from libs.fleet.record import WorkerRecord
+from services.scheduler.endings import Yield
+from services.scheduler.job import ImageRecord, Job, StageRecord
+from services.scheduler.retry import Fault, Mishap
+from services.scheduler.store import Deposed
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that was committed and goes to its worker. `stop` is set when its owner wants it stopped."""
+
+    job: Job
+    worker: WorkerRecord
+    server: ModelServer
+    stop: asyncio.Event
+    span: Span
+    out_of_memory_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Its pictures are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The worker stopped it because it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """It ran longer than it may."""
+
+    limit_s: float
+
+
+Close = Done | Stopped | TimedOut | Mishap
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the worker has said so far."""
+
+    images: dict[int, ImageRecord] = field(default_factory=dict)
+    stages: list[StageRecord] = field(default_factory=list)
+    gpu_ms: float = 0.0
+
+    def take(self, event: AttemptEvent, job: Job) -> Close | None:
+        """Take an event in; returns how the attempt ended when it was the last one."""
+        match event:
+            case StageDone():
+                self.stages.append(StageRecord(event.name, event.start_s, event.end_s))
+            case ImageStored():
+                self.images[event.index] = _record(event)
+            case AttemptDone():
+                self.gpu_ms = event.gpu_ms
+                return self._done(job)
+            case AttemptFailed():
+                self.gpu_ms = event.gpu_ms
+                return _failed(event)
+            case Progress() | Preview():
+                pass  # passing things are for the readers only
+        return None
+
+    def brought(self) -> Yield:
+        """Return what an ending of the job takes from it."""
+        pictures = tuple(self.images[index] for index in sorted(self.images))
+        return Yield(pictures, tuple(self.stages), self.gpu_ms)
+
+    def _done(self, job: Job) -> Close:
+        if sorted(self.images) == list(range(job.spec.images)):
+            return Done()
+        told = f"The worker said done after {len(self.images)} of {job.spec.images} pictures."
+        return Mishap(Fault.TRANSIENT, "GENERATION_FAILED", told)
+
+
+def mishap_of(error: errors.DarkroomError) -> Mishap:
+    """Return what an Execute that failed as a call means. Raises Deposed when the worker obeys a newer leader."""
+    if isinstance(error, WorkerLost):
+        return Mishap(Fault.WORKER_LOST, error.reason, error.message)
+    if isinstance(error, WorkerRefused):
+        return Mishap(Fault.REFUSED, error.reason, error.message)
+    if error.reason == "EPOCH_STALE":
+        raise Deposed(error.message)
+    if isinstance(error, errors.InvalidRequest):
+        return Mishap(Fault.INVALID, error.reason, error.message)
+    if isinstance(error, errors.NotFound | errors.PreconditionFailed):
+        return Mishap(Fault.MODEL_UNAVAILABLE, error.reason, error.message)
+    return Mishap(Fault.TRANSIENT, error.reason, error.message)
+
+
+def _failed(event: AttemptFailed) -> Close:
+    if event.kind is FailureKind.CANCELLED:
+        return Stopped()
+    return Mishap(Fault[event.kind.name], event.reason, event.message)
+
+
+def _record(event: ImageStored) -> ImageRecord:
+    return ImageRecord(
+        index=event.index,
+        sha256=event.sha256,
+        content_type=event.content_type,
+        width=event.width,
+        height=event.height,
+        seed=event.seed,
+        size_bytes=event.size_bytes,
+    )

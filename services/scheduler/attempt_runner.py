@@ -1,0 +1,106 @@
+"""Follows one attempt on one worker, from Execute to its commit.
+
+    order → events are relayed → it ends, is lost, is stopped or runs too long → one commit closes the attempt
+
+The commit is a compare-and-set on (job, attempt): whatever a worker says later changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+from opentelemetry import trace
+
+from libs import errors
+from libs.clients.modelserver import Order, Preview, Progress
+from libs.clock import Clock
+from libs.coordination.backoff import Backoff
+from services.scheduler import retry
+from services.scheduler.alarm import first
+from services.scheduler.attempt_closer import AttemptCloser
+from services.scheduler.attempt_outcome import Attempt, Close, Heard, TimedOut, mishap_of
+from services.scheduler.fleet import LOST_REST_S, REFUSED_REST_S, Fleet
+from services.scheduler.retry import Fault, Mishap
+from services.scheduler.watch_hub import WatchHub
+
+logger = logging.getLogger(__name__)
+
+CANCEL_PATIENCE_S = 20.0  # a worker that was told to stop and does not answer for so long is as good as lost
+
+
+class AttemptRunner:
+    """Runs attempts, each in a task of its own."""
+
+    def __init__(self, fleet: Fleet, hub: WatchHub, closer: AttemptCloser, clock: Clock, epoch: int) -> None:
+        self._fleet = fleet
+        self._hub = hub
+        self._closer = closer
+        self._clock = clock
+        self._epoch = epoch
+
+    async def run(self, attempt: Attempt) -> None:
+        """Follow an attempt and commit what came of it. Raises Deposed; cancelled, it leaves the attempt open."""
+        heard = Heard()
+        with trace.use_span(attempt.span, end_on_exit=True):
+            close = await self._follow(attempt, heard)
+            self._let_rest(attempt, close)
+            await self._closer.close(attempt, close, heard)
+        if isinstance(close, TimedOut) or (isinstance(close, Mishap) and close.fault is Fault.WORKER_LOST):
+            await self._stop(attempt)  # best effort: an orphan holds its row until it is through
+
+    async def _follow(self, attempt: Attempt, heard: Heard) -> Close:
+        limit_s = retry.run_limit_s(attempt.job.estimated_units)
+        said: list[Close] = []
+        try:
+            winner = await first(
+                self._listen(attempt, heard, said),
+                self._clock.sleep(limit_s),
+                self._fleet.gone(attempt.worker),
+                self._stop_when_asked(attempt),
+            )
+        except errors.DarkroomError as error:
+            return mishap_of(error)
+        except Exception:  # owns the attempt: a fault of ours must close it, not leave it running for ever
+            logger.exception("following an attempt failed", extra={"job_id": attempt.job.id})
+            return Mishap(Fault.TRANSIENT, "INTERNAL", "Something failed on our side.")
+        if winner == 1:
+            return TimedOut(limit_s)
+        return said[0] if said else Mishap(Fault.WORKER_LOST, "WORKER_LOST", "The worker is gone.")
+
+    async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:
+        job = attempt.job
+        order = Order(job.id, job.attempt, self._epoch, job.model_version, job.spec)
+        async with aclosing(attempt.server.execute(order)) as events:
+            async for event in events:
+                if isinstance(event, Progress | Preview):
+                    self._hub.tell(job.id, event)
+                close = heard.take(event, job)
+                if close is not None:
+                    said.append(close)
+                    return
+
+    async def _stop_when_asked(self, attempt: Attempt) -> None:
+        """Tell the worker to stop until it has heard, then give it time to say so."""
+        await attempt.stop.wait()
+        backoff = Backoff()
+        while not await self._stop(attempt):
+            await self._clock.sleep(backoff.next_s())
+        await self._clock.sleep(CANCEL_PATIENCE_S)
+
+    async def _stop(self, attempt: Attempt) -> bool:
+        try:
+            return await attempt.server.cancel(attempt.job.id, attempt.job.attempt)
+        except errors.DarkroomError as error:
+            extra = {"job_id": attempt.job.id, "worker_id": attempt.worker.worker_id, "cause": error.reason}
+            logger.info("a worker could not be told to stop", extra=extra)
+            return False
+
+    def _let_rest(self, attempt: Attempt, close: Close) -> None:
+        if not isinstance(close, Mishap):
+            return
+        unreachable = close.fault is Fault.REFUSED and close.reason == "UNAVAILABLE"
+        if close.fault is Fault.WORKER_LOST or unreachable:
+            self._fleet.rest(attempt.worker, LOST_REST_S)
+        elif close.fault in (Fault.REFUSED, Fault.DRAINING):
+            self._fleet.rest(attempt.worker, REFUSED_REST_S)

@@ -1,0 +1,106 @@
+"""The catalog and the cost table: follows the fleet, asks each new worker what it can draw, tells who watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+
+from libs import errors
+from libs.clock import Clock
+from libs.coordination.backoff import Backoff
+from libs.fleet.record import WorkerRecord
+from libs.generation.model import Model
+from libs.ids import WorkerId
+from services.scheduler.alarm import Alarm
+from services.scheduler.catalog_merge import Catalog, forget_replaced, from_document, merge, to_document
+from services.scheduler.fleet import Fleet
+from services.scheduler.persistence import persistently
+from services.scheduler.store import JobStore
+
+logger = logging.getLogger(__name__)
+
+DOCUMENT = "catalog"
+
+
+class CatalogKeeper:
+    """Keeps the catalog while `run` runs; it is kept in the store too, for the next start."""
+
+    def __init__(self, store: JobStore, fleet: Fleet, clock: Clock) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._clock = clock
+        self._described: dict[WorkerId, Sequence[Model]] = {}
+        self._asked: dict[WorkerId, tuple[str, tuple[str, ...]]] = {}
+        self._alarm = Alarm(clock)
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self.catalog = Catalog()
+
+    def stop(self) -> None:
+        """End every watch: the process goes away."""
+        self._stopping = True
+        self._changed.set()
+
+    async def load(self) -> None:
+        """Take up the catalog that was kept."""
+        document = await persistently(self._clock, lambda: self._store.load_document(DOCUMENT))
+        if document is not None:
+            self.catalog, self._described = from_document(document)
+
+    def fleet_changed(self) -> None:
+        """Say that workers came, went or changed."""
+        self._alarm.ring()
+
+    async def watch(self) -> AsyncGenerator[Catalog, None]:
+        """Yield the catalog, then again after every change; changes that come together are one. Ends with `stop`."""
+        while not self._stopping:
+            changed, catalog = self._changed, self.catalog
+            yield catalog
+            if self.catalog is catalog:
+                await changed.wait()
+
+    async def run(self) -> None:
+        """Follow the fleet until cancelled."""
+        async with asyncio.TaskGroup() as asking:
+            while True:
+                for record in self._fleet.workers().values():
+                    if self._asked.get(record.worker_id) != _state(record):
+                        self._asked[record.worker_id] = _state(record)
+                        asking.create_task(self._ask(record))
+                await self._refresh()
+                await self._alarm.wait()
+
+    async def _ask(self, record: WorkerRecord) -> None:
+        """Have a worker describe its models; a worker that does not answer is asked again while it is there."""
+        backoff = Backoff(first_s=0.2, most_s=10.0)
+        while self._fleet.workers().get(record.worker_id) is not None:
+            if self._asked.get(record.worker_id) != _state(record):
+                return  # a newer question is under way
+            try:
+                self._described[record.worker_id] = await self._fleet.server(record).describe_models()
+            except errors.DarkroomError as error:
+                extra = {"worker_id": record.worker_id, "cause": error.reason}
+                logger.warning("a worker does not describe its models", extra=extra)
+                await self._clock.sleep(backoff.next_s())
+            else:
+                self._alarm.ring()
+                return
+        self._asked.pop(record.worker_id, None)
+
+    async def _refresh(self) -> None:
+        alive = self._fleet.workers()
+        self._described = forget_replaced(self._described, alive)
+        catalog = merge(self.catalog, self._described, alive)
+        if catalog is self.catalog:
+            return
+        self.catalog = catalog
+        told, self._changed = self._changed, asyncio.Event()
+        told.set()
+        logger.info("catalog changed", extra={"version": catalog.version, "models": len(catalog.models)})
+        document = to_document(catalog, self._described)
+        await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document))
+
+
+def _state(record: WorkerRecord) -> tuple[str, tuple[str, ...]]:
+    return record.incarnation, record.models  # a model that became unusable is described again

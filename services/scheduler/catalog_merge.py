@@ -1,0 +1,101 @@
+"""What the fleet can draw, from what each worker described. Pure.
+
+A worker's description is remembered when it goes, so its models stay listed and jobs for them are taken and wait.
+A model is forgotten when a worker comes back without it and no other has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from libs.fleet.record import WorkerRecord
+from libs.generation.cost import CostEntry
+from libs.generation.model import Model, ModelDefaults, ModelLimits
+from libs.ids import WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Models, the default one first, and prices by pinned version. `version` grows with every change."""
+
+    version: int = 0
+    models: tuple[Model, ...] = ()
+    costs: Mapping[str, CostEntry] = field(default_factory=dict)
+    default_model: str = ""
+
+
+Descriptions = Mapping[WorkerId, Sequence[Model]]
+
+
+def merge(before: Catalog, described: Descriptions, alive: Mapping[WorkerId, WorkerRecord]) -> Catalog:
+    """Return the catalog of what is described now; `before` itself when nothing changed."""
+    candidates: dict[str, list[Model]] = {}
+    for worker_id in sorted(described):
+        for model in described[worker_id]:
+            candidates.setdefault(model.id, []).append(_as_alive(model, alive))
+    chosen = {model_id: max(models, key=_standing) for model_id, models in candidates.items()}
+    default = _default(before, described, chosen)
+    models = tuple(sorted(chosen.values(), key=lambda model: (model.id != default, model.id)))
+    costs = {model.pinned: before.costs.get(model.pinned, CostEntry()) for model in models if model.usable}
+    after = Catalog(before.version, models, costs, default)
+    return before if after == before else dataclasses.replace(after, version=before.version + 1)
+
+
+def forget_replaced(described: Descriptions, alive: Mapping[WorkerId, WorkerRecord]) -> dict[WorkerId, Sequence[Model]]:
+    """Drop descriptions of workers that are gone and whose models others that are alive describe too."""
+    offered = {model.pinned for worker_id, models in described.items() if worker_id in alive for model in models}
+    return {
+        worker_id: models
+        for worker_id, models in described.items()
+        if worker_id in alive or any(model.pinned not in offered for model in models)
+    }
+
+
+def to_document(catalog: Catalog, described: Descriptions) -> dict[str, Any]:
+    """Return what is kept in the store."""
+    return {
+        "version": catalog.version,
+        "default_model": catalog.default_model,
+        "costs": {pinned: dataclasses.asdict(entry) for pinned, entry in catalog.costs.items()},
+        "described": {worker: [dataclasses.asdict(model) for model in models] for worker, models in described.items()},
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> tuple[Catalog, dict[WorkerId, Sequence[Model]]]:
+    """Return a kept catalog, its models without workers, and the descriptions it came from."""
+    described: dict[WorkerId, Sequence[Model]] = {
+        WorkerId(worker): [_model(model) for model in models] for worker, models in document["described"].items()
+    }
+    costs = {pinned: CostEntry(**entry) for pinned, entry in document["costs"].items()}
+    before = Catalog(document["version"], (), costs, document["default_model"])
+    return merge(before, described, {}), described
+
+
+def _as_alive(model: Model, alive: Mapping[WorkerId, WorkerRecord]) -> Model:
+    able = [record for record in alive.values() if model.pinned in record.models]
+    loaded = [record for record in able if model.pinned in record.resident]
+    residency = "disk" if not loaded else "ram" if all(record.device == "cpu" for record in loaded) else "vram"
+    return dataclasses.replace(model, workers=len(able), residency=residency)
+
+
+def _standing(model: Model) -> tuple[bool, int, str]:
+    """Order versions of one model: usable, then with most workers; the digest decides, so that it is stable."""
+    return model.usable, model.workers, model.version
+
+
+def _default(before: Catalog, described: Descriptions, chosen: Mapping[str, Model]) -> str:
+    """Keep the default while it is usable; else the first usable model of the first worker."""
+    if before.default_model in chosen and chosen[before.default_model].usable:
+        return before.default_model
+    firsts = (model.id for worker_id in sorted(described) for model in described[worker_id])
+    return next((model_id for model_id in firsts if chosen[model_id].usable), "")
+
+
+def _model(document: Mapping[str, Any]) -> Model:
+    limits, defaults = dict(document["limits"]), document["defaults"]
+    limits["samplers"] = tuple(limits["samplers"])
+    plain = {**document, "aliases": tuple(document["aliases"])}
+    return Model(**{**plain, "limits": ModelLimits(**limits), "defaults": ModelDefaults(**defaults)})

@@ -1,0 +1,68 @@
+"""What an ended job is charged, by whose fault it ended. Pure (design/5-limits, Settle).
+
+succeeded                measured units, at most 1.5 times the estimate: what lies above was our mis-estimate
+cancelled while running  measured units so far, under the same cap
+everything else          nothing: it never started, or the fault was ours
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.scheduler.job import Change, Job, OutboxMessage
+
+CAP = 1.5
+
+_OUTCOMES = {
+    Change.SUCCEED: "succeeded",
+    Change.FAIL: "failed",
+    Change.CANCEL: "cancelled",
+    Change.EXPIRE: "expired",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Units measured and charged; `reason` says why they differ, in words."""
+
+    actual_units: float
+    charged_units: float
+    reason: str = ""
+
+
+def charge(change: Change, estimated_units: float, gpu_ms: float) -> Charge:
+    """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device."""
+    actual = round(gpu_ms, 1)
+    if change not in (Change.SUCCEED, Change.CANCEL):
+        return Charge(actual, 0.0, "it never ran" if change is Change.EXPIRE else "it failed, so nothing is charged")
+    cap = round(CAP * estimated_units, 1)
+    if actual > cap:
+        return Charge(actual, cap, f"the charge is capped at {CAP:g} times the estimate")
+    return Charge(actual, actual, "" if actual else "it was cancelled before it started")
+
+
+def confirmation(job: Job) -> OutboxMessage:
+    """Return the message that makes a job's reservation stand."""
+    return OutboxMessage("confirm", _reserved(job) | {"units": job.estimated_units, "images": job.spec.images})
+
+
+def settlement(job: Job, change: Change, charged: Charge, *, images: int, gpu_ms: float) -> OutboxMessage:
+    """Return the message that replaces a job's reservation by its charge."""
+    return OutboxMessage(
+        "settle",
+        _reserved(job)
+        | {
+            "key_id": job.key_id,
+            "reserved_units": job.estimated_units,
+            "actual_units": charged.actual_units,
+            "charged_units": charged.charged_units,
+            "images": images,
+            "model_version": job.model_version,
+            "outcome": _OUTCOMES[change],
+            "gpu_ms": gpu_ms,
+        },
+    )
+
+
+def _reserved(job: Job) -> dict[str, object]:
+    return {"reservation_id": job.id, "tenant_id": job.tenant_id, "tier": job.tier}

@@ -1,0 +1,111 @@
+"""What the owner of a job may ask for: submit, cancel, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from libs import errors
+from libs.blobs.store import BlobStore, image_key
+from libs.clock import Clock
+from libs.ids import JobId, TenantId
+from services.scheduler import charging, endings
+from services.scheduler.alarm import first
+from services.scheduler.job import Job, JobState
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.reconciler import Reconciler
+from services.scheduler.store import Accepted, JobStore, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+DELETE_PATIENCE_S = 8.0  # for a running job to stop; below the deadline of the call
+_CANCEL_TRIES = 5  # each is lost only to a change in that very moment
+
+
+class Desk:
+    """Commits what owners ask for and tells the memory."""
+
+    def __init__(self, store: JobStore, jobs: OpenJobs, reconciler: Reconciler, blobs: BlobStore, clock: Clock) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._reconciler = reconciler
+        self._blobs = blobs
+        self._clock = clock
+
+    async def submit(self, job: Job) -> Accepted:
+        """Commit a job with the confirmation of its reservation, and queue it."""
+        try:
+            accepted = await self._store.accept(job, [charging.confirmation(job)])
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._reconciler.doubt(job.id)  # it may have been committed all the same, and then it must run
+            raise
+        if not accepted.existing:
+            self._jobs.queued(accepted.job)
+        elif accepted.job.open and self._jobs.get(accepted.job.id) is None:
+            self._reconciler.doubt(accepted.job.id)
+        return accepted
+
+    async def cancel(self, job_id: JobId, tenant: TenantId) -> Job:
+        """Cancel a job. A waiting one is ended; a running one is told to stop and returned as it is."""
+        for _ in range(_CANCEL_TRIES):
+            job = await self._store.get(job_id, tenant)
+            if job is None:
+                raise unknown(job_id)
+            told = await self._cancel(job)
+            if told is not None:
+                return told
+        raise errors.Unavailable("The job changes just now; ask again.", retry_after_s=1.0)
+
+    async def delete(self, job_id: JobId, tenant: TenantId) -> None:
+        """Remove a job's prompt and pictures; an open one is cancelled first."""
+        job = await self._store.get(job_id, tenant)
+        if job is None:
+            raise unknown(job_id)
+        if job.open:
+            await self.cancel(job_id, tenant)
+            await self._wait_ended(job_id)
+        hashes = await self._store.delete(job_id, tenant)
+        if hashes is None:
+            raise unknown(job_id)
+        self._jobs.gone(job_id)
+        for sha256 in hashes:
+            await self._remove(job_id, sha256)
+
+    async def _cancel(self, job: Job) -> Job | None:
+        if job.state is JobState.QUEUED:
+            return await self._end_waiting(job)
+        if job.state is not JobState.RUNNING:
+            return job
+        marked = await self._store.request_cancel(job.id, job.tenant_id)
+        if marked is None or marked.state is not JobState.RUNNING:
+            return None
+        self._jobs.stop_signal(job.id).set()
+        return marked
+
+    async def _end_waiting(self, job: Job) -> Job | None:
+        ending = endings.cancelled(job, epoch=self._reconciler.epoch, now=self._clock.now())
+        try:
+            ended = await self._store.end(ending)
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._reconciler.doubt(job.id)
+            raise
+        if ended is not None:
+            self._jobs.ended(ended)
+        return ended
+
+    async def _wait_ended(self, job_id: JobId) -> None:
+        if await first(self._jobs.wait_ended(job_id), self._clock.sleep(DELETE_PATIENCE_S)) == 1:
+            told = "The job is told to stop and has not stopped yet; delete it again in a moment."
+            raise errors.Unavailable(told, retry_after_s=2.0)
+
+    async def _remove(self, job_id: JobId, sha256: str) -> None:
+        try:
+            await self._blobs.delete(image_key(sha256))
+        except (errors.DarkroomError, ValueError) as error:  # nobody can reach it any more; the sweep finds it
+            logger.warning("a picture could not be removed", extra={"job_id": job_id, "cause": str(error)})
+
+
+def unknown(job_id: JobId) -> errors.NotFound:
+    """Return the error for a job that is not there, or not the caller's."""
+    told = f"There is no job {job_id!r}. Jobs are kept for 30 days, and only their owner sees them."
+    return errors.NotFound(told, reason="JOB_NOT_FOUND", metadata={"job_id": job_id})

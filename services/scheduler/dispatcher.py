@@ -1,0 +1,99 @@
+"""MAIN PATH: the next job → a worker for it → its attempt is committed → it runs there.
+
+Wakes when a job came, when the fleet changed, when a retry or a rested worker is due. One job is committed at a
+time; the attempts run side by side, each in a task of its own (attempt_runner).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from services.scheduler import spans
+from services.scheduler.attempt_outcome import Attempt
+from services.scheduler.attempt_runner import AttemptRunner
+from services.scheduler.fleet import Fleet
+from services.scheduler.job import Job
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.placement import Obstacle
+from services.scheduler.reconciler import Reconciler
+from services.scheduler.store import JobStore, Start, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Hands waiting jobs to workers while `run` runs."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        jobs: OpenJobs,
+        fleet: Fleet,
+        runner: AttemptRunner,
+        reconciler: Reconciler,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._fleet = fleet
+        self._runner = runner
+        self._reconciler = reconciler
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Dispatch until cancelled. Attempts that run then are left open: the next start takes them back."""
+        async with asyncio.TaskGroup() as attempts:
+            while True:
+                while await self._dispatch_next(attempts):
+                    pass
+                await self._jobs.work.wait(self._next_moment())
+
+    async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
+        self._jobs.ordering.wake(self._clock.now())
+        waiting = self._jobs.ordering.next(self._fleet.free_models().__contains__)
+        job = self._jobs.get(waiting.job_id) if waiting else None
+        if job is None:
+            return False
+        record = self._fleet.place(job.model_version, self._jobs.avoided(job.id))
+        if isinstance(record, Obstacle):
+            return False
+        try:
+            attempt = await self._begin(job, record)
+        except StoreUnavailable as error:
+            logger.warning("an attempt could not be committed", extra={"job_id": job.id, "cause": str(error)})
+            attempt = None
+        if attempt is None:  # it was cancelled meanwhile, or the answer was lost
+            await self._reconciler.resolve(job.id)
+        else:
+            attempts.create_task(self._run(attempt))
+        return True
+
+    async def _begin(self, job: Job, record: WorkerRecord) -> Attempt | None:
+        """Commit the job's next attempt; None when the job does not wait any more."""
+        earlier = await self._store.attempts(job.id) if job.attempt else []
+        span, traceparent = spans.begin_attempt(job, record.worker_id, earlier)
+        number, now, epoch = job.attempt + 1, self._clock.now(), self._reconciler.epoch
+        started = await self._store.start(Start(job.id, number, record.worker_id, epoch, now, traceparent))
+        if started is None:
+            return None
+        stop = self._jobs.stop_signal(job.id)
+        self._jobs.started(started, record)
+        self._fleet.give(record, job.id)
+        spans.record_queue(started)
+        extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
+        logger.info("attempt started", extra=extra)
+        out_of_memory = any(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
+        return Attempt(started, record, self._fleet.server(record), stop, span, out_of_memory)
+
+    async def _run(self, attempt: Attempt) -> None:
+        try:
+            await self._runner.run(attempt)
+        finally:
+            self._fleet.take_back(attempt.worker, attempt.job.id)
+
+    def _next_moment(self) -> float | None:
+        moments = (self._jobs.ordering.next_wake(), self._fleet.next_rest_end())
+        return min((moment for moment in moments if moment is not None), default=None)

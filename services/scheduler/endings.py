@@ -1,0 +1,87 @@
+"""The final states of a job as the store takes them, each with its charge and its settlement. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.scheduler.charging import charge, settlement
+from services.scheduler.job import Change, Failure, ImageRecord, Job, JobState, StageRecord
+from services.scheduler.store import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """What an attempt has brought by the time it ends."""
+
+    images: tuple[ImageRecord, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    gpu_ms: float = 0.0
+
+
+_NOTHING = Yield()
+
+
+def succeeded(job: Job, brought: Yield, *, epoch: int, now: float, result_life_s: float) -> Ending:
+    """Return the end of a job whose pictures are stored; they are kept for `result_life_s`."""
+    return _ending(job, Change.SUCCEED, brought, epoch=epoch, now=now, expires_at=now + result_life_s)
+
+
+def failed(job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int, now: float) -> Ending:
+    """Return the end of a job that is not tried again. Pictures it brought are not shown: all or nothing for now."""
+    kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
+    return _ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure)
+
+
+def cancelled(job: Job, brought: Yield = _NOTHING, *, epoch: int, now: float) -> Ending:
+    """Return the end of a job that its owner withdrew, waiting or running."""
+    kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
+    return _ending(job, Change.CANCEL, kept, epoch=epoch, now=now)
+
+
+def expired(job: Job, *, epoch: int, now: float) -> Ending:
+    """Return the end of a job whose deadline passed while it waited."""
+    return _ending(job, Change.EXPIRE, _NOTHING, epoch=epoch, now=now)
+
+
+def expiry_failure(job: Job) -> Failure:
+    """Return the error that readers of an expired job see."""
+    waited_s = (job.finished_at or job.created_at) - job.created_at
+    told = f"The deadline passed before the job started; it had waited {waited_s:.0f} s. Nothing was charged."
+    return Failure("DEADLINE_BEFORE_START", told, {"waited_ms": f"{waited_s * 1000:.0f}", "charged": "false"})
+
+
+def _ending(
+    job: Job,
+    change: Change,
+    brought: Yield,
+    *,
+    epoch: int,
+    now: float,
+    failure: Failure | None = None,
+    expires_at: float | None = None,
+) -> Ending:
+    charged = charge(change, job.estimated_units, brought.gpu_ms)
+    message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
+    return Ending(
+        job_id=job.id,
+        attempt=job.attempt if job.state is JobState.RUNNING else 0,
+        epoch=epoch,
+        change=change,
+        now=now,
+        images=brought.images,
+        stages=_with_queue(job, brought.stages),
+        failure=failure,
+        gpu_ms=brought.gpu_ms,
+        actual_units=charged.actual_units,
+        charged_units=charged.charged_units,
+        charge_reason=charged.reason,
+        expires_at=expires_at,
+        outbox=(message,),
+    )
+
+
+def _with_queue(job: Job, stages: Sequence[StageRecord]) -> tuple[StageRecord, ...]:
+    if job.started_at is None:
+        return tuple(stages)
+    return (StageRecord("queue", job.queued_at, job.started_at), *stages)

@@ -1,0 +1,92 @@
+"""The scheduler's own series; docs/metrics.md lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from libs.fleet.record import WorkerRecord
+from libs.ids import WorkerId
+from libs.telemetry import metrics
+from services.scheduler.job import Job
+from services.scheduler.ordering import TIERS, Ordering
+
+
+class Instruments:
+    """Counts what ends. Make it in the composition root, after metrics were started."""
+
+    def __init__(self) -> None:
+        meter = metrics.meter()
+        self._jobs = meter.create_counter("darkroom_jobs_total", description="Jobs that reached a final state")
+        self._attempts = meter.create_counter("darkroom_attempts_total", description="Attempts that ended")
+        self._errors = meter.create_counter("darkroom_errors_total", description="Jobs that failed, by reason")
+        self._errors.add(0, {"reason": "WORKER_LOST"})  # so that the series is there before the first failure
+        self._sent = meter.create_counter("darkroom_outbox_total", description="Messages of the outbox, by result")
+        self._job_s = metrics.seconds_histogram("darkroom_job_seconds", "From acceptance to the final state")
+        self._stage_s = metrics.seconds_histogram("darkroom_stage_seconds", "Stages of a job; here the queue")
+
+    def job_ended(self, job: Job) -> None:
+        """Count a job that is in its final state."""
+        labels = {"tier": _tier(job.tier), "model": job.spec.model, "outcome": job.state.value.lower()}
+        self._jobs.add(1, labels)
+        self._job_s.record(max(0.0, (job.finished_at or job.created_at) - job.created_at), labels)
+        if job.failure is not None:
+            self._errors.add(1, {"reason": job.failure.reason})
+
+    def attempt_started(self, job: Job) -> None:
+        """Measure how long a job waited before the attempt that starts now."""
+        waited_s = max(0.0, (job.started_at or job.queued_at) - job.queued_at)
+        self._stage_s.record(waited_s, {"stage": "queue", "model": job.spec.model})
+
+    def attempt_ended(self, outcome: str, reason: str) -> None:
+        """Count an attempt: succeeded, failed, cancelled, lost or refused."""
+        self._attempts.add(1, {"outcome": outcome, "reason": reason})
+
+    def message(self, kind: str, result: str) -> None:
+        """Count a message of the outbox: delivered or failed."""
+        self._sent.add(1, {"kind": kind, "result": result})
+
+
+def observe(
+    ordering: Ordering,
+    workers: Callable[[], Mapping[WorkerId, WorkerRecord]],
+    given: Callable[[WorkerRecord], tuple[object, ...]],
+    now: Callable[[], float],
+) -> None:
+    """Show queue and fleet as gauges. They are read on the exporter's thread, so they only look."""
+    meter = metrics.meter()
+
+    def depth(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(ordering.depth(tier), {"tier": tier}) for tier in TIERS]
+
+    def age(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(_age_s(ordering.oldest(tier), now()), {"tier": tier}) for tier in TIERS]
+
+    def alive(_: CallbackOptions) -> Iterable[Observation]:
+        states = [_state(record, len(given(record))) for record in workers().values()]
+        return [Observation(states.count(state), {"state": state}) for state in ("idle", "busy", "draining")]
+
+    def rows(_: CallbackOptions) -> Iterable[Observation]:
+        for record in workers().values():
+            used = len(given(record))
+            yield Observation(used, {"worker": record.worker_id, "state": "used"})
+            yield Observation(max(0, record.rows - used), {"worker": record.worker_id, "state": "free"})
+
+    gauge = meter.create_observable_gauge
+    gauge("darkroom_queue_depth", [depth], description="Jobs that wait")
+    gauge("darkroom_queue_oldest_age_seconds", [age], unit="s", description="Age of the oldest waiting job")
+    gauge("darkroom_workers", [alive], description="Workers that are alive")
+    gauge("darkroom_worker_rows", [rows], description="Rows of the workers as the scheduler gave them out")
+
+
+def _tier(tier: str) -> str:
+    return tier if tier in TIERS else "other"  # labels stay few whatever the limiter's file says
+
+
+def _age_s(since: float | None, now: float) -> float:
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+def _state(record: WorkerRecord, given: int) -> str:
+    return "draining" if record.draining else "busy" if given else "idle"

@@ -1,0 +1,154 @@
+"""The jobs that are not ended, in memory: an index over the store, rebuilt from it at the start.
+
+Whoever commits a change of a job tells it here, once, after the commit; from here it reaches the order, the
+readers and the metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from libs.ids import JobId, WorkerId
+from services.scheduler.alarm import Alarm
+from services.scheduler.instruments import Instruments
+from services.scheduler.job import Job, JobState
+from services.scheduler.ordering import Ordering, Waiting
+from services.scheduler.watch_hub import WatchHub
+
+
+@dataclass(slots=True)
+class _Entry:
+    job: Job
+    worker: WorkerRecord | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    avoid: set[WorkerId] = field(default_factory=set)
+
+
+class OpenJobs:
+    """QUEUED and RUNNING jobs by id, and their order."""
+
+    def __init__(self, hub: WatchHub, instruments: Instruments, clock: Clock) -> None:
+        self._hub = hub
+        self._instruments = instruments
+        self._clock = clock
+        self._entries: dict[JobId, _Entry] = {}
+        self._deadlines: list[tuple[float, JobId]] = []
+        self.ordering = Ordering()
+        self.work = Alarm(clock)  # rings the dispatcher
+        self.deadline = Alarm(clock)  # rings the expirer
+        self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
+
+    def get(self, job_id: JobId) -> Job | None:
+        """Return an open job."""
+        entry = self._entries.get(job_id)
+        return entry.job if entry else None
+
+    def queued(self, job: Job) -> None:
+        """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
+        entry = self._entries.setdefault(job.id, _Entry(job))
+        if _age(job) < _age(entry.job):
+            return
+        entry.job, entry.worker = job, None
+        self._hub.attempt_over(job.id)
+        self.ordering.remove(job.id)
+        self.ordering.add(_waiting(job), self._clock.now())
+        if job.deadline_at is not None:
+            heapq.heappush(self._deadlines, (job.deadline_at, job.id))
+            self.deadline.ring()
+        self._hub.mark(job.id)
+        self.work.ring()
+        self.on_outbox()
+
+    def started(self, job: Job, worker: WorkerRecord) -> None:
+        """An attempt runs on a worker."""
+        entry = self._entries.setdefault(job.id, _Entry(job))
+        entry.job, entry.worker = job, worker
+        self.ordering.remove(job.id)
+        self._instruments.attempt_started(job)
+        self._hub.mark(job.id)
+
+    def ended(self, job: Job) -> None:
+        """A job is in its final state; told once, by whoever brought it there."""
+        self._instruments.job_ended(job)
+        self.gone(job.id)
+        self.on_outbox()
+
+    def gone(self, job_id: JobId) -> None:
+        """A job is not open any more, or is not known to the store."""
+        entry = self._entries.pop(job_id, None)
+        if entry is not None:
+            entry.ended.set()
+        self.ordering.remove(job_id)
+        self._hub.attempt_over(job_id)
+        self._hub.mark(job_id)
+
+    def stop_signal(self, job_id: JobId) -> asyncio.Event:
+        """Return the signal that a job's owner wants it stopped; already ended jobs have one nobody hears."""
+        entry = self._entries.get(job_id)
+        return entry.stop if entry else asyncio.Event()
+
+    def avoid(self, job_id: JobId, worker: WorkerId) -> None:
+        """Prefer other workers for a job from now on."""
+        if job_id in self._entries:
+            self._entries[job_id].avoid.add(worker)
+
+    def avoided(self, job_id: JobId) -> frozenset[WorkerId]:
+        """Return the workers that come last for a job."""
+        entry = self._entries.get(job_id)
+        return frozenset(entry.avoid) if entry else frozenset()
+
+    def runs(self, job_id: JobId) -> bool:
+        """Return whether an attempt of the job is followed here."""
+        entry = self._entries.get(job_id)
+        return entry is not None and entry.worker is not None
+
+    def running(self) -> list[Job]:
+        """Return the jobs with an attempt on a worker."""
+        return [entry.job for entry in self._entries.values() if entry.job.state is JobState.RUNNING]
+
+    async def wait_ended(self, job_id: JobId) -> None:
+        """Wait until a job is open no more."""
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            await entry.ended.wait()
+
+    def next_deadline(self) -> float | None:
+        """Return the next moment at which a job may expire."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def overdue(self) -> list[Job]:
+        """Return waiting jobs that no attempt began in time, and forget their deadlines."""
+        late = []
+        while self._deadlines and self._deadlines[0][0] <= self._clock.now():
+            _, job_id = heapq.heappop(self._deadlines)
+            job = self.get(job_id)
+            if job is not None and job.state is JobState.QUEUED and job.counted_attempts == 0:
+                late.append(job)
+        return late
+
+
+def _age(job: Job) -> tuple[int, bool]:
+    return job.attempt, job.state is JobState.QUEUED  # attempt n runs before the job waits again with n behind it
+
+
+def _waiting(job: Job) -> Waiting:
+    return Waiting(
+        job_id=job.id,
+        tenant_id=job.tenant_id,
+        tier=job.tier,
+        model_version=job.model_version,
+        queued_at=job.queued_at,
+        units=job.estimated_units,
+        priority=job.spec.priority,
+        not_before=job.not_before,
+    )
+
+
+def _nobody() -> None:
+    return None

@@ -1,0 +1,114 @@
+"""When, and whether, a job runs again after an attempt that brought no pictures. Pure.
+
+    fault               again?                                counts towards the dead letter?
+    INVALID             never                                 –
+    OUT_OF_MEMORY       once                                  yes
+    TRANSIENT           after a growing, random wait          yes
+    WORKER_LOST         at once, elsewhere where possible     yes
+    MODEL_UNAVAILABLE   when the model serves again           no
+    REFUSED, DRAINING   at once                               no
+    RESTARTED           at once (the scheduler's own fault)   no
+
+An attempt counts from its start, so `counted` is how many there were with the one that failed. After
+MAX_COUNTED_ATTEMPTS the job is dead. No fault of the platform is charged (charging.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from services.scheduler.job import Failure
+
+MAX_COUNTED_ATTEMPTS = 3
+FIRST_WAIT_S, MOST_WAIT_S = 1.0, 30.0
+MODEL_WAIT_S = 5.0
+_TOLD = "Nothing was charged."
+
+
+class Fault(enum.Enum):
+    """What kept an attempt from its pictures."""
+
+    INVALID = "INVALID"  # the request can never succeed
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"  # the device ran out of memory
+    TRANSIENT = "TRANSIENT"  # a passing fault
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"  # the model cannot be used on that worker
+    WORKER_LOST = "WORKER_LOST"  # the stream broke or the worker is gone
+    REFUSED = "REFUSED"  # the worker did not take it
+    DRAINING = "DRAINING"  # the worker goes away and gave it back
+    RESTARTED = "RESTARTED"  # the scheduler died while it ran
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """An attempt without pictures: what, why (a machine-readable reason), and in words."""
+
+    fault: Fault
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The job waits again. `outcome` of the attempt is lost or refused; `wait_s` seconds until the next try."""
+
+    outcome: str
+    counted: bool
+    wait_s: float = 0.0
+    elsewhere: bool = False
+
+
+_FREE = {
+    Fault.MODEL_UNAVAILABLE: Again("refused", counted=False, wait_s=MODEL_WAIT_S, elsewhere=True),
+    Fault.REFUSED: Again("refused", counted=False),
+    Fault.DRAINING: Again("refused", counted=False),
+    Fault.RESTARTED: Again("lost", counted=False),
+}
+
+
+def decide(mishap: Mishap, *, counted: int, out_of_memory_before: bool, jitter: float) -> Again | Failure:
+    """Return how the job goes on, or why it failed for good. `jitter` is a random number from 0 to 1."""
+    if mishap.fault in _FREE:
+        return _FREE[mishap.fault]
+    if mishap.fault is Fault.INVALID:
+        return Failure(mishap.reason or "INVALID_REQUEST", f"{_sentence(mishap)} {_TOLD}", {"charged": "false"})
+    if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before:
+        told = f"The device ran out of memory twice. {_TOLD} A smaller size, fewer steps or fewer images may fit."
+        return Failure("GPU_OUT_OF_MEMORY", told, {"charged": "false"})
+    if counted >= MAX_COUNTED_ATTEMPTS:
+        return _dead(mishap, counted)
+    wait_s = _backoff_s(counted, jitter) if mishap.fault is Fault.TRANSIENT else 0.0
+    return Again("lost", counted=True, wait_s=wait_s, elsewhere=True)
+
+
+def timed_out(limit_s: float) -> Failure:
+    """Return the failure of an attempt that ran longer than its limit; it is not tried again."""
+    told = f"The job was stopped after {limit_s:.0f} s, far above its estimate. {_TOLD} It may succeed if sent again."
+    return Failure("GENERATION_TIMEOUT", told, {"limit_s": f"{limit_s:.0f}", "charged": "false"})
+
+
+def run_limit_s(estimated_units: float) -> float:
+    """Return how long an attempt may run: 20 times its estimate, at least a minute. A unit is a millisecond."""
+    return max(60.0, 20.0 * estimated_units / 1000.0)
+
+
+def _dead(mishap: Mishap, counted: int) -> Failure:
+    metadata = {"attempts": str(counted), "charged": "false"}
+    if mishap.fault is Fault.WORKER_LOST:
+        told = f"The worker was lost {counted} times while it ran this job. {_TOLD} It may succeed if sent again."
+        return Failure("WORKER_LOST", told, metadata)
+    if mishap.fault is Fault.OUT_OF_MEMORY:
+        told = f"The device ran out of memory in the last of {counted} attempts. {_TOLD} A smaller size may fit."
+        return Failure("GPU_OUT_OF_MEMORY", told, metadata)
+    told = f"All {counted} attempts failed, the last one so: {_sentence(mishap)} {_TOLD}"
+    return Failure("GENERATION_FAILED", told, metadata)
+
+
+def _sentence(mishap: Mishap) -> str:
+    text = mishap.message.strip() or mishap.reason or mishap.fault.value
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _backoff_s(counted: int, jitter: float) -> float:
+    most = float(min(MOST_WAIT_S, FIRST_WAIT_S * 2 ** max(0, counted)))
+    return jitter * most  # full jitter: jobs that failed together do not come back together

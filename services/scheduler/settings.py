@@ -1,0 +1,38 @@
+"""What the scheduler takes from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs import settings
+from libs.rpc.process import ProcessSettings
+
+
+def _are_addresses(values: tuple[str, ...]) -> str | None:
+    if not values:
+        return "must name at least one host:port"
+    return next((complaint for value in values if (complaint := settings.is_address(value))), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ProcessSettings):
+    """Settings of the scheduler."""
+
+    limiter_address: str = field(metadata={"check": settings.is_address})
+    """host:port of the rate limiter."""
+    etcd_endpoints: tuple[str, ...] = field(metadata={"check": _are_addresses})
+    """host:port of etcd's members, separated by commas."""
+    database_url: str = field(default="", metadata={"secret": True})
+    """sqlite+aiosqlite:///FILE or postgresql+asyncpg://…; by default scheduler.db in the data folder."""
+    blobs: str = ""
+    """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
+
+    @property
+    def database(self) -> str:
+        """Where jobs are kept."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data.absolute() / 'scheduler.db'}"
+
+    @property
+    def blob_place(self) -> str:
+        """Where the pictures are."""
+        return self.blobs or str(self.data / "blobs")

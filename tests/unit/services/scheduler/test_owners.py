@@ -1,0 +1,207 @@
+"""Cancel, delete, deadlines, restarts, and a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from libs.blobs.store import image_key
+from libs.clients.modelserver import AttemptFailed, FailureKind, Progress
+from libs.errors import NotFound, Unavailable
+from libs.ids import TenantId
+from services.scheduler.job import JobState
+from services.scheduler.memory_store import MemoryStore
+from services.scheduler.store import Ending, Start, StoreUnavailable
+from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+STOPPED = AttemptFailed(FailureKind.CANCELLED, "", "", 40.0)
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_again(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        waiting = await bench.submit()
+        for _ in range(2):
+            assert (await scheduler.desk.cancel(waiting.id, TENANT)).state is JobState.CANCELLED
+        await bench.workers(record())
+        assert await bench.kinds(waiting.id) == ["queued", "cancelled"]
+        assert bench.limiter.delivered[-1][1]["charged_units"] == 0.0
+        with pytest.raises(NotFound):
+            await scheduler.desk.cancel(waiting.id, TenantId("other"))
+
+
+async def test_a_running_job_is_told_to_stop_and_pays_what_it_used(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        assert (await scheduler.desk.cancel(waiting.id, TENANT)).state is JobState.RUNNING
+        await bench.clock.settle()
+        assert server.cancelled == [(waiting.id, 1)]
+        server.say(server.orders[0], STOPPED)
+        ended = await bench.now(waiting.id)
+        assert (ended.state, ended.charged_units) == (JobState.CANCELLED, 40.0)
+        assert await bench.kinds(waiting.id) == ["queued", "started", "cancelled"]
+
+
+async def test_a_cancel_that_comes_too_late_tells_the_truth(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        await scheduler.desk.cancel(waiting.id, TENANT)
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert (await bench.now(waiting.id)).state is JobState.SUCCEEDED
+
+
+async def test_a_cancelled_job_whose_worker_dies_does_not_run_again(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        await scheduler.desk.cancel(waiting.id, TENANT)
+        (successor,) = await bench.workers(record(incarnation="b"))
+        assert (await bench.now(waiting.id)).state is JobState.CANCELLED
+        assert successor.orders == []
+
+
+async def test_delete_removes_the_pictures_nobody_else_has(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record())
+        one, two = await bench.submit(), await bench.submit(spec=spec(images=2))
+        keys = [image_key(f"{i:064x}") for i in range(2)]
+        for key in keys:
+            await bench.blobs.put(key, b"png", "image/png")
+        await scheduler.desk.delete(two.id, TENANT)
+        assert [await bench.blobs.exists(key) for key in keys] == [True, False]
+        await scheduler.desk.delete(one.id, TENANT)
+        assert not await bench.blobs.exists(keys[0])
+        with pytest.raises(NotFound):
+            await scheduler.desk.delete(one.id, TENANT)
+
+
+async def test_delete_stops_a_running_job_first(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        deleting = asyncio.create_task(scheduler.desk.delete(waiting.id, TENANT))
+        await bench.clock.settle()
+        assert server.cancelled == [(waiting.id, 1)]
+        server.say(server.orders[0], STOPPED)
+        await deleting
+        assert await bench.store.get(waiting.id) is None
+
+
+async def test_delete_of_a_job_that_does_not_stop_says_so(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        deleting = asyncio.create_task(scheduler.desk.delete(waiting.id, TENANT))
+        await bench.clock.advance(9.0)
+        with pytest.raises(Unavailable, match="not stopped yet"):
+            await deleting
+
+
+async def test_a_deadline_ends_only_what_never_began(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        deadline_at = bench.clock.now() + 10
+        began, waits = await bench.submit(deadline_at=deadline_at), await bench.submit(deadline_at=deadline_at)
+        await bench.clock.advance(10.0)
+        assert (await bench.now(began.id)).state is JobState.RUNNING
+        expired = await bench.now(waits.id)
+        assert (expired.state, expired.charged_units) == (JobState.EXPIRED, 0.0)
+        assert await bench.kinds(waits.id) == ["queued", "expired"]
+        assert bench.limiter.delivered[-1][1]["outcome"] == "expired"
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert (await bench.now(began.id)).state is JobState.SUCCEEDED
+
+
+async def test_a_restart_closes_what_ran_and_queues_it_again(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        ran, waited = await bench.submit(), await bench.submit()
+        server.say(server.orders[0], Progress(1, 1, STEPS, 0.1))
+        await bench.clock.settle()
+    assert (await bench.now(ran.id)).state is JobState.RUNNING
+    server.script = pictures
+    async with bench.running():
+        done = [await bench.now(j.id) for j in (ran, waited)]
+        assert [j.state for j in done] == [JobState.SUCCEEDED] * 2
+        assert done[0].counted_attempts == 1
+        assert await bench.outcomes(ran.id) == [("lost", "SCHEDULER_RESTARTED"), ("succeeded", "")]
+        assert server.cancelled == [(ran.id, 1)]
+
+
+async def test_a_restart_ends_what_was_to_be_cancelled(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        await scheduler.desk.cancel(waiting.id, TENANT)
+    async with bench.running():
+        assert (await bench.now(waiting.id)).state is JobState.CANCELLED
+
+
+async def test_the_outbox_arrives_after_the_limiters_absence(bench: Bench) -> None:
+    bench.limiter.away = True
+    async with bench.running():
+        await bench.workers(record())
+        waiting = await bench.submit()
+        assert (await bench.now(waiting.id)).state is JobState.SUCCEEDED
+        assert bench.limiter.delivered == []
+    bench.limiter.away = False
+    async with bench.running():
+        await bench.clock.advance(10.0)
+        assert [kind for kind, _ in bench.limiter.delivered] == ["confirm", "settle"]
+        assert await bench.store.pending_messages(9, bench.clock.now()) == []
+
+
+class LosingStore(MemoryStore):
+    """Commits, then loses the answer, every other time it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = False
+
+    def _lose(self) -> None:
+        self.odd = not self.odd
+        if self.odd:
+            raise StoreUnavailable("connection lost after the commit")
+
+    async def start(self, start: Start):
+        made = await super().start(start)
+        self._lose()
+        return made
+
+    async def end(self, ending: Ending):
+        made = await super().end(ending)
+        self._lose()
+        return made
+
+    async def accept(self, job, outbox):
+        made = await super().accept(job, outbox)
+        self._lose()
+        return made
+
+
+async def test_lost_answers_lose_and_double_nothing() -> None:
+    bench = Bench(LosingStore())
+    jobs = [job(bench.clock.now()) for _ in range(6)]
+    async with bench.running() as scheduler:
+        await bench.workers(record(), record("w1"))
+        for each in jobs:
+            with contextlib.suppress(StoreUnavailable):
+                await scheduler.desk.submit(each)
+        for _ in range(20):
+            await bench.clock.advance(2.0)
+        for each in jobs:
+            assert (await bench.now(each.id)).state is JobState.SUCCEEDED
+            assert (await bench.kinds(each.id)).count("completed") == 1
+        assert scheduler.jobs.running() == []
+        assert len(scheduler.jobs.ordering) == 0
+        settled = [p["reservation_id"] for kind, p in bench.limiter.delivered if kind == "settle"]
+        assert sorted(settled) == sorted(each.id for each in jobs)

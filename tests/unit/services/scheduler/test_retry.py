@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.rpc.status import REASONS
+from services.scheduler.charging import charge
+from services.scheduler.job import Change, Failure
+from services.scheduler.retry import MAX_COUNTED_ATTEMPTS, Again, Fault, Mishap, decide, run_limit_s, timed_out
+
+FREE = {Fault.MODEL_UNAVAILABLE, Fault.REFUSED, Fault.DRAINING, Fault.RESTARTED}
+
+
+def decided(fault: Fault, counted: int = 1, *, oom: bool = False, jitter: float = 1.0) -> Again | Failure:
+    return decide(Mishap(fault, ""), counted=counted, out_of_memory_before=oom, jitter=jitter)
+
+
+@given(st.sampled_from(Fault), st.integers(0, 9), st.booleans(), st.floats(0, 1))
+def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom: bool, jitter: float) -> None:
+    answer = decided(fault, counted, oom=oom, jitter=jitter)
+    if isinstance(answer, Failure):
+        assert answer.reason in REASONS
+        assert "Nothing was charged." in answer.message
+        assert answer.metadata["charged"] == "false"
+    elif answer.counted:
+        assert counted < MAX_COUNTED_ATTEMPTS
+        assert 0 <= answer.wait_s <= 30.0
+    else:
+        assert fault in FREE
+
+
+@pytest.mark.parametrize("fault", sorted(FREE, key=str))
+def test_what_is_not_the_jobs_fault_never_kills_it(fault: Fault) -> None:
+    assert not decided(fault, counted=99).counted
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault.WORKER_LOST, "WORKER_LOST"),
+        (Fault.TRANSIENT, "GENERATION_FAILED"),
+        (Fault.OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY"),
+    ],
+)
+def test_the_third_counted_attempt_is_the_last(fault: Fault, reason: str) -> None:
+    assert isinstance(decided(fault, counted=2), Again)
+    assert decided(fault, counted=3).reason == reason
+
+
+def test_invalid_ends_at_once_and_memory_is_tried_once_more() -> None:
+    assert (
+        decide(
+            Mishap(Fault.INVALID, "INVALID_DIMENSIONS", "too wide"), counted=1, out_of_memory_before=False, jitter=0
+        ).reason
+        == "INVALID_DIMENSIONS"
+    )
+    assert decided(Fault.OUT_OF_MEMORY, oom=False).elsewhere
+    assert decided(Fault.OUT_OF_MEMORY, counted=2, oom=True).reason == "GPU_OUT_OF_MEMORY"
+
+
+def test_only_transient_faults_wait_and_longer_each_time() -> None:
+    assert [decided(Fault.TRANSIENT, n).wait_s for n in (1, 2)] == [2.0, 4.0]
+    assert decided(Fault.TRANSIENT, 1, jitter=0.0).wait_s == 0.0
+    assert decided(Fault.WORKER_LOST, 1).wait_s == 0.0
+
+
+def test_the_run_limit_is_twenty_estimates_and_a_minute_at_least() -> None:
+    assert (run_limit_s(100.0), run_limit_s(10_000.0)) == (60.0, 200.0)
+    assert timed_out(60.0).reason == "GENERATION_TIMEOUT"
+
+
+@given(
+    st.sampled_from([Change.SUCCEED, Change.CANCEL, Change.FAIL, Change.EXPIRE]), st.floats(0, 1e6), st.floats(0, 1e6)
+)
+def test_nobody_pays_for_our_faults_nor_above_the_cap(change: Change, estimate: float, gpu_ms: float) -> None:
+    made = charge(change, estimate, gpu_ms)
+    assert made.actual_units == round(gpu_ms, 1)
+    if change in (Change.FAIL, Change.EXPIRE):
+        assert made.charged_units == 0
+    else:
+        assert made.charged_units == min(made.actual_units, round(1.5 * estimate, 1))
+    assert bool(made.reason) or made.charged_units == made.actual_units
