@@ -12,7 +12,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_secrets_are_made_once_and_private(tmp_path: Path):
+def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     secret_files.ensure(folder)
     first = {path.name: path.read_text() for path in folder.iterdir()}
@@ -24,7 +24,7 @@ def test_secrets_are_made_once_and_private(tmp_path: Path):
     assert all(mode(path) == 0o600 for path in folder.iterdir())
 
 
-def test_what_is_made_can_be_read(tmp_path: Path):
+def test_what_is_made_can_be_read(tmp_path: Path) -> None:
     secret_files.ensure(tmp_path)
     mesh, operator = (secret_files.read_token(tmp_path, n) for n in ("mesh-token", "operator-token"))
     assert mesh != operator
@@ -32,7 +32,7 @@ def test_what_is_made_can_be_read(tmp_path: Path):
     assert len(keys.keys[keys.current]) == 32
 
 
-def test_older_keys_stay_listed(tmp_path: Path):
+def test_older_keys_stay_listed(tmp_path: Path) -> None:
     document = {"current": "k2", "keys": {"k1": "00" * 32, "k2": "11" * 32}}
     (tmp_path / "signing-keys").write_text(json.dumps(document))
     keys = secret_files.read_signing_keys(tmp_path)
@@ -50,12 +50,12 @@ def test_older_keys_stay_listed(tmp_path: Path):
         json.dumps(["a list", "of things", "and more"]),
     ],
 )
-def test_broken_keys_are_named_with_what_to_do(tmp_path: Path, text: str):
+def test_broken_keys_are_named_with_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / "signing-keys").write_text(text)
     with pytest.raises(secret_files.SecretMissing, match="signing-keys"):
         secret_files.read_signing_keys(tmp_path)
 
 
-def test_an_absent_token_says_who_makes_it(tmp_path: Path):
+def test_an_absent_token_says_who_makes_it(tmp_path: Path) -> None:
     with pytest.raises(secret_files.SecretMissing, match="darkroom up"):
         secret_files.read_token(tmp_path, "mesh-token")

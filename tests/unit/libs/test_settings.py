@@ -21,7 +21,7 @@ class Sample:
     token: str = field(default="", metadata={"secret": True})
 
 
-def test_values_of_every_kind():
+def test_values_of_every_kind() -> None:
     environ = {
         "DARKROOM_DATA": "/tmp/x",
         "DARKROOM_WORKERS": "3",
@@ -34,7 +34,7 @@ def test_values_of_every_kind():
     assert read == Sample(data=Path("/tmp/x"), workers=3, wait_s=0.5, fast=True, places=("a", "b"))
 
 
-def test_everything_wrong_is_said_at_once():
+def test_everything_wrong_is_said_at_once() -> None:
     environ = {
         "DARKROOM_ADRESS": "x",
         "DARKROOM_WORKERS": "many",
@@ -50,14 +50,14 @@ def test_everything_wrong_is_said_at_once():
     assert any(line.startswith("DARKROOM_DATA is not set") for line in lines)
 
 
-def test_a_bad_setting_ends_the_process_with_status_2(capsys: pytest.CaptureFixture[str]):
+def test_a_bad_setting_ends_the_process_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         settings.load_or_exit(Sample, {"DARKROOM_DATA": "/x", "DARKROOM_WORKERS": "1.5"})
     assert caught.value.code == 2
     assert "DARKROOM_WORKERS" in capsys.readouterr().err
 
 
-def test_secrets_are_masked():
+def test_secrets_are_masked() -> None:
     shown = settings.describe(Sample(data=Path("/x"), token="abc"))
     assert shown["token"] == "***"
     assert shown["workers"] == "2"
@@ -67,5 +67,5 @@ def test_secrets_are_masked():
     ("value", "fine"),
     [("127.0.0.1:80", True), ("[::1]:0", True), ("host", False), (":80", False), ("h:99999", False), ("h:x", False)],
 )
-def test_addresses(value: str, fine: bool):
+def test_addresses(value: str, fine: bool) -> None:
     assert (settings.is_address(value) is None) is fine

@@ -20,7 +20,7 @@ from darkroom.scheduler.v1.scheduler_service_pb2_grpc import (
     add_SchedulerServiceServicer_to_server,
 )
 from darkroom.v1 import job_pb2
-from libs.errors import NotFound
+from libs.errors import DarkroomError, NotFound
 from libs.generation.model import Model
 from libs.rpc.server import RpcServer
 from libs.wire.model import model_to_pb
@@ -36,6 +36,7 @@ class FakeScheduler(SchedulerServiceServicer):
     """Keeps jobs and their events in memory; survives a restart of its listener. Pauses before event `hold_at`."""
 
     jobs: dict[str, job_pb2.Job] = field(default_factory=dict)
+    refusal: DarkroomError | None = None
     requests: list[pb.SubmitRequest] = field(default_factory=list)
     hold_at: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,6 +44,8 @@ class FakeScheduler(SchedulerServiceServicer):
     models: tuple[Model, ...] = (Model("shapes", "abc", "P", workers=1),)
 
     async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:
+        if self.refusal is not None:
+            raise self.refusal
         self.requests.append(request)
         made = job_pb2.Job(id=request.job_id, state=job_pb2.Job.QUEUED, model=request.model, spec=request.spec)
         made.model_version = request.model_version
@@ -69,6 +72,16 @@ class FakeScheduler(SchedulerServiceServicer):
         below = [i for i in mine if not request.before_id or i < request.before_id]
         page = [self.jobs[i] for i in below[: request.page_size]]
         return pb.ListJobsResponse(jobs=page, more=len(below) > len(page))
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> job_pb2.Job:
+        found = await self.GetJob(pb.GetJobRequest(tenant_id=request.tenant_id, job_id=request.job_id), context)
+        found.state = job_pb2.Job.CANCELLED
+        return found
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:
+        await self.GetJob(pb.GetJobRequest(tenant_id=request.tenant_id, job_id=request.job_id), context)
+        self.requests = [asked for asked in self.requests if asked.job_id != request.job_id]
+        return pb.DeleteJobResponse()
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[job_pb2.JobEvent]:
         job_id, image = request.job_id, job_pb2.Image(index=0, sha256=SHA, content_type="image/png")
@@ -106,6 +119,7 @@ class FakeLimiter(LimiterServiceServicer):
 
     denial: limiter_pb.Denial | None = None
     reserved: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
 
     async def Reserve(self, request: limiter_pb.ReserveRequest, context: Any) -> limiter_pb.ReserveResponse:
         self.reserved.append(request.reservation_id)
@@ -113,6 +127,16 @@ class FakeLimiter(LimiterServiceServicer):
 
     async def Peek(self, request: limiter_pb.PeekRequest, context: Any) -> limiter_pb.ReserveResponse:
         return self._answer()
+
+    async def Confirm(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError  # the scheduler's business
+
+    async def Settle(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError  # the scheduler's business
+
+    async def Release(self, request: limiter_pb.ReleaseRequest, context: Any) -> limiter_pb.ReleaseResponse:
+        self.released.append(request.reservation_id)
+        return limiter_pb.ReleaseResponse(applied=True)
 
     def _answer(self) -> limiter_pb.ReserveResponse:
         header = limiter_pb.Header(name=LIMITS[0], value=LIMITS[1])

@@ -27,6 +27,7 @@ from libs.blobs.store import image_key
 from libs.clients.limiter import LimiterClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import SystemClock
+from libs.errors import Unavailable
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.rpc.status import from_rpc_error
@@ -100,7 +101,7 @@ async def refused(call: Any) -> tuple[Any, dict[str, Any]]:
     return from_rpc_error(caught.value, "gateway"), dict(caught.value.initial_metadata() or ())
 
 
-async def test_a_rest_creation(mesh: Mesh):
+async def test_a_rest_creation(mesh: Mesh) -> None:
     made, sent = await mesh.create(x_darkroom_key_id="key_1")
     assert made.state == job_pb2.Job.QUEUED
     assert {
@@ -112,7 +113,7 @@ async def test_a_rest_creation(mesh: Mesh):
     assert (request.tenant_id, request.tier, request.key_id, request.spec.steps) == ("acme", "pro", "key_1", 20)
 
 
-async def test_the_same_key_leads_to_the_same_job(mesh: Mesh):
+async def test_the_same_key_leads_to_the_same_job(mesh: Mesh) -> None:
     first, _ = await mesh.create(idempotency_key="once", body=b'{"prompt": "a", "seed": 1}')
     again, sent = await mesh.create(idempotency_key="once", body=b'{"seed": 1, "prompt": "a"}')
     assert (again.id, sent["idempotent-replayed"], len(mesh.limiter.reserved)) == (first.id, "true", 1)
@@ -121,7 +122,7 @@ async def test_the_same_key_leads_to_the_same_job(mesh: Mesh):
     assert error.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_refusals_are_rich_and_keep_their_headers(mesh: Mesh):
+async def test_refusals_are_rich_and_keep_their_headers(mesh: Mesh) -> None:
     body = httpbody_pb2.HttpBody(data=b'{"prompt": "a", "width": 7, "steps": 0, "stepz": 1}')
     error, _ = await refused(mesh.jobs.CreateJobJson(pb.CreateJobJsonRequest(body=body), metadata=as_caller()))
     assert (error.reason, {v.field for v in error.violations}) == ("INVALID_REQUEST", {"width", "steps", "stepz"})
@@ -137,7 +138,27 @@ async def test_refusals_are_rich_and_keep_their_headers(mesh: Mesh):
     assert mesh.scheduler.requests == []
 
 
-async def test_another_tenants_job_is_not_there(mesh: Mesh):
+async def test_a_refused_submission_gives_the_reservation_back(mesh: Mesh) -> None:
+    mesh.scheduler.refusal = Unavailable("The queue is full.", reason="QUEUE_FULL", retry_after_s=3)
+    request = pb.CreateJobRequest(spec=job_pb2.JobSpec(prompt="a"))
+    error, _ = await refused(mesh.jobs.CreateJob(request, metadata=as_caller()))
+    assert (error.reason, error.retry_after_s) == ("QUEUE_FULL", 3)
+    assert mesh.limiter.released == mesh.limiter.reserved
+
+
+async def test_cancelling_and_deleting(mesh: Mesh) -> None:
+    made, _ = await mesh.create()
+    cancelled = await mesh.jobs.CancelJob(pb.CancelJobRequest(id=made.id), metadata=as_caller())
+    assert cancelled.state == job_pb2.Job.CANCELLED
+    for tenant, reason in (("other", "JOB_NOT_FOUND"), ("acme", None), ("acme", "JOB_NOT_FOUND")):
+        call = mesh.jobs.DeleteJob(pb.DeleteJobRequest(id=made.id), metadata=as_caller(tenant))
+        if reason:
+            assert (await refused(call))[0].reason == reason
+        else:
+            await call
+
+
+async def test_another_tenants_job_is_not_there(mesh: Mesh) -> None:
     made, _ = await mesh.create()
     stranger = as_caller("other")
     for call in (
@@ -152,7 +173,7 @@ async def test_another_tenants_job_is_not_there(mesh: Mesh):
     assert (await refused(nobody))[0].reason == "KEY_INVALID"
 
 
-async def test_events_without_a_key_through_a_restart_of_the_scheduler(mesh: Mesh):
+async def test_events_without_a_key_through_a_restart_of_the_scheduler(mesh: Mesh) -> None:
     mesh.scheduler.hold_at = 3
     made, _ = await mesh.create()
     token = made.events_url.partition("?token=")[2]
@@ -178,7 +199,7 @@ async def test_events_without_a_key_through_a_restart_of_the_scheduler(mesh: Mes
     assert final["images"][0]["url"].startswith(f"/v1/blobs/{SHA}.png?e=")
 
 
-async def test_a_token_of_one_job_opens_no_other(mesh: Mesh):
+async def test_a_token_of_one_job_opens_no_other(mesh: Mesh) -> None:
     (one, _), (other, _) = await mesh.create(), await mesh.create()
     token = one.events_url.partition("?token=")[2]
     for wrong in (token, token[:-2], "x"):
@@ -186,7 +207,7 @@ async def test_a_token_of_one_job_opens_no_other(mesh: Mesh):
         assert (await refused(call))[0].reason == "LINK_INVALID"
 
 
-async def test_a_seen_stream_is_204_and_a_wait_is_200(mesh: Mesh):
+async def test_a_seen_stream_is_204_and_a_wait_is_200(mesh: Mesh) -> None:
     made, sent = await mesh.create(prefer="wait=20")
     assert (made.state, sent["x-http-code"], sent["preference-applied"]) == (job_pb2.Job.SUCCEEDED, "200", "wait=20")
     call = mesh.jobs.StreamJobEvents(pb.StreamJobEventsRequest(id=made.id), metadata=as_caller(last_event_id="3"))
@@ -194,7 +215,7 @@ async def test_a_seen_stream_is_204_and_a_wait_is_200(mesh: Mesh):
     assert dict(await call.initial_metadata())["x-http-code"] == "204"
 
 
-async def test_a_typed_watch_resumes(mesh: Mesh):
+async def test_a_typed_watch_resumes(mesh: Mesh) -> None:
     made, _ = await mesh.create()
     call = mesh.jobs.WatchJob(pb.WatchJobRequest(id=made.id, after_sequence=1), metadata=as_caller())
     events = [event async for event in call]
@@ -202,7 +223,7 @@ async def test_a_typed_watch_resumes(mesh: Mesh):
     assert events[-1].completed.images[0].url
 
 
-async def test_a_picture_with_a_key_and_through_its_link(mesh: Mesh):
+async def test_a_picture_with_a_key_and_through_its_link(mesh: Mesh) -> None:
     await mesh.blobs.put(image_key(SHA), b"png", "image/png")
     made, _ = await mesh.create()
     mesh.scheduler.jobs[made.id].images.add(sha256=SHA, content_type="image/png")
@@ -218,7 +239,7 @@ async def test_a_picture_with_a_key_and_through_its_link(mesh: Mesh):
     assert (await refused(forged))[0].reason == "LINK_INVALID"
 
 
-async def test_pages(mesh: Mesh):
+async def test_pages(mesh: Mesh) -> None:
     made = sorted([(await mesh.create())[0].id for _ in range(3)], reverse=True)
     first = await mesh.jobs.ListJobs(pb.ListJobsRequest(page_size=2), metadata=as_caller())
     rest = pb.ListJobsRequest(page_size=2, page_token=first.next_page_token)
@@ -229,7 +250,7 @@ async def test_pages(mesh: Mesh):
     assert error.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_models_estimate_health_and_page(mesh: Mesh):
+async def test_models_estimate_health_and_page(mesh: Mesh) -> None:
     models = ModelServiceStub(mesh.channel)
     listed = await models.ListModels(models_pb.ListModelsRequest())
     assert (listed.object, [model.id for model in listed.data]) == ("list", ["shapes"])
@@ -243,7 +264,7 @@ async def test_models_estimate_health_and_page(mesh: Mesh):
     assert (await site.GetPage(site_pb.GetPageRequest())).data.startswith(b"<!doctype html>")
 
 
-async def test_without_a_scheduler_callers_hear_so_at_once_and_the_catalog_stays(mesh: Mesh):
+async def test_without_a_scheduler_callers_hear_so_at_once_and_the_catalog_stays(mesh: Mesh) -> None:
     await mesh.scheduler_server.grpc.stop(0)
     request = pb.CreateJobRequest(spec=job_pb2.JobSpec(prompt="a"))
     error, sent = await refused(mesh.jobs.CreateJob(request, metadata=as_caller()))
@@ -254,7 +275,7 @@ async def test_without_a_scheduler_callers_hear_so_at_once_and_the_catalog_stays
     assert (await ModelServiceStub(mesh.channel).ListModels(models_pb.ListModelsRequest())).data
 
 
-async def test_every_answer_is_counted(monkeypatch: pytest.MonkeyPatch):
+async def test_every_answer_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader])
     monkeypatch.setattr(otel, "get_meter", lambda name: provider.get_meter(name))

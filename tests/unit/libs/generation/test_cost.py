@@ -16,23 +16,23 @@ def spec(**changes: object) -> GenerationSpec:
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
-def test_the_formula():
+def test_the_formula() -> None:
     assert TABLE.units(spec(), "m@1") == 10 + 10 * 1 * 2 * 100
     assert TABLE.units(spec(guidance_scale=1.0, images=3), "m@1") == 10 + 10 * 3 * 1 * 100
 
 
-def test_an_unmeasured_version_has_the_prior():
+def test_an_unmeasured_version_has_the_prior() -> None:
     assert TABLE.units(spec(), "m@2") == CostTable({}).units(spec(), "m@1")
 
 
 @given(st.integers(64, 2048), st.integers(1, 100), st.integers(1, 4), st.floats(1.1, 20))
-def test_it_grows_with_size_steps_and_images(side: int, steps: int, images: int, guidance: float):
+def test_it_grows_with_size_steps_and_images(side: int, steps: int, images: int, guidance: float) -> None:
     small = spec(width=side, height=side, steps=steps, images=images, guidance_scale=guidance)
     price = CostTable({}).units(small, "m@1")
     for name, value in (("width", side + 64), ("steps", steps + 1), ("images", images + 1)):
         assert CostTable({}).units(dataclasses.replace(small, **{name: value}), "m@1") > price  # type: ignore[arg-type]
 
 
-def test_one_large_picture_costs_more_than_ten_small_ones():
+def test_one_large_picture_costs_more_than_ten_small_ones() -> None:
     large, small = spec(width=2048, height=2048, steps=50), spec(width=512, height=512, steps=20)
     assert CostTable({}).units(large, "m@1") > 10 * CostTable({}).units(small, "m@1")

@@ -22,24 +22,24 @@ MODELS = (
         ("shapes@abc", "shapes@abc"),
     ],
 )
-def test_names_that_lead_to_a_model(name: str, pinned: str):
+def test_names_that_lead_to_a_model(name: str, pinned: str) -> None:
     assert find_model(name, MODELS, "shapes").pinned == pinned
 
 
-def test_an_unknown_name_hears_the_known_ones():
+def test_an_unknown_name_hears_the_known_ones() -> None:
     with pytest.raises(NotFound) as caught:
         find_model("shape", MODELS, "shapes")
     assert caught.value.reason == "MODEL_NOT_FOUND"
     assert caught.value.metadata["did_you_mean"] == "shapes, small"
 
 
-def test_a_retired_version_hears_its_successor():
+def test_a_retired_version_hears_its_successor() -> None:
     with pytest.raises(PreconditionFailed) as caught:
         find_model("shapes@old", MODELS, "shapes")
     assert (caught.value.reason, caught.value.metadata["successor"]) == ("VERSION_RETIRED", "shapes@abc")
 
 
-def test_an_unusable_model_says_why():
+def test_an_unusable_model_says_why() -> None:
     with pytest.raises(PreconditionFailed, match="weights are missing") as caught:
         find_model("broken", MODELS, "shapes")
     assert caught.value.reason == "MODEL_UNUSABLE"

@@ -17,18 +17,18 @@ def violations(request: SpecRequest) -> dict[str, str]:
     return {v.field: v.description for v in caught.value.violations}
 
 
-def test_a_prompt_alone_gets_every_default():
+def test_a_prompt_alone_gets_every_default() -> None:
     spec = resolve(SpecRequest(prompt="a circle"), MODEL, fresh_seed=7)
     assert (spec.width, spec.height, spec.steps, spec.images, spec.seed) == (512, 512, 20, 1, 7)
     assert (spec.sampler, spec.output_format, spec.model) == ("euler", "png", "m")
 
 
-def test_zeros_that_were_given_are_not_defaults():
+def test_zeros_that_were_given_are_not_defaults() -> None:
     spec = resolve(SpecRequest(prompt="a", seed=0, guidance_scale=0.0), MODEL, 7)
     assert (spec.seed, spec.guidance_scale, spec.guided) == (0, 0.0, False)
 
 
-def test_all_invalid_fields_are_named_at_once():
+def test_all_invalid_fields_are_named_at_once() -> None:
     request = SpecRequest(
         prompt=" ", negative_prompt="x" * 2001, width=7, steps=0, images=9, guidance_scale=float("nan"), sampler="no",
         output_format="gif", output_quality=0, priority=11, deadline_s=10**6, labels={"": "x"},
@@ -39,7 +39,7 @@ def test_all_invalid_fields_are_named_at_once():
     }  # fmt: skip
 
 
-def test_reasons_say_what_kind_of_mistake_it_is():
+def test_reasons_say_what_kind_of_mistake_it_is() -> None:
     with pytest.raises(InvalidRequest) as sizes:
         resolve(SpecRequest(prompt="a", width=7), MODEL, 7)
     with pytest.raises(InvalidRequest) as mixed:
@@ -55,7 +55,7 @@ def test_reasons_say_what_kind_of_mistake_it_is():
         (SpecRequest(prompt="a", height=256), (512, 256)),
     ],
 )
-def test_ways_to_say_a_shape(request_: SpecRequest, shape: tuple[int, int]):
+def test_ways_to_say_a_shape(request_: SpecRequest, shape: tuple[int, int]) -> None:
     spec = resolve(request_, MODEL, 7)
     assert (spec.width, spec.height) == shape
 
@@ -70,12 +70,12 @@ def test_ways_to_say_a_shape(request_: SpecRequest, shape: tuple[int, int]):
         (SpecRequest(prompt="a", size="1024x1024"), "width"),
     ],
 )
-def test_shapes_that_cannot_be(request_: SpecRequest, field: str):
+def test_shapes_that_cannot_be(request_: SpecRequest, field: str) -> None:
     assert set(violations(request_)) == {field}
 
 
 @given(st.integers(1, 99), st.integers(1, 99))
-def test_an_aspect_ratio_gives_sizes_of_the_model_step(left: int, right: int):
+def test_an_aspect_ratio_gives_sizes_of_the_model_step(left: int, right: int) -> None:
     try:
         spec = resolve(SpecRequest(prompt="a", aspect_ratio=f"{left}:{right}"), MODEL, 7)
     except InvalidRequest:
@@ -85,6 +85,6 @@ def test_an_aspect_ratio_gives_sizes_of_the_model_step(left: int, right: int):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
-def test_seeds_of_pictures_wrap_around(seed: int, index: int):
+def test_seeds_of_pictures_wrap_around(seed: int, index: int) -> None:
     spec: GenerationSpec = resolve(SpecRequest(prompt="a", seed=seed), MODEL, 7)
     assert spec.image_seed(index) == (seed + index) % 2**32

@@ -36,7 +36,7 @@ class FakeContext:
 
     async def abort(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
         call = Call(code, details, trailing)
-        answered = rpc_status.from_call(call)  # type: ignore[arg-type]
+        answered = rpc_status.from_call(call)
         assert answered is not None
         self.error = from_status(answered)
         self.log.append("abort")
@@ -79,7 +79,7 @@ async def wrapped(interceptor: Any, behaviour: Callable[..., Any], details: Deta
     return handler.unary_stream if stream else handler.unary_unary
 
 
-async def test_headers_leave_before_the_answer():
+async def test_headers_leave_before_the_answer() -> None:
     async def read(request: Any, context: Any) -> str:
         headers.add([("X-Queue-Position", "3")])
         headers.add([("x-queue-position", "4")])
@@ -91,7 +91,7 @@ async def test_headers_leave_before_the_answer():
     assert context.headers == {"x-queue-position": "4"}
 
 
-async def test_a_unary_error_carries_the_headers_and_when_to_retry():
+async def test_a_unary_error_carries_the_headers_and_when_to_retry() -> None:
     async def refuse(request: Any, context: Any) -> str:
         headers.add([("x-ratelimit-limit-cost", "10")])
         raise errors.LimitExceeded("Full.", reason="GPU_COST_EXHAUSTED", retry_after_s=1.2)
@@ -106,7 +106,7 @@ async def test_a_unary_error_carries_the_headers_and_when_to_retry():
     assert context.error.reason == "GPU_COST_EXHAUSTED"
 
 
-async def test_a_stream_that_fails_before_its_first_message_still_has_headers():
+async def test_a_stream_that_fails_before_its_first_message_still_has_headers() -> None:
     async def refuse(request: Any, context: Any) -> AsyncIterator[str]:
         raise errors.NotFound("No.", reason="JOB_NOT_FOUND")
         yield ""
@@ -118,7 +118,7 @@ async def test_a_stream_that_fails_before_its_first_message_still_has_headers():
     assert context.log == ["headers", "abort"]
 
 
-async def test_a_stream_that_fails_later_sends_its_headers_once():
+async def test_a_stream_that_fails_later_sends_its_headers_once() -> None:
     async def break_off(request: Any, context: Any) -> AsyncIterator[str]:
         headers.add([("cache-control", "no-cache")])
         yield "one"
@@ -133,7 +133,7 @@ async def test_a_stream_that_fails_later_sends_its_headers_once():
     assert (context.log, context.headers) == (["headers", "abort"], {"cache-control": "no-cache"})
 
 
-async def test_an_empty_stream_sends_its_headers():
+async def test_an_empty_stream_sends_its_headers() -> None:
     async def nothing(request: Any, context: Any) -> AsyncIterator[str]:
         headers.add([("etag", '"a"')])
         return
@@ -145,7 +145,7 @@ async def test_an_empty_stream_sends_its_headers():
     assert context.headers == {"etag": '"a"'}
 
 
-async def test_a_crash_is_told_without_its_text_and_logged_with_its_trace(caplog: pytest.LogCaptureFixture):
+async def test_a_crash_is_told_without_its_text_and_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
     async def crash(request: Any, context: Any) -> str:
         raise KeyError("a secret")
 
@@ -177,7 +177,7 @@ PLAIN = "/darkroom.scheduler.v1.SchedulerService/GetJob"
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_tokens(method: str, given: dict[str, str], reason: str | None, stream: bool):
+async def test_tokens(method: str, given: dict[str, str], reason: str | None, stream: bool) -> None:
     async def unary(request: Any, context: Any) -> str:
         return "in"
 
@@ -197,7 +197,7 @@ async def test_tokens(method: str, given: dict[str, str], reason: str | None, st
     assert context.error.reason == reason
 
 
-async def test_an_empty_token_opens_nothing():
+async def test_an_empty_token_opens_nothing() -> None:
     async def read(request: Any, context: Any) -> str:
         return "in"
 

@@ -15,18 +15,18 @@ def every_error() -> list[type[errors.DarkroomError]]:
 
 
 @pytest.mark.parametrize("kind", every_error())
-def test_every_error_has_a_code_and_its_own_reason_stands_in_the_table(kind: type[errors.DarkroomError]):
+def test_every_error_has_a_code_and_its_own_reason_stands_in_the_table(kind: type[errors.DarkroomError]) -> None:
     assert kind in status.CODES
     if kind is not errors.DarkroomError:
         assert status.REASONS[kind.reason] is kind
 
 
-def test_codes_lead_back_to_one_kind():
+def test_codes_lead_back_to_one_kind() -> None:
     assert len(set(status.CODES.values())) == len(status.CODES)
 
 
 @pytest.mark.parametrize("reason", sorted(status.REASONS))
-def test_every_reason_survives_the_wire(reason: str):
+def test_every_reason_survives_the_wire(reason: str) -> None:
     error = status.REASONS[reason](
         "What happened. Nothing was charged.",
         reason=reason,
@@ -40,7 +40,7 @@ def test_every_reason_survives_the_wire(reason: str):
     assert (back.metadata, back.violations, back.retry_after_s) == (error.metadata, error.violations, 2.5)
 
 
-def test_a_status_has_one_error_info_and_only_the_details_that_apply():
+def test_a_status_has_one_error_info_and_only_the_details_that_apply() -> None:
     limited = status.to_status(errors.LimitExceeded("Slow down.", metadata={"dimension": "requests"}, retry_after_s=1))
     plain = status.to_status(errors.NotFound("Nothing there."))
     names = [[packed.TypeName().rpartition(".")[2] for packed in s.details] for s in (limited, plain)]
@@ -50,14 +50,14 @@ def test_a_status_has_one_error_info_and_only_the_details_that_apply():
     assert (info.domain, info.reason) == ("darkroom", "NOT_FOUND")
 
 
-def test_a_retry_is_never_told_too_early():
+def test_a_retry_is_never_told_too_early() -> None:
     made = status.to_status(errors.Unavailable("Away.", retry_after_s=0.0001))
     retry = error_details_pb2.RetryInfo()
     assert made.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 1
 
 
-def test_a_status_of_another_make_is_classed_by_its_code():
+def test_a_status_of_another_make_is_classed_by_its_code() -> None:
     back = status.from_status(status_pb2.Status(code=code_pb2.NOT_FOUND, message="gone"))
     assert (type(back), back.reason) == (errors.NotFound, "NOT_FOUND")
     assert type(status.from_status(status_pb2.Status(code=code_pb2.DATA_LOSS))) is errors.InternalFault
@@ -71,7 +71,9 @@ def test_a_status_of_another_make_is_classed_by_its_code():
         (grpc.StatusCode.UNIMPLEMENTED, errors.InternalFault),
     ],
 )
-def test_a_failed_call_names_the_peer_that_did_not_answer(code: grpc.StatusCode, kind: type[errors.DarkroomError]):
+def test_a_failed_call_names_the_peer_that_did_not_answer(
+    code: grpc.StatusCode, kind: type[errors.DarkroomError]
+) -> None:
     failed = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="no")
     error = status.from_rpc_error(failed, "scheduler")
     assert type(error) is kind

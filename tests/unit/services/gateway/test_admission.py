@@ -56,7 +56,7 @@ def bench() -> Bench:
     return Bench()
 
 
-async def test_the_order_of_the_main_path(bench: Bench):
+async def test_the_order_of_the_main_path(bench: Bench) -> None:
     admitted = await bench.admission.admit(CALLER, DRAFT)
     assert bench.log == ["find", "reserve", "between", "submit"]
     (submission,), (reservation,) = bench.scheduler.submissions, bench.limiter.reserved
@@ -69,12 +69,12 @@ async def test_the_order_of_the_main_path(bench: Bench):
     assert not admitted.replayed
 
 
-async def test_without_a_key_nothing_is_looked_up(bench: Bench):
+async def test_without_a_key_nothing_is_looked_up(bench: Bench) -> None:
     await bench.admission.admit(CALLER, Draft(DRAFT.spec))
     assert bench.log == ["reserve", "between", "submit"]
 
 
-async def test_limit_headers_are_added_whether_taken_or_not(bench: Bench):
+async def test_limit_headers_are_added_whether_taken_or_not(bench: Bench) -> None:
     collected = headers.begin()
     await bench.admission.admit(CALLER, DRAFT)
     assert collected == {"x-ratelimit-remaining-cost": "5"}
@@ -84,19 +84,19 @@ async def test_limit_headers_are_added_whether_taken_or_not(bench: Bench):
     assert collected == {"x-ratelimit-remaining-cost": "5"}
 
 
-async def test_a_used_key_answers_its_job_and_spends_nothing(bench: Bench):
+async def test_a_used_key_answers_its_job_and_spends_nothing(bench: Bench) -> None:
     bench.scheduler.known = FoundJob(job(), DIGEST)
     admitted = await bench.admission.admit(CALLER, DRAFT)
     assert (admitted.replayed, admitted.job, bench.log) == (True, job(), ["find"])
 
 
-async def test_a_used_key_with_another_request_is_refused(bench: Bench):
+async def test_a_used_key_with_another_request_is_refused(bench: Bench) -> None:
     bench.scheduler.known = FoundJob(job(), "another")
     error = await bench.refused()
     assert (error.reason, error.metadata["job_id"], bench.log) == ("IDEMPOTENCY_KEY_REUSED", job().id, ["find"])
 
 
-async def test_a_lost_race_gives_its_own_reservation_back(bench: Bench):
+async def test_a_lost_race_gives_its_own_reservation_back(bench: Bench) -> None:
     bench.scheduler.submitted = Submitted(job(), True, DIGEST)
     admitted = await bench.admission.admit(CALLER, DRAFT)
     assert admitted.replayed
@@ -115,20 +115,22 @@ async def test_a_lost_race_gives_its_own_reservation_back(bench: Bench):
         (Unavailable("lost", metadata={"part": "scheduler"}), False),
     ],
 )
-async def test_only_what_surely_was_not_committed_is_given_back(bench: Bench, failure: DarkroomError, released: bool):
+async def test_only_what_surely_was_not_committed_is_given_back(
+    bench: Bench, failure: DarkroomError, released: bool
+) -> None:
     bench.scheduler.failure = failure
     draft = Draft(DRAFT.spec)
     assert await bench.refused(draft) is failure
     assert bool(bench.limiter.released) is released
 
 
-async def test_a_release_that_fails_hides_nothing(bench: Bench):
+async def test_a_release_that_fails_hides_nothing(bench: Bench) -> None:
     bench.scheduler.failure = InvalidRequest("no")
     bench.limiter.release_failure = Unavailable("away", reason="LIMITER_DEGRADED")
     assert await bench.refused(Draft(DRAFT.spec)) is bench.scheduler.failure
 
 
-async def test_validate_only_prices_and_touches_nothing(bench: Bench):
+async def test_validate_only_prices_and_touches_nothing(bench: Bench) -> None:
     spec = job_pb2.JobSpec(prompt="a", validate_only=True)
     admitted = await bench.admission.admit(CALLER, Draft(spec, "once"))
     assert bench.log == []
@@ -136,20 +138,20 @@ async def test_validate_only_prices_and_touches_nothing(bench: Bench):
     assert admitted.job.cost.estimated_units > 0
 
 
-async def test_a_bad_request_costs_nothing(bench: Bench):
+async def test_a_bad_request_costs_nothing(bench: Bench) -> None:
     assert isinstance(await bench.refused(Draft(job_pb2.JobSpec(prompt="", steps=0))), InvalidRequest)
     assert isinstance(await bench.refused(Draft(job_pb2.JobSpec(prompt="a", model="nope"))), NotFound)
     assert bench.log == []
 
 
-async def test_no_model_is_a_matter_of_time():
+async def test_no_model_is_a_matter_of_time() -> None:
     empty = Bench()
     empty.admission = Admission(empty.scheduler, empty.limiter, catalog(), ManualClock())
     error = await empty.refused()
     assert (error.reason, error.retry_after_s) == ("NO_CAPACITY", 5.0)
 
 
-async def test_too_many_requests(bench: Bench):
+async def test_too_many_requests(bench: Bench) -> None:
     bench.limiter.denial = Denial("requests", 60, 0.4, 2.5)
     error = await bench.refused()
     assert isinstance(error, LimitExceeded)
@@ -159,7 +161,7 @@ async def test_too_many_requests(bench: Bench):
     assert bench.log == ["find", "reserve"]
 
 
-async def test_too_dear_names_what_fits_now(bench: Bench):
+async def test_too_dear_names_what_fits_now(bench: Bench) -> None:
     bench.limiter.denial, bench.limiter.available_units = Denial("cost", 6000, 2500, 38), 2500
     error = await bench.refused()
     assert isinstance(error, LimitExceeded)
@@ -169,7 +171,7 @@ async def test_too_dear_names_what_fits_now(bench: Bench):
     assert "38 s" in error.message
 
 
-async def test_what_never_fits_is_not_worth_waiting_for(bench: Bench):
+async def test_what_never_fits_is_not_worth_waiting_for(bench: Bench) -> None:
     bench.limiter.denial, bench.limiter.available_units = Denial("tier", 3000, 0, 0), 0
     error = await bench.refused()
     assert isinstance(error, PreconditionFailed)
@@ -179,7 +181,7 @@ async def test_what_never_fits_is_not_worth_waiting_for(bench: Bench):
 
 
 @given(st.sampled_from([64, 128, 512, 1000]), st.integers(1, 100), st.integers(1, 4), st.floats(0, 1e5))
-def test_smaller_requests_are_smaller_valid_and_fit(side: int, steps: int, images: int, available: float):
+def test_smaller_requests_are_smaller_valid_and_fit(side: int, steps: int, images: int, available: float) -> None:
     request = SpecRequest(prompt="a", width=side, height=side, steps=steps, images=images)
     spec = resolve(request, MODEL, 0)
     for option in cheaper(spec, MODEL, CostTable({}), available):

@@ -60,7 +60,7 @@ def creation(scheduler: FakeScheduler) -> Creation:
     return Creation(admission, Waiting(scheduler, relay, clock), PRESENTER)
 
 
-async def test_a_waiting_job_is_202_with_where_and_when():
+async def test_a_waiting_job_is_202_with_where_and_when() -> None:
     collected = headers.begin()
     made = await creation(FakeScheduler()).from_json(CALLER, BODY, {})
     assert {"x-http-code": "202", "location": f"/v1/jobs/{JOB}", "retry-after": "1"}.items() <= collected.items()
@@ -68,7 +68,7 @@ async def test_a_waiting_job_is_202_with_where_and_when():
     assert made.events_url.startswith(f"/v1/jobs/{JOB}/events?token=")
 
 
-async def test_a_job_that_finished_while_waiting_is_200():
+async def test_a_job_that_finished_while_waiting_is_200() -> None:
     scheduler = FakeScheduler(scripts=[(COMPLETED,)], jobs={JOB: job(job_pb2.Job.SUCCEEDED, images=[image()])})
     collected = headers.begin()
     made = await creation(scheduler).from_json(CALLER, BODY, {"prefer": "wait=60"})
@@ -77,26 +77,26 @@ async def test_a_job_that_finished_while_waiting_is_200():
     assert made.images[0].url.startswith("/v1/blobs/")
 
 
-async def test_a_request_that_is_only_checked_is_200_and_nowhere():
+async def test_a_request_that_is_only_checked_is_200_and_nowhere() -> None:
     collected = headers.begin()
     made = await creation(FakeScheduler()).from_json(CALLER, b'{"prompt": "a", "validate_only": true}', {})
     assert (collected["x-http-code"], made.id, made.events_url) == ("200", "", "")
     assert "location" not in collected
 
 
-async def test_the_idempotency_key_may_stand_in_the_header():
+async def test_the_idempotency_key_may_stand_in_the_header() -> None:
     scheduler = FakeScheduler()
     await creation(scheduler).from_json(CALLER, BODY, {"idempotency-key": "once"})
     assert scheduler.submissions[0].request_id == "once"
 
 
-def test_header_and_body_must_name_the_same_key():
+def test_header_and_body_must_name_the_same_key() -> None:
     assert keyed(Draft(job_pb2.JobSpec(), "a"), "a").request_id == "a"
     with pytest.raises(InvalidRequest):
         keyed(Draft(job_pb2.JobSpec(), "a"), "b")
 
 
-def test_headers_of_a_job():
+def test_headers_of_a_job() -> None:
     waiting = job(queue=job_pb2.QueueStatus(position=3, wait_p50_s=1.2), cost=job_pb2.Cost(estimated_units=1500))
     assert dict(job_headers(waiting)) == {
         "x-model-version": "shapes@abc", "x-cost-estimated": "1500", "x-queue-position": "3", "x-estimated-wait": "2",
@@ -107,7 +107,7 @@ def test_headers_of_a_job():
     assert poll_after_s(job(queue=job_pb2.QueueStatus(wait_p50_s=9999))) == 60
 
 
-def test_links_end_with_the_pictures():
+def test_links_end_with_the_pictures() -> None:
     done = job(job_pb2.Job.SUCCEEDED, images=[image()])
     assert f"?e={NOW + 86400}&" in PRESENTER.job(done).images[0].url
     done.expire_time.FromSeconds(NOW + 5)
@@ -115,7 +115,7 @@ def test_links_end_with_the_pictures():
     assert done.events_url == ""
 
 
-async def test_an_estimate_of_what_would_be_taken():
+async def test_an_estimate_of_what_would_be_taken() -> None:
     scheduler = FakeScheduler(queue=job_pb2.QueueStatus(position=4))
     collected = headers.begin()
     estimate = await Estimator(scheduler, FakeLimiter(), catalog(MODEL)).estimate(
@@ -127,7 +127,7 @@ async def test_an_estimate_of_what_would_be_taken():
     assert (len(estimate.cheaper), collected) == (3, {"x-ratelimit-remaining-cost": "5"})
 
 
-async def test_an_estimate_of_what_would_be_refused():
+async def test_an_estimate_of_what_would_be_refused() -> None:
     limiter = FakeLimiter(denial=Denial("cost", 6000, 2500, 38), available_units=2500)
     estimate = await Estimator(FakeScheduler(), limiter, catalog(MODEL)).estimate(
         CALLER, Draft(job_pb2.JobSpec(prompt="a"))
@@ -148,14 +148,14 @@ async def health(scheduler: FakeScheduler, limiter: FakeLimiter, *models: Any) -
     return collected["x-http-code"], json.loads(body.data)
 
 
-async def test_health_names_what_is_missing():
+async def test_health_names_what_is_missing() -> None:
     assert (await health(FakeScheduler(), FakeLimiter(), MODEL))[0] == "200"
     code, told = await health(FakeScheduler(failure=Unavailable("away")), FakeLimiter(failure=Unavailable("off")))
     assert (code, told["missing"]) == ("503", ["store", "limiter", "models"])
     assert told["parts"]["limiter"] == "off"
 
 
-async def test_the_page_has_a_tag_and_a_policy():
+async def test_the_page_has_a_tag_and_a_policy() -> None:
     servicer = SiteServicer(HealthCheck(FakeScheduler(), FakeLimiter(), catalog()), load_page())
     collected = headers.begin()
     body = await servicer.GetPage(site.GetPageRequest(), Context())  # type: ignore[arg-type]
@@ -166,14 +166,14 @@ async def test_the_page_has_a_tag_and_a_policy():
     assert (again.data, collected["x-http-code"]) == (b"", "304")
 
 
-def test_the_page_loads_nothing_from_elsewhere():
+def test_the_page_loads_nothing_from_elsewhere() -> None:
     page = load_page().decode()
     assert "http://" not in page
     assert "https://" not in page
     assert len(page.splitlines()) <= 150
 
 
-def test_who_is_calling():
+def test_who_is_calling() -> None:
     given = {"x_darkroom_tenant": "acme", "x_darkroom_tier": "pro", "x_darkroom_key_id": "key_1"}
     assert caller_of(Context(**given)) == CALLER  # type: ignore[arg-type]
     anonymous = Context(x_darkroom_tenant="anon:1.2.3.4", x_darkroom_tier="anonymous")
@@ -183,7 +183,7 @@ def test_who_is_calling():
             caller_of(Context(**absent))  # type: ignore[arg-type]
 
 
-def test_settings_refuse_an_unknown_failpoint():
+def test_settings_refuse_an_unknown_failpoint() -> None:
     environ = {
         "DARKROOM_DATA": "/x",
         "DARKROOM_SCHEDULER_ADDRESS": "127.0.0.1:1",

@@ -20,7 +20,7 @@ def version(number: int) -> Catalog:
     return Catalog(number, (dataclasses.replace(MODEL, version=f"v{number}"),), CostTable({}), MODEL.id)
 
 
-def test_before_the_first_catalog_everything_is_a_matter_of_time():
+def test_before_the_first_catalog_everything_is_a_matter_of_time() -> None:
     view = CatalogView()
     for ask in (lambda: view.models, lambda: view.costs, lambda: view.find(""), lambda: view.read("x")):
         with pytest.raises(Unavailable) as caught:
@@ -29,7 +29,7 @@ def test_before_the_first_catalog_everything_is_a_matter_of_time():
     assert view.serving() == []
 
 
-def test_an_unusable_model_can_be_read_and_not_used():
+def test_an_unusable_model_can_be_read_and_not_used() -> None:
     view = catalog(MODEL, BROKEN)
     assert view.read("broken") == BROKEN
     assert view.read("shapes@abc") == MODEL
@@ -39,12 +39,12 @@ def test_an_unusable_model_can_be_read_and_not_used():
         view.read("nope")
 
 
-def test_only_what_a_living_worker_can_run_is_serving():
+def test_only_what_a_living_worker_can_run_is_serving() -> None:
     idle = dataclasses.replace(MODEL, id="idle", workers=0)
     assert catalog(MODEL, BROKEN, idle).serving() == [MODEL]
 
 
-async def test_the_watcher_keeps_the_last_one_and_comes_back():
+async def test_the_watcher_keeps_the_last_one_and_comes_back() -> None:
     scheduler, view, clock = FakeScheduler(), CatalogView(), ManualClock()
     scheduler.catalogs = [(Unavailable("away"),), (version(1), Unavailable("away")), (), (version(2),)]
     watching = asyncio.create_task(CatalogWatcher(scheduler, view, clock).run())

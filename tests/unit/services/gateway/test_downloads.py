@@ -54,7 +54,7 @@ async def bench() -> Bench:
     return made
 
 
-async def test_with_a_key_only_the_browser_keeps_it(bench: Bench):
+async def test_with_a_key_only_the_browser_keeps_it(bench: Bench) -> None:
     assert await bench.image() == (
         DATA,
         "image/png",
@@ -68,7 +68,9 @@ async def test_with_a_key_only_the_browser_keeps_it(bench: Bench):
 
 
 @pytest.mark.parametrize(("life_s", "kept_s"), [(100, 100), (200_000, 86_400)])
-async def test_through_a_link_anybody_keeps_it_as_long_as_the_link_lives(bench: Bench, life_s: int, kept_s: int):
+async def test_through_a_link_anybody_keeps_it_as_long_as_the_link_lives(
+    bench: Bench, life_s: int, kept_s: int
+) -> None:
     data, _, sent = await bench.linked(NOW + life_s)
     assert data == DATA
     assert sent == {
@@ -78,12 +80,12 @@ async def test_through_a_link_anybody_keeps_it_as_long_as_the_link_lives(bench: 
     }
 
 
-async def test_an_unchanged_picture_is_not_sent_again(bench: Bench):
+async def test_an_unchanged_picture_is_not_sent_again(bench: Bench) -> None:
     for data, _, sent in (await bench.image(0, f'"{SHA}"'), await bench.linked(NOW + 9, f'W/"{SHA}"')):
         assert (data, sent["x-http-code"], sent["etag"]) == (b"", "304", f'"{SHA}"')
 
 
-async def test_what_is_not_there(bench: Bench):
+async def test_what_is_not_there(bench: Bench) -> None:
     with pytest.raises(NotFound) as caught:
         await bench.image(index=1)
     assert caught.value.reason == "IMAGE_NOT_FOUND"
@@ -92,7 +94,7 @@ async def test_what_is_not_there(bench: Bench):
     assert caught.value.reason == "LINK_INVALID"
 
 
-async def test_a_deleted_picture_is_gone_both_ways_even_for_who_has_it(bench: Bench):
+async def test_a_deleted_picture_is_gone_both_ways_even_for_who_has_it(bench: Bench) -> None:
     await bench.blobs.delete(image_key(SHA))
     for asked in (bench.image(), bench.linked(NOW + 9), bench.image(0, f'"{SHA}"'), bench.linked(NOW + 9, "*")):
         with pytest.raises(NotFound):
@@ -102,5 +104,5 @@ async def test_a_deleted_picture_is_gone_both_ways_even_for_who_has_it(bench: Be
 @pytest.mark.parametrize(
     ("header", "same"), [('"a"', True), ('"b", W/"a"', True), ("*", True), ('"ab"', False), ("", False)]
 )
-def test_entity_tags(header: str, same: bool):
+def test_entity_tags(header: str, same: bool) -> None:
     assert matches(header, "a") is same

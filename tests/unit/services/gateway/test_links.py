@@ -29,7 +29,7 @@ def parts(path: str) -> tuple[str, int, str, str]:
 NAME, ENDS, KEY_ID, SIGNATURE = parts(LINKS.blob_path(SHA, "image/webp", NOW + 10))
 
 
-def test_a_link_leads_to_its_picture_until_it_ends():
+def test_a_link_leads_to_its_picture_until_it_ends() -> None:
     blob = LINKS.blob(NAME, ENDS, KEY_ID, SIGNATURE, NOW)
     assert (NAME, blob.sha256, blob.content_type) == (f"{SHA}.webp", SHA, "image/webp")
     with pytest.raises(NotFound):
@@ -49,20 +49,20 @@ def test_a_link_leads_to_its_picture_until_it_ends():
         (NAME, ENDS, KEY_ID, "é" * 43),
     ],
 )
-def test_an_altered_link_leads_nowhere(altered: tuple[str, int, str, str]):
+def test_an_altered_link_leads_nowhere(altered: tuple[str, int, str, str]) -> None:
     with pytest.raises(NotFound) as caught:
         LINKS.blob(*altered, NOW)
     assert caught.value.reason == "LINK_INVALID"
 
 
-def test_keys_rotate():
+def test_keys_rotate() -> None:
     assert Links(Signer(ROTATED)).blob(NAME, ENDS, KEY_ID, SIGNATURE, NOW)
     assert parts(Links(Signer(ROTATED)).blob_path(SHA, "image/png", ENDS))[2] == "k2"
     with pytest.raises(NotFound):
         Links(Signer(OTHER)).blob(NAME, ENDS, KEY_ID, SIGNATURE, NOW)
 
 
-def test_a_token_opens_the_events_of_its_job_until_it_ends():
+def test_a_token_opens_the_events_of_its_job_until_it_ends() -> None:
     path = LINKS.events_path(JOB, TENANT, NOW + 10)
     token = parse_qs(urlsplit(path).query)["token"][0]
     linked = LINKS.events(token, NOW)
@@ -73,18 +73,18 @@ def test_a_token_opens_the_events_of_its_job_until_it_ends():
         Links(Signer(OTHER)).events(token, NOW)
 
 
-def test_one_kind_of_token_is_no_good_for_another():
+def test_one_kind_of_token_is_no_good_for_another() -> None:
     page = PageTokens(Signer(KEYS)).make(TENANT, 0, str(JOB))
     with pytest.raises(NotFound):
         LINKS.events(page, NOW)
 
 
 @given(st.text(max_size=100))
-def test_no_text_is_a_token(text: str):
+def test_no_text_is_a_token(text: str) -> None:
     assert Signer(KEYS).unseal("events", text) is None
 
 
-def test_a_page_token_is_bound_to_tenant_and_filter():
+def test_a_page_token_is_bound_to_tenant_and_filter() -> None:
     pages = PageTokens(Signer(KEYS))
     token = pages.make(TENANT, 3, str(JOB))
     assert pages.read(token, TENANT, 3) == JOB
@@ -96,5 +96,5 @@ def test_a_page_token_is_bound_to_tenant_and_filter():
 
 
 @pytest.mark.parametrize(("asked", "given_"), [(0, 50), (1, 1), (200, 200), (2**32 - 1, 200)])
-def test_page_sizes(asked: int, given_: int):
+def test_page_sizes(asked: int, given_: int) -> None:
     assert page_size(asked) == given_

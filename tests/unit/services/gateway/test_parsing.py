@@ -61,43 +61,43 @@ def check(body: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_crash_it(body: bytes):
+def test_no_bytes_crash_it(body: bytes) -> None:
     check(body)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(st.characters(), max_size=60), VALUES, max_size=8))
-def test_no_document_crashes_it(document: dict[str, Any]):
+def test_no_document_crashes_it(document: dict[str, Any]) -> None:
     check(json.dumps(document).encode())
 
 
 @given(st.fixed_dictionaries(dict.fromkeys(FIELDS, st.text(st.characters(), max_size=3000) | VALUES)))
-def test_a_refusal_of_everything_at_once_still_fits(document: dict[str, Any]):
+def test_a_refusal_of_everything_at_once_still_fits(document: dict[str, Any]) -> None:
     check(json.dumps(document).encode())
 
 
-def test_a_prompt_alone_is_a_whole_request():
+def test_a_prompt_alone_is_a_whole_request() -> None:
     assert parse_draft(b'{"prompt": "a \\u00e9toile"}').spec == job_pb2.JobSpec(prompt="a étoile")
 
 
-def test_all_fields_in_both_spellings():
+def test_all_fields_in_both_spellings() -> None:
     document = {"prompt": "a", "width": 64.0, "guidanceScale": 3, "seed": 0, "labels": {"a": "b"}, "requestId": "r"}
     draft = parse_draft(json.dumps(document).encode())
     assert draft.spec == job_pb2.JobSpec(prompt="a", width=64, guidance_scale=3, seed=0, labels={"a": "b"})
     assert (draft.request_id, draft.problems) == ("r", ())
 
 
-def test_null_means_absent():
+def test_null_means_absent() -> None:
     assert parse_draft(b'{"prompt": "a", "seed": null, "labels": null}').spec == job_pb2.JobSpec(prompt="a")
 
 
-def test_values_of_several_fields_are_refused_in_one_error():
+def test_values_of_several_fields_are_refused_in_one_error() -> None:
     error = refused({"prompt": "a", "width": 7, "steps": 0})
     assert {v.field for v in error.violations} == {"width", "steps"}
     assert error.reason == "INVALID_REQUEST"
     assert "Nothing was charged" in error.message
 
 
-def test_form_and_values_are_refused_in_one_error():
+def test_form_and_values_are_refused_in_one_error() -> None:
     found = told({"prompt": 5, "stepz": 3, "width": "512", "height": 7, "preview": "yes", "labels": {"a": 1}})
     assert set(found) == {"prompt", "stepz", "width", "height", "preview", "labels"}
     assert found["stepz"] == "is not a field; did you mean steps?"
@@ -105,25 +105,25 @@ def test_form_and_values_are_refused_in_one_error():
     assert found["width"] == "must be a whole number from 0 to 4294967295, not a text"
 
 
-def test_a_refusal_of_very_much_is_cut_and_says_so():
+def test_a_refusal_of_very_much_is_cut_and_says_so() -> None:
     error = refused({"prompt": "a", **{f"{number}" + "é" * 60: 1 for number in range(1000)}})
     assert 1 < len(error.violations) < 100
     assert f"{1000 - len(error.violations)} more fields are invalid" in error.message
     assert header_bytes(error) < 7500
 
 
-def test_every_field_can_be_wrong_at_once():
-    wrong = {name: [] for name in job_pb2.JobSpec.DESCRIPTOR.fields_by_name}
+def test_every_field_can_be_wrong_at_once() -> None:
+    wrong: dict[str, Any] = {name: [] for name in job_pb2.JobSpec.DESCRIPTOR.fields_by_name}
     assert set(told(wrong)) == set(wrong)
 
 
-def test_only_unknown_fields_have_their_own_reason():
+def test_only_unknown_fields_have_their_own_reason() -> None:
     error = refused({"prompt": "a", "negativ_prompt": "b", "zzz": 1})
     assert error.reason == "UNKNOWN_FIELD"
     assert [v.description.partition(";")[0] for v in error.violations] == ["is not a field"] * 2
 
 
-def test_an_unknown_model_beside_other_mistakes_is_one_of_them():
+def test_an_unknown_model_beside_other_mistakes_is_one_of_them() -> None:
     assert set(told({"prompt": "a", "model": "nope", "stepz": 1})) == {"model", "stepz"}
 
 
@@ -131,11 +131,11 @@ def test_an_unknown_model_beside_other_mistakes_is_one_of_them():
     ("value", "field"),
     [(-1, "steps"), (2**32, "seed"), (1.5, "steps"), (True, "steps"), ([], "prompt"), (10**400, "guidance_scale")],
 )
-def test_numbers_and_types_that_a_field_cannot_hold(value: Any, field: str):
+def test_numbers_and_types_that_a_field_cannot_hold(value: Any, field: str) -> None:
     assert set(told({"prompt": "a", field: value})) == {field}
 
 
-def test_a_field_that_comes_twice():
+def test_a_field_that_comes_twice() -> None:
     assert "more than once" in told(b'{"prompt": "a", "steps": 1, "steps": 2}')["steps"]
     assert "more than once" in told({"prompt": "a", "guidance_scale": 1, "guidanceScale": 2})["guidance_scale"]
     assert "more than once" in told(b'{"prompt": "a", "labels": {"x": "1", "x": "2"}}')["labels"]
@@ -158,7 +158,7 @@ def test_a_field_that_comes_twice():
         (b"[" * 100_000, "nested"),
     ],
 )
-def test_what_is_not_a_json_object(body: bytes, what: str):
+def test_what_is_not_a_json_object(body: bytes, what: str) -> None:
     error = refused(body)
     assert error.reason == "MALFORMED_JSON"
     assert what in error.message
@@ -179,5 +179,5 @@ def test_what_is_not_a_json_object(body: bytes, what: str):
         ("prompt", "\ud800"),
     ],
 )
-def test_texts_that_could_not_be_told_or_kept(field: str, value: Any):
+def test_texts_that_could_not_be_told_or_kept(field: str, value: Any) -> None:
     assert set(told({"prompt": "a", field: value})) == {field}

@@ -69,7 +69,7 @@ def parsed(frame: bytes) -> tuple[str, str, dict[str, object]]:
     return fields["event"], fields.get("id", ""), json.loads(fields["data"])
 
 
-async def test_the_stream_of_a_job(bench: Bench):
+async def test_the_stream_of_a_job(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, STARTED, PROGRESS, COMPLETED)]
     opening, *frames = await bench.frames()
     assert opening == b"retry: 1000\n\n"
@@ -86,13 +86,13 @@ async def test_the_stream_of_a_job(bench: Bench):
     assert json.loads(json.dumps(told[3][2]))["images"][0]["url"].startswith("/v1/blobs/")
 
 
-async def test_links_in_events_last_a_day(bench: Bench):
+async def test_links_in_events_last_a_day(bench: Bench) -> None:
     bench.scheduler.scripts = [(COMPLETED,)]
     (last,) = await bench.events()
     assert f"?e={NOW + 86400}&k=k1&s=" in last.completed.images[0].url
 
 
-async def test_silence_is_filled_every_15_seconds(bench: Bench):
+async def test_silence_is_filled_every_15_seconds(bench: Bench) -> None:
     gate = asyncio.Event()
     bench.scheduler.scripts = [(QUEUED, gate, COMPLETED)]
     seen: list[bytes] = []
@@ -111,7 +111,7 @@ async def test_silence_is_filled_every_15_seconds(bench: Bench):
     assert parsed(seen[-1])[0] == "completed"
 
 
-async def test_an_event_begins_the_silence_anew(bench: Bench):
+async def test_an_event_begins_the_silence_anew(bench: Bench) -> None:
     gate, never = asyncio.Event(), asyncio.Event()
     bench.scheduler.scripts = [(gate, QUEUED, never)]
     async with aclosing(bench.relay.frames(TENANT, JOB, 0)) as frames:
@@ -130,7 +130,7 @@ async def test_an_event_begins_the_silence_anew(bench: Bench):
 @pytest.mark.parametrize("broken", [(QUEUED, STARTED, AWAY), (QUEUED, STARTED)])
 async def test_a_reader_does_not_notice_that_the_scheduler_went_away(
     bench: Bench, broken: tuple[job_pb2.JobEvent | DarkroomError, ...]
-):
+) -> None:
     bench.scheduler.scripts = [broken, (AWAY,), (AWAY,), (PROGRESS, COMPLETED)]
     reading = asyncio.create_task(bench.frames())
     await bench.moved(reading)
@@ -139,19 +139,19 @@ async def test_a_reader_does_not_notice_that_the_scheduler_went_away(
     assert bench.scheduler.watched_after == [0, 2, 2, 2]
 
 
-async def test_resuming_passes_the_last_sequence_on(bench: Bench):
+async def test_resuming_passes_the_last_sequence_on(bench: Bench) -> None:
     bench.scheduler.scripts = [(COMPLETED,)]
     assert len(await bench.frames(after=2)) == 2
     assert bench.scheduler.watched_after == [2]
 
 
-async def test_nothing_is_left_after_the_final_event(bench: Bench):
+async def test_nothing_is_left_after_the_final_event(bench: Bench) -> None:
     bench.scheduler.jobs[JOB] = job(job_pb2.Job.SUCCEEDED)
     bench.scheduler.scripts = [()]
     assert await bench.frames(after=3) == []
 
 
-async def test_an_unknown_job_is_told_before_the_stream_begins(bench: Bench):
+async def test_an_unknown_job_is_told_before_the_stream_begins(bench: Bench) -> None:
     bench.scheduler.jobs.clear()
     with pytest.raises(NotFound):
         await bench.frames()
@@ -159,7 +159,7 @@ async def test_an_unknown_job_is_told_before_the_stream_begins(bench: Bench):
         await bench.events()
 
 
-async def test_what_cannot_go_on_says_so_in_the_stream(bench: Bench):
+async def test_what_cannot_go_on_says_so_in_the_stream(bench: Bench) -> None:
     gone = NotFound("The job was deleted.", reason="JOB_NOT_FOUND")
     bench.scheduler.scripts = [(QUEUED, gone)]
     frames = await bench.frames()
@@ -171,7 +171,7 @@ async def test_what_cannot_go_on_says_so_in_the_stream(bench: Bench):
         await bench.events()
 
 
-async def test_a_reader_that_leaves_ends_the_watch(bench: Bench):
+async def test_a_reader_that_leaves_ends_the_watch(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, asyncio.Event())]
     async with aclosing(bench.relay.frames(TENANT, JOB, 0)) as frames:
         await anext(frames)
@@ -180,7 +180,7 @@ async def test_a_reader_that_leaves_ends_the_watch(bench: Bench):
     assert bench.scheduler.watches_open == 0
 
 
-async def test_going_away_ends_open_streams(bench: Bench):
+async def test_going_away_ends_open_streams(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, asyncio.Event()), (QUEUED, asyncio.Event())]
     plain, typed = asyncio.create_task(bench.frames()), asyncio.create_task(bench.events())
     await bench.clock.settle()
@@ -193,14 +193,14 @@ async def test_going_away_ends_open_streams(bench: Bench):
 
 
 @given(st.text(max_size=200))
-def test_a_frame_is_one_line_of_data(text: str):
+def test_a_frame_is_one_line_of_data(text: str) -> None:
     failed = event(4, failed=job_pb2.FailedEvent(error=to_status(NotFound(text.encode(errors="replace").decode()))))
     name, identity, document = parsed(sse.frame(failed))
     assert (name, identity, document["sequence"]) == ("failed", "4", 4)
 
 
 @pytest.mark.parametrize(("value", "after"), [("7", 7), ("", 0), ("-1", 0), ("x", 0), ("٣", 0), ("9" * 20, 0)])
-def test_only_our_own_event_ids_count(value: str, after: int):
+def test_only_our_own_event_ids_count(value: str, after: int) -> None:
     assert sse.last_event_id(value) == after
 
 
@@ -208,17 +208,17 @@ def test_only_our_own_event_ids_count(value: str, after: int):
     ("prefer", "wait_s"),
     [("wait=30", 30), ("respond-async, wait=5", 5), ("Wait = 500", 60), ("wait=x", 0), ("await=3", 0), ("", 0)],
 )
-def test_preferences(prefer: str, wait_s: int):
+def test_preferences(prefer: str, wait_s: int) -> None:
     assert preferred_wait_s(prefer) == wait_s
 
 
-async def test_a_wait_ends_with_the_job(bench: Bench):
+async def test_a_wait_ends_with_the_job(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, COMPLETED)]
     bench.scheduler.jobs[JOB] = done = job(job_pb2.Job.SUCCEEDED)
     assert await Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60) == done
 
 
-async def test_a_wait_ends_with_its_time(bench: Bench):
+async def test_a_wait_ends_with_its_time(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, asyncio.Event())]
     waiting = asyncio.create_task(Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60))
     await bench.clock.advance(59)
@@ -228,7 +228,7 @@ async def test_a_wait_ends_with_its_time(bench: Bench):
     assert bench.scheduler.watches_open == 0
 
 
-async def test_a_wait_is_never_an_error(bench: Bench):
+async def test_a_wait_is_never_an_error(bench: Bench) -> None:
     bench.scheduler.jobs.clear()
     waiting = asyncio.create_task(Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60))
     await bench.clock.settle()
