@@ -8,6 +8,7 @@ The thread knows nothing of gRPC or the blob store; everything it says goes to t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import queue
 import threading
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from functools import partial
 
 from libs.clock import Clock
-from libs.errors import Unavailable
+from libs.errors import InvalidRequest, Unavailable
+from libs.generation.model import Model
+from libs.generation.spec import GenerationSpec, SpecRequest, resolve
 from services.modelserver.attempt import Attempt
 from services.modelserver.delivery import Delivery
 from services.modelserver.device_run import DeviceRun, Result
@@ -70,15 +73,23 @@ class Worker:
         self._thread.start()
 
     def offer(self, attempt: Attempt) -> None:
-        """Take an attempt; raises Unavailable when there is no room. A model that is not here ends it at once."""
+        """Take an attempt; raises Unavailable when there is no room.
+
+        A model that is not here, or a spec that it does not allow (its limits may have changed since the job was
+        accepted), ends the attempt at once.
+        """
         if self._draining or self.device_lost.is_set():
             raise Unavailable("The worker is going away. Nothing was charged.", reason="DRAINING", retry_after_s=1.0)
         if len(self._held) >= ROWS + _WAITING:
             raise Unavailable("The worker is busy. Nothing was charged.", reason="WORKER_BUSY", retry_after_s=1.0)
         try:
             folder = self._shelf.usable(attempt.order.pinned)
+            _check_spec(attempt.order.spec, folder.model)
         except Unusable as refusal:
             attempt.post(Failed(FailureKind.MODEL_UNAVAILABLE, "MODEL_UNUSABLE", f"{refusal}. Nothing was charged."))
+            return
+        except InvalidRequest as error:
+            attempt.post(Failed(FailureKind.INVALID, error.reason, error.message))
             return
         self._held[attempt] = None
         self._idle.clear()
@@ -167,3 +178,9 @@ class Worker:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:  # the loop has ended: nobody is left to be told
             logger.warning("said after the end", extra={"what": call.__name__})
+
+
+def _check_spec(spec: GenerationSpec, model: Model) -> None:
+    """Check a resolved spec against the limits as they are here; raises InvalidRequest."""
+    request = SpecRequest(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
+    resolve(request, model, spec.seed)

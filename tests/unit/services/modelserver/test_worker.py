@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from libs.blobs.memory import MemoryBlobs
 from libs.clock import SystemClock
 from libs.errors import PreconditionFailed, Unavailable
-from libs.generation.model import Model
+from libs.generation.model import Model, ModelLimits
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.modelserver import attempts as attempts_module
@@ -29,9 +29,10 @@ from services.modelserver.shelf import Shelf
 from services.modelserver.worker import Worker
 
 SPEC = GenerationSpec("a zebra", "", "m", 16, 16, 1, 3, 2.0, 1, "euler")
+LIMITS = ModelLimits(min_size=16, max_size=32)
 FOLDERS = [
-    ModelFolder(Path("m"), Model("m", "1", "P")),
-    ModelFolder(Path("other"), Model("other", "1", "P")),
+    ModelFolder(Path("m"), Model("m", "1", "P", limits=LIMITS)),
+    ModelFolder(Path("other"), Model("other", "1", "P", limits=LIMITS)),
     ModelFolder(Path("bad"), Model("bad", "1", "P", unusable_reason="it is pickled")),
 ]
 
@@ -201,6 +202,12 @@ async def test_a_model_that_does_not_load_is_listed_with_the_reason_and_the_othe
 @pytest.mark.parametrize("model", ["bad@1", "m@2", "gone@1"])
 async def test_a_model_that_is_not_served_here_ends_the_attempt_at_once(setup, model):
     assert setup.take(model=model).outcome.kind is FailureKind.MODEL_UNAVAILABLE
+    assert setup.worker.held == 0
+
+
+@pytest.mark.parametrize("changes", [{"width": 7}, {"steps": 0}, {"sampler": "magic"}, {"images": 99}])
+async def test_a_spec_that_the_model_does_not_allow_can_never_succeed(setup, changes):
+    assert setup.take(spec=replace(SPEC, **changes)).outcome.kind is FailureKind.INVALID
     assert setup.worker.held == 0
 
 
