@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.errors import Unauthenticated
-from libs.ids import KeyId, TenantId
+from libs.ids import JobId, KeyId, TenantId
 from services.ratelimiter.accounts import Key
 from services.ratelimiter.door import Door, anonymous
 from services.ratelimiter.reservation import Hold
@@ -54,7 +54,7 @@ async def test_a_wrong_key_is_refused_and_never_anonymous(door: Door, bench, aut
 
 async def test_looking_costs_nothing_and_spent_limits_keep_nobody_from_reading(door: Door, bench):
     for n in range(5):
-        await bench.limiter.reserve(Hold(f"job_{n}", TenantId("anon:203.0.113.7"), "anonymous", 10))
+        await bench.limiter.reserve(Hold(JobId(f"job_{n}"), TenantId("anon:203.0.113.7"), "anonymous", 10))
     answers = [await door.check("", "203.0.113.7") for _ in range(20)]
     assert all(answer.refusal is None for answer in answers)
     assert dict(answers[-1].headers)["x-ratelimit-remaining-requests"] == "0"
