@@ -91,7 +91,7 @@ def prepare_sqlite(engine: Engine, *, writes: bool) -> None:
 
 def postgres_engine(url: str) -> AsyncEngine:
     """Return an engine that checks a connection before it hands it out, so that a restarted server is found."""
-    settings = {
+    server_settings = {
         "application_name": "darkroom-scheduler",
         "synchronous_commit": "on",
         "idle_in_transaction_session_timeout": "10s",  # a process that vanished gives its locks back
@@ -102,13 +102,16 @@ def postgres_engine(url: str) -> AsyncEngine:
         max_overflow=0,
         pool_pre_ping=True,
         hide_parameters=True,  # errors end up in logs, and parameters hold prompts
-        connect_args={"timeout": POSTGRES_TIMEOUT_S, "server_settings": settings},
+        connect_args={
+            "timeout": POSTGRES_TIMEOUT_S,
+            "server_settings": server_settings,
+        },
     )
 
 
 @asynccontextmanager
-async def reaching(timeout_s: float) -> AsyncIterator[None]:
-    """Bound what is done with the database and raise StoreUnavailable for every way of it being away."""
+async def reaching(timeout_s: float | None) -> AsyncIterator[None]:
+    """Cancel what is done with the database after `timeout_s`, if there is a limit, and raise StoreUnavailable for every way of it being away."""
     try:
         async with asyncio.timeout(timeout_s):
             yield

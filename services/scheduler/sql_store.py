@@ -7,11 +7,10 @@ the leader lock the leader's row first, so no other can take over before they ar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import Executable, RowMapping, delete, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,8 +20,9 @@ from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.sql_accept import Offer
-from services.scheduler.sql_engine import Contended, Engines, open_engines, reaching
-from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, leader, outbox
+from services.scheduler.sql_engine import Contended, Engines, open_engines
+from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
+from services.scheduler.sql_transactions import Transactions
 from services.scheduler.store import Accepted, Ending, PendingMessage, Requeue, Start
 
 _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
@@ -33,8 +33,7 @@ class SqlStore:
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
     def __init__(self, engines: Engines, timeout_s: float | None = None, queue_capacity: int = CAPACITY) -> None:
-        self._engines = engines
-        self._timeout_s = engines.timeout_s if timeout_s is None else timeout_s
+        self._transactions = Transactions(engines, timeout_s)
         self._accepting = GroupCommit(self._accept_group, queue_capacity)
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
@@ -43,30 +42,26 @@ class SqlStore:
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
         """Return the job of an idempotency key that is not too old."""
-        return await self._first(sql_reads.by_request(tenant, request_id, now))
+        return next(iter(await self._jobs(sql_reads.by_request(tenant, request_id, now))), None)
 
     async def get(self, job_id: JobId, tenant: TenantId | None = None) -> Job | None:
         """Return a job; None when it is unknown, deleted or of another tenant."""
-        job = await self._first(select(jobs).where(jobs.c.id == job_id, sql_reads.VISIBLE))
-        return job if job is not None and tenant in (None, job.tenant_id) else None
+        found = await self._jobs(select(jobs).where(jobs.c.id == job_id, sql_reads.VISIBLE))
+        return next((job for job in found if tenant in (None, job.tenant_id)), None)
 
     async def list_jobs(self, tenant: TenantId, before: str, limit: int, state: JobState | None) -> list[Job]:
         """Return jobs newest first."""
-        async with self._reading() as connection:
-            return await sql_reads.read_jobs(connection, sql_reads.newest_first(tenant, before, limit, state))
+        return await self._jobs(sql_reads.newest_first(tenant, before, limit, state))
 
     async def attempts(self, job_id: JobId) -> list[AttemptRecord]:
         """Return a job's attempts in order."""
-        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
-        async with self._reading() as connection:
-            return [sql_rows.attempt_of(row) for row in (await connection.execute(statement)).mappings()]
+        mine = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+        return [sql_rows.attempt_of(row) for row in await self._rows(mine)]
 
     async def events(self, job_id: JobId, after_seq: int) -> list[DurableEvent]:
         """Return a job's events with seq above `after_seq`."""
-        mine = (job_events.c.job_id == job_id, job_events.c.seq > after_seq)
-        async with self._reading() as connection:
-            rows = await connection.execute(select(job_events).where(*mine).order_by(job_events.c.seq))
-            return [sql_rows.event_of(row) for row in rows.mappings()]
+        mine = select(job_events).where(job_events.c.job_id == job_id, job_events.c.seq > after_seq)
+        return [sql_rows.event_of(row) for row in await self._rows(mine.order_by(job_events.c.seq))]
 
     async def start(self, start: Start) -> Job | None:
         """Make a queued job RUNNING."""
@@ -84,76 +79,68 @@ class SqlStore:
 
     async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
         """Mark a running job for cancelling."""
-        async with self._writing() as connection:
+
+        async def mark(connection: AsyncConnection) -> Job | None:
             job = await sql_reads.locked_job(connection, job_id)
             if job is None or job.tenant_id != tenant:
                 return None
             marked = changes.cancel_requested(job)
             flag = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=marked.cancel_requested)
             await connection.execute(flag)
-        return marked
+            return marked
+
+        return await self._transactions.write(mark)
 
     async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
         """Forget an ended job; return the pictures that nobody refers to any more."""
-        async with self._writing() as connection:
+
+        async def forget(connection: AsyncConnection) -> tuple[str, ...] | None:
             job = await sql_reads.locked_job(connection, job_id)
             if job is None or job.tenant_id != tenant:
                 return None
             return await sql_writes.forget(connection, job)
 
+        return await self._transactions.write(forget)
+
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
-        statement = select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id)
-        async with self._reading(_SCAN_TIMEOUT_S) as connection:
-            return await sql_reads.read_jobs(connection, statement)
+        return await self._jobs(select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id), _SCAN_TIMEOUT_S)
 
     async def take_lead(self, holder: str, now: float) -> int:
         """Raise the epoch."""
-        values = {"epoch": leader.c.epoch + 1, "holder": holder, "updated_at": now}
-        async with self._writing() as connection:
-            raised = await connection.execute(
-                update(leader).where(leader.c.id == 1).values(values).returning(leader.c.epoch)
-            )
-            epoch: int = raised.scalar_one()
-        return epoch
+        return await self._transactions.write(lambda connection: sql_writes.raise_epoch(connection, holder, now))
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
         """Return messages that are due, oldest first."""
-        statement = select(outbox).where(outbox.c.due_at <= now).order_by(outbox.c.id).limit(limit)
-        async with self._reading() as connection:
-            return [sql_rows.message_of(row) for row in (await connection.execute(statement)).mappings()]
+        due = select(outbox).where(outbox.c.due_at <= now).order_by(outbox.c.id).limit(limit)
+        return [sql_rows.message_of(row) for row in await self._rows(due)]
 
     async def messages_sent(self, ids: Sequence[int]) -> None:
         """Remove messages that have arrived."""
-        async with self._writing() as connection:
-            await connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+        await self._execute(delete(outbox).where(outbox.c.id.in_(ids)))
 
     async def message_failed(self, message_id: int, retry_at: float) -> None:
         """Count a try."""
-        later = update(outbox).where(outbox.c.id == message_id).values(tries=outbox.c.tries + 1, due_at=retry_at)
-        async with self._writing() as connection:
-            await connection.execute(later)
+        this = update(outbox).where(outbox.c.id == message_id)
+        await self._execute(this.values(tries=outbox.c.tries + 1, due_at=retry_at))
 
     async def save_document(self, name: str, document: dict[str, Any]) -> None:
         """Keep a document."""
-        async with self._writing() as connection:
-            await sql_writes.save_document(connection, name, document)
+        await self._transactions.write(lambda connection: sql_writes.save_document(connection, name, document))
 
     async def load_document(self, name: str) -> dict[str, Any] | None:
         """Return a document."""
-        async with self._reading() as connection:
-            body = await connection.scalar(select(documents.c.body).where(documents.c.name == name))
-            return None if body is None else dict(body)
+        found = await self._rows(select(documents).where(documents.c.name == name))
+        return dict(found[0]["body"]) if found else None
 
     async def ping(self) -> None:
         """Return when the database answers."""
-        async with self._reading() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self._rows(select(literal(1)))
 
     async def close(self) -> None:
-        """Let what is being accepted finish and give every connection back."""
+        """Let what is being accepted or written finish and give every connection back."""
         await self._accepting.close()
-        await self._engines.close()
+        await self._transactions.close()
 
     async def _accept_group(self, offers: Sequence[Offer]) -> list[Accepted]:
         for _ in range(_ACCEPT_TRIES - 1):
@@ -162,8 +149,7 @@ class SqlStore:
         return await self._try_accept(offers)
 
     async def _try_accept(self, offers: Sequence[Offer]) -> list[Accepted]:
-        async with self._writing() as connection:
-            return await sql_accept.accept(connection, offers)
+        return await self._transactions.write(lambda connection: sql_accept.accept(connection, offers))
 
     async def _change(
         self,
@@ -172,7 +158,7 @@ class SqlStore:
         change: Callable[[Job], Step | None],
         messages: Sequence[OutboxMessage] = (),
     ) -> Job | None:
-        async with self._writing() as connection:
+        async def apply(connection: AsyncConnection) -> Job | None:
             await sql_reads.check_epoch(connection, epoch)
             before = await sql_reads.locked_job(connection, job_id)
             step = None if before is None else change(before)
@@ -180,21 +166,19 @@ class SqlStore:
                 return None
             return await sql_writes.write_step(connection, before, step, messages)
 
-    async def _first(self, statement: sql_reads.Statement) -> Job | None:
-        async with self._reading() as connection:
-            found = await sql_reads.read_jobs(connection, statement.limit(1))
-            return found[0] if found else None
+        return await self._transactions.write(apply)
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        """Commit on leaving; anything raised undoes all."""
-        async with reaching(self._timeout_s), self._engines.write.begin() as connection:
-            yield connection
+    async def _execute(self, statement: Executable) -> None:
+        await self._transactions.write(lambda connection: connection.execute(statement))
 
-    @asynccontextmanager
-    async def _reading(self, timeout_s: float | None = None) -> AsyncIterator[AsyncConnection]:
-        async with reaching(timeout_s or self._timeout_s), self._engines.read.connect() as connection:
-            yield connection
+    async def _rows(self, statement: Executable) -> Sequence[RowMapping]:
+        async def fetch(connection: AsyncConnection) -> Sequence[RowMapping]:
+            return (await connection.execute(statement)).mappings().all()
+
+        return await self._transactions.read(fetch)
+
+    async def _jobs(self, statement: sql_reads.Statement, timeout_s: float | None = None) -> list[Job]:
+        return await self._transactions.read(lambda connection: sql_reads.read_jobs(connection, statement), timeout_s)
 
 
 def open_store(url: str) -> SqlStore:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
-from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
+from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, leader, outbox
 
 
 async def write_step(
@@ -64,6 +64,14 @@ async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
     gone = tuple(sha256 for sha256 in hashes if sha256 not in kept)
     await connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone)))
     return gone
+
+
+async def raise_epoch(connection: AsyncConnection, holder: str, now: float) -> int:
+    """Make `holder` the leader; return its epoch."""
+    values = {"epoch": leader.c.epoch + 1, "holder": holder, "updated_at": now}
+    raised = await connection.execute(update(leader).where(leader.c.id == 1).values(values).returning(leader.c.epoch))
+    epoch: int = raised.scalar_one()
+    return epoch
 
 
 async def save_document(connection: AsyncConnection, name: str, body: dict[str, Any]) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scheduler.job import Job
 from services.scheduler.sql_engine import open_engines
 from services.scheduler.sql_schema import metadata
 from services.scheduler.sql_store import SqlStore
+from services.scheduler.store import StoreUnavailable
 from tests.contract.job_store.samples import (
     CONFIRM,
     TENANT,
@@ -21,6 +24,7 @@ from tests.contract.job_store.samples import (
     a_requeue,
     a_start,
     a_success,
+    kinds,
     queued,
     running,
     succeeded,
@@ -115,3 +119,38 @@ async def test_a_fault_before_the_commit_changes_nothing(
         steps += 1
     assert steps >= 3
     assert await everything(engine) != before
+
+
+async def test_a_caller_that_leaves_at_any_moment_breaks_nothing(
+    engine_and_store: tuple[AsyncEngine, SqlStore],
+) -> None:
+    _, store = engine_and_store
+    answers = []
+    for turns in range(40):
+        job = await running(store, turns + 1)
+        ending = asyncio.create_task(store.end(a_success(job)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.wait([ending])
+        answers.append(await store.end(a_success(job)))
+        assert await kinds(store, job) == ["queued", "started", "image", "image", "completed"]
+    assert answers[0] is not None  # it left before it asked
+    assert answers[-1] is None  # what it asked for was done without it
+
+
+async def test_a_file_that_another_process_keeps_locked_is_away_for_now(sqlite_url: str) -> None:
+    store = SqlStore(open_engines(sqlite_url), timeout_s=0.2)
+    other = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        await store.accept(a_job(), [CONFIRM])
+    await store.ping()  # readers do not mind
+    other.execute("ROLLBACK")
+    other.close()
+    patient = SqlStore(open_engines(sqlite_url), timeout_s=30.0)
+    await patient.accept(a_job(), [CONFIRM])
+    await store.close()
+    assert await patient.open_jobs() == [a_job()]
+    assert len(await patient.pending_messages(10, 0.0)) == 1
+    await patient.close()
