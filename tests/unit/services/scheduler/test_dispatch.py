@@ -13,9 +13,9 @@ from libs.clients.modelserver import (
     WorkerRefused,
 )
 from libs.errors import PreconditionFailed
-from services.scheduler.job import JobState
+from services.scheduler.job import DurableEvent, Job, JobState
 from services.scheduler.store import Deposed
-from tests.unit.services.scheduler.fakes import STEPS, Bench, pictures, record, silence, spec
+from tests.unit.services.scheduler.fakes import STEPS, Bench, Script, pictures, record, silence, spec
 
 FINAL = {"completed", "failed", "cancelled", "expired"}
 
@@ -25,7 +25,12 @@ def bench() -> Bench:
     return Bench()
 
 
-def failing(kind: FailureKind, gpu_ms: float = 10.0):
+def reason(job: Job) -> str:
+    assert job.failure is not None
+    return job.failure.reason
+
+
+def failing(kind: FailureKind, gpu_ms: float = 10.0) -> Script:
     return lambda order: [AttemptFailed(kind, "", "it broke", gpu_ms)]
 
 
@@ -37,13 +42,13 @@ async def test_the_good_case_tells_everything_in_order(bench: Bench) -> None:
         (server,) = await bench.workers(record())
         heard += [item async for item in watch]
         done = await bench.now(waiting.id)
-    kinds = [getattr(item, "kind", None) or f"step {item.step}" for item in heard]
+    kinds = [item.kind if isinstance(item, DurableEvent) else f"step {item.step}" for item in heard]
     assert kinds == ["queued", "started", "step 1", f"step {STEPS}", "image", "image", "completed"]
     assert (done.state, done.attempt, done.worker) == (JobState.SUCCEEDED, 1, "modelserver-0")
     assert [stage.name for stage in done.stages] == ["queue", "denoise"]
     assert [image.seed for image in done.images] == [7, 8]
     assert (done.actual_units, done.charged_units) == (250.0, 250.0)
-    assert done.expires_at == done.finished_at + 24 * 3600
+    assert done.expires_at == bench.clock.now() + 24 * 3600
     assert server.orders[0].model_version == "shapes@v1"
     assert [(kind, p["reservation_id"]) for kind, p in bench.limiter.delivered] == [
         ("confirm", waiting.id),
@@ -85,7 +90,7 @@ async def test_a_job_that_kills_its_workers_is_dead_after_three(bench: Bench) ->
         for incarnation in "abcd":
             await bench.workers(record(incarnation=incarnation), script=silence)
         dead = await bench.now(waiting.id)
-    assert (dead.state, dead.failure.reason, dead.charged_units) == (JobState.FAILED, "WORKER_LOST", 0.0)
+    assert (dead.state, reason(dead), dead.charged_units) == (JobState.FAILED, "WORKER_LOST", 0.0)
     assert await bench.outcomes(waiting.id) == [("lost", "WORKER_LOST")] * 2 + [("failed", "WORKER_LOST")]
     assert [bench.server(f"modelserver-0:{i}").orders != [] for i in "abcd"] == [True, True, True, False]
     assert (await bench.kinds(waiting.id))[-1] == "failed"
@@ -113,7 +118,7 @@ async def test_invalid_fails_at_once_and_is_not_charged(bench: Bench) -> None:
         await bench.workers(record(), script=failing(FailureKind.INVALID, gpu_ms=99.0))
         waiting = await bench.submit()
         failed = await bench.now(waiting.id)
-        assert (failed.state, failed.failure.reason) == (JobState.FAILED, "INVALID_REQUEST")
+        assert (failed.state, reason(failed)) == (JobState.FAILED, "INVALID_REQUEST")
         assert (failed.actual_units, failed.charged_units) == (99.0, 0.0)
 
 
@@ -122,7 +127,7 @@ async def test_memory_is_tried_once_more(bench: Bench) -> None:
         script = lambda order: [AttemptFailed(FailureKind.OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY", "full", 1.0)]  # noqa: E731
         (server,) = await bench.workers(record(), script=script)
         failed = await bench.now((await bench.submit()).id)
-        assert (failed.failure.reason, len(server.orders)) == ("GPU_OUT_OF_MEMORY", 2)
+        assert (reason(failed), len(server.orders)) == ("GPU_OUT_OF_MEMORY", 2)
 
 
 async def test_a_passing_fault_is_tried_again_later(bench: Bench) -> None:
@@ -150,7 +155,7 @@ async def test_too_long_is_stopped_and_not_charged(bench: Bench) -> None:
         assert (await bench.now(waiting.id)).state is JobState.RUNNING
         await bench.clock.advance(1.0)
         failed = await bench.now(waiting.id)
-        assert (failed.state, failed.failure.reason) == (JobState.FAILED, "GENERATION_TIMEOUT")
+        assert (failed.state, reason(failed)) == (JobState.FAILED, "GENERATION_TIMEOUT")
         assert (failed.charged_units, server.cancelled) == (0.0, [(waiting.id, 1)])
 
 
@@ -160,7 +165,9 @@ async def test_rows_bound_what_runs_and_tiers_what_is_next(bench: Bench) -> None
         running = [await bench.submit() for _ in range(2)]
         free, paid = await bench.submit(tier="free"), await bench.submit(tier="enterprise")
         assert len(server.orders) == 2
-        assert scheduler.jobs.ordering.standing(free.id).position == 2
+        standing = scheduler.jobs.ordering.standing(free.id)
+        assert standing is not None
+        assert standing.position == 2
         server.say(server.orders[0], *pictures(server.orders[0]))
         await bench.now(running[0].id)
         assert [order.job_id for order in server.orders[2:]] == [paid.id]
@@ -173,6 +180,7 @@ async def test_a_job_whose_model_nobody_has_waits_and_is_said_to(bench: Bench) -
         other = await bench.submit()
         assert (await bench.now(other.id)).state is JobState.SUCCEEDED
         estimate = scheduler._parts.estimator.of_job(waiting)
+        assert estimate is not None
         assert (estimate.position, estimate.feasible) == (1, False)
         await bench.workers(record("w1", models=("flux@v9",)))
         assert (await bench.now(waiting.id)).state is JobState.SUCCEEDED

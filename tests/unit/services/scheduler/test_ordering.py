@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
-from services.scheduler.ordering import TIERS, Ordering, Waiting
+from services.scheduler.ordering import TIERS, Ordering, Standing, Waiting
 
 TENANTS = tuple(map(TenantId, "abc"))
 MODELS = ("m@1", "n@1")
 
 
-def waiting(number: int, **changes) -> Waiting:
-    fields = {"tenant_id": TENANTS[0], "tier": "pro", "model_version": "m@1", "queued_at": float(number), "units": 10.0}
+def waiting(number: int, **changes: Any) -> Waiting:
+    fields: dict[str, Any] = {
+        "tenant_id": TENANTS[0],
+        "tier": "pro",
+        "model_version": "m@1",
+        "queued_at": float(number),
+        "units": 10.0,
+    }
     return Waiting(job_id=JobId(f"job_{number:04}"), **{**fields, **changes})
 
 
-def drain(order: Ordering, takes=lambda model: True) -> list[Waiting]:
+def stands(order: Ordering, job_id: str) -> Standing:
+    standing = order.standing(JobId(job_id))
+    assert standing is not None
+    return standing
+
+
+def drain(order: Ordering, takes: Callable[[str], bool] = lambda model: True) -> list[Waiting]:
     served = []
     while (job := order.next(takes)) is not None:
         assert order.remove(job.job_id)
@@ -28,12 +42,18 @@ def drain(order: Ordering, takes=lambda model: True) -> list[Waiting]:
     return served
 
 
+def served(order: Ordering) -> JobId | None:
+    job = order.next(lambda model: True)
+    return job.job_id if job else None
+
+
+Drawn = tuple[str, TenantId, int, int]  # tier, tenant, priority, when it came
 JOBS = st.lists(
     st.tuples(st.sampled_from(TIERS), st.sampled_from(TENANTS), st.integers(-3, 3), st.integers(0, 5)), max_size=30
 )
 
 
-def made(jobs) -> list[Waiting]:
+def made(jobs: Sequence[Drawn]) -> list[Waiting]:
     return [
         waiting(n, tier=tier, tenant_id=tenant, priority=priority, queued_at=float(at))
         for n, (tier, tenant, priority, at) in enumerate(jobs)
@@ -53,19 +73,19 @@ def oracle(jobs: list[Waiting]) -> list[Waiting]:
 
 
 @given(JOBS)
-def test_serves_as_the_oracle_and_positions_come_true(jobs) -> None:
+def test_serves_as_the_oracle_and_positions_come_true(jobs: Sequence[Drawn]) -> None:
     order, waitings = Ordering(), made(jobs)
     for job in waitings:
         order.add(job, now=10.0)
     expected = oracle(waitings)
-    positions = {job.job_id: order.standing(job.job_id).position for job in waitings}
+    positions = {job.job_id: stands(order, job.job_id).position for job in waitings}
     assert positions == {job.job_id: n for n, job in enumerate(expected, start=1)}
     assert drain(order) == expected
     assert len(order) == 0
 
 
 @given(JOBS)
-def test_a_tenants_priorities_move_no_other_tenant(jobs) -> None:
+def test_a_tenants_priorities_move_no_other_tenant(jobs: Sequence[Drawn]) -> None:
     plain, ranked = Ordering(), Ordering()
     for job in made(jobs):
         ranked.add(job, now=10.0)
@@ -75,16 +95,16 @@ def test_a_tenants_priorities_move_no_other_tenant(jobs) -> None:
 
 
 @given(JOBS, st.randoms(use_true_random=False))
-def test_removing_a_job_makes_nobodys_position_worse(jobs, rng: random.Random) -> None:
+def test_removing_a_job_makes_nobodys_position_worse(jobs: Sequence[Drawn], rng: random.Random) -> None:
     order, waitings = Ordering(), made(jobs)
     for job in waitings:
         order.add(job, now=10.0)
     for gone in rng.sample(waitings, k=len(waitings) // 2):
-        before = {j.job_id: order.standing(j.job_id).position for j in waitings if j.job_id in order}
+        before = {j.job_id: stands(order, j.job_id).position for j in waitings if j.job_id in order}
         order.remove(gone.job_id)
         rest = [j for j in waitings if j.job_id in order]
-        assert all(order.standing(j.job_id).position <= before[j.job_id] for j in rest)
-    positions = sorted(order.standing(j.job_id).position for j in waitings if j.job_id in order)
+        assert all(stands(order, j.job_id).position <= before[j.job_id] for j in rest)
+    positions = sorted(stands(order, j.job_id).position for j in waitings if j.job_id in order)
     assert positions == list(range(1, len(positions) + 1))
 
 
@@ -100,12 +120,12 @@ def test_a_retry_waits_for_its_time_and_keeps_its_place() -> None:
     order = Ordering()
     order.add(waiting(1, not_before=20.0), now=10.0)
     order.add(waiting(2), now=10.0)
-    assert (order.next(lambda m: True).job_id, order.next_wake(), order.depth("pro")) == ("job_0002", 20.0, 2)
-    assert order.standing(JobId("job_0001")).position == 1
+    assert (served(order), order.next_wake(), order.depth("pro")) == ("job_0002", 20.0, 2)
+    assert stands(order, "job_0001").position == 1
     order.wake(19.9)
     assert order.next_wake() == 20.0
     order.wake(20.0)
-    assert order.next(lambda m: True).job_id == "job_0001"
+    assert served(order) == "job_0001"
     assert order.next_wake() is None
 
 
@@ -125,8 +145,9 @@ def test_units_ahead_and_the_place_of_a_job_that_would_come() -> None:
     order.add(waiting(2, units=10.0), now=10.0)
     order.add(waiting(3, units=10.0), now=10.0)
     order.add(waiting(4, tier="free", units=1000.0), now=10.0)
-    assert order.standing(JobId("job_0003")).units_ahead == pytest.approx(110.0)
+    assert stands(order, "job_0003").units_ahead == pytest.approx(110.0)
     coming = order.standing_of_new("pro", 11.0)
-    assert (coming.position, coming.units_ahead) == (4, pytest.approx(120.0))
+    assert coming.position == 4
+    assert coming.units_ahead == pytest.approx(120.0)
     assert order.standing_of_new("unheard of", 11.0).position == 5
     assert (order.oldest("pro"), order.oldest("anonymous")) == (2.0, None)

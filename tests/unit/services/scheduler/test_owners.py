@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,9 +12,9 @@ from libs.blobs.store import image_key
 from libs.clients.modelserver import AttemptFailed, FailureKind, Progress
 from libs.errors import NotFound, Unavailable
 from libs.ids import TenantId
-from services.scheduler.job import JobState
+from services.scheduler.job import Job, JobState, OutboxMessage
 from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Ending, Start, StoreUnavailable
+from services.scheduler.store import Accepted, Ending, Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
 
 
@@ -172,17 +173,17 @@ class LosingStore(MemoryStore):
         if self.odd:
             raise StoreUnavailable("connection lost after the commit")
 
-    async def start(self, start: Start):
+    async def start(self, start: Start) -> Job | None:
         made = await super().start(start)
         self._lose()
         return made
 
-    async def end(self, ending: Ending):
+    async def end(self, ending: Ending) -> Job | None:
         made = await super().end(ending)
         self._lose()
         return made
 
-    async def accept(self, job, outbox):
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
         made = await super().accept(job, outbox)
         self._lose()
         return made

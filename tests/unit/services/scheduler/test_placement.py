@@ -23,7 +23,8 @@ def test_prefers_the_loaded_then_the_freest_and_avoids_last() -> None:
     assert choose(M, [cold, warm]) == warm.record
     assert choose(M, [cold, warm], avoid=[WorkerId("b")]) == cold.record
     assert choose(M, [warm], avoid=[WorkerId("b")]) == warm.record
-    assert choose(M, [Seat(record("a", rows=4), 3), Seat(record("b", rows=4), 1)]).worker_id == "b"
+    free, freer = Seat(record("a", rows=4), 3), Seat(record("b", rows=4), 1)
+    assert choose(M, [free, freer]) == freer.record
 
 
 SEATS = st.lists(

@@ -16,6 +16,17 @@ def decided(fault: Fault, counted: int = 1, *, oom: bool = False, jitter: float 
     return decide(Mishap(fault, ""), counted=counted, out_of_memory_before=oom, jitter=jitter)
 
 
+def again(fault: Fault, counted: int = 1, jitter: float = 1.0) -> Again:
+    answer = decided(fault, counted, jitter=jitter)
+    assert isinstance(answer, Again)
+    return answer
+
+
+def failed(answer: Again | Failure) -> str:
+    assert isinstance(answer, Failure)
+    return answer.reason
+
+
 @given(st.sampled_from(Fault), st.integers(0, 9), st.booleans(), st.floats(0, 1))
 def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom: bool, jitter: float) -> None:
     answer = decided(fault, counted, oom=oom, jitter=jitter)
@@ -32,7 +43,7 @@ def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom:
 
 @pytest.mark.parametrize("fault", sorted(FREE, key=str))
 def test_what_is_not_the_jobs_fault_never_kills_it(fault: Fault) -> None:
-    assert not decided(fault, counted=99).counted
+    assert not again(fault, 99).counted
 
 
 @pytest.mark.parametrize(
@@ -44,25 +55,21 @@ def test_what_is_not_the_jobs_fault_never_kills_it(fault: Fault) -> None:
     ],
 )
 def test_the_third_counted_attempt_is_the_last(fault: Fault, reason: str) -> None:
-    assert isinstance(decided(fault, counted=2), Again)
-    assert decided(fault, counted=3).reason == reason
+    assert again(fault, 2).counted
+    assert failed(decided(fault, 3)) == reason
 
 
 def test_invalid_ends_at_once_and_memory_is_tried_once_more() -> None:
-    assert (
-        decide(
-            Mishap(Fault.INVALID, "INVALID_DIMENSIONS", "too wide"), counted=1, out_of_memory_before=False, jitter=0
-        ).reason
-        == "INVALID_DIMENSIONS"
-    )
-    assert decided(Fault.OUT_OF_MEMORY, oom=False).elsewhere
-    assert decided(Fault.OUT_OF_MEMORY, counted=2, oom=True).reason == "GPU_OUT_OF_MEMORY"
+    invalid = Mishap(Fault.INVALID, "INVALID_DIMENSIONS", "too wide")
+    assert failed(decide(invalid, counted=1, out_of_memory_before=False, jitter=0)) == "INVALID_DIMENSIONS"
+    assert again(Fault.OUT_OF_MEMORY).elsewhere
+    assert failed(decided(Fault.OUT_OF_MEMORY, counted=2, oom=True)) == "GPU_OUT_OF_MEMORY"
 
 
 def test_only_transient_faults_wait_and_longer_each_time() -> None:
-    assert [decided(Fault.TRANSIENT, n).wait_s for n in (1, 2)] == [2.0, 4.0]
-    assert decided(Fault.TRANSIENT, 1, jitter=0.0).wait_s == 0.0
-    assert decided(Fault.WORKER_LOST, 1).wait_s == 0.0
+    assert [again(Fault.TRANSIENT, n).wait_s for n in (1, 2)] == [2.0, 4.0]
+    assert again(Fault.TRANSIENT, jitter=0.0).wait_s == 0.0
+    assert again(Fault.WORKER_LOST).wait_s == 0.0
 
 
 def test_the_run_limit_is_twenty_estimates_and_a_minute_at_least() -> None:

@@ -18,6 +18,7 @@ from services.scheduler.job import DurableEvent
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.store import Requeue, Start
 from services.scheduler.watch_hub import WatchHub
+from services.scheduler.watch_inbox import Transient
 from tests.unit.services.scheduler.fakes import job
 
 
@@ -89,22 +90,28 @@ def test_no_durable_event_is_lost_or_doubled(delays: list[int], turns: list[int]
     asyncio.run(run())
 
 
+def kind(event: DurableEvent | Transient) -> str:
+    assert isinstance(event, DurableEvent)
+    return event.kind
+
+
 async def test_the_last_step_comes_before_the_end_and_a_late_reader_hears_the_latest() -> None:
     store = MemoryStore()
     hub = WatchHub(store, ManualClock())
     epoch = await store.take_lead("test", 0.0)
     waiting = (await store.accept(job(1.0), [])).job
     running = await store.start(Start(waiting.id, 1, WorkerId("w"), epoch, 2.0))
+    assert running is not None
     hub.tell(waiting.id, Progress(1, 3, 9, 0.0))
     watch = hub.watch(waiting.id, 0)
-    assert [(await anext(watch)).kind for _ in range(2)] == ["queued", "started"]
+    assert [kind(await anext(watch)) for _ in range(2)] == ["queued", "started"]
     assert await anext(watch) == Progress(1, 3, 9, 0.0)
     hub.tell(waiting.id, Progress(1, 4, 9, 0.0))
     hub.tell(waiting.id, Progress(1, 9, 9, 0.0))
     await store.end(endings.succeeded(running, Yield(), epoch=epoch, now=4.0, result_life_s=1.0))
     hub.mark(waiting.id)
     assert await anext(watch) == Progress(1, 9, 9, 0.0)
-    assert (await anext(watch)).kind == "completed"
+    assert kind(await anext(watch)) == "completed"
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
 

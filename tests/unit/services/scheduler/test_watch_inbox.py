@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.clients.modelserver import Preview, Progress
-from services.scheduler.watch_inbox import MIN_GAP_S, Inbox
+from services.scheduler.watch_inbox import MIN_GAP_S, Inbox, Transient
 
 
 def step(n: int, total: int = 50, attempt: int = 1) -> Progress:
@@ -60,7 +60,7 @@ def test_a_new_attempt_silences_the_old_one() -> None:
 @given(st.lists(st.tuples(st.floats(0, 0.3), st.booleans()), min_size=1, max_size=60))
 def test_steps_ascend_the_rate_holds_and_both_ends_arrive(turns: list[tuple[float, bool]]) -> None:
     inbox, now, total = Inbox(), 0.0, len(turns)
-    left: list[tuple[float, Progress]] = []
+    left: list[tuple[float, Transient]] = []
     for n, (passed, reads) in enumerate(turns, start=1):
         now += passed
         inbox.put(step(n, total))

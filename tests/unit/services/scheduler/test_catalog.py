@@ -1,0 +1,123 @@
+"""What is listed, whoever comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from libs.errors import Unavailable
+from libs.generation.cost import CostEntry
+from libs.generation.model import Model, ModelLimits
+from libs.ids import WorkerId
+from services.scheduler.catalog_merge import Catalog, forget_replaced, from_document, merge, to_document
+from tests.unit.services.scheduler.fakes import MODEL, Bench, FakeModelServer, record
+
+W0, W1 = WorkerId("modelserver-0"), WorkerId("w1")
+BROKEN = Model(id="bad", version="v0", pipeline="", unusable_reason="weights are pickled: bad.bin")
+FLUX = Model(id="flux", version="v9", pipeline="FluxPipeline", aliases=("f",), limits=ModelLimits(samplers=("a", "b")))
+
+
+def test_a_union_with_workers_residency_reasons_and_prices() -> None:
+    alive = {
+        W0: record(resident=(MODEL.pinned,)),
+        W1: record("w1", models=(MODEL.pinned, FLUX.pinned), resident=(FLUX.pinned,), device="GPU-1"),
+    }
+    catalog = merge(Catalog(), {W0: [MODEL, BROKEN], W1: [FLUX, MODEL]}, alive)
+    assert [(m.id, m.workers, m.residency) for m in catalog.models] == [
+        ("shapes", 2, "ram"),
+        ("bad", 0, "disk"),
+        ("flux", 1, "vram"),
+    ]
+    assert (catalog.version, catalog.default_model) == (1, "shapes")
+    assert catalog.models[1].unusable_reason == BROKEN.unusable_reason
+    assert set(catalog.costs) == {MODEL.pinned, FLUX.pinned}
+    assert merge(catalog, {W0: [MODEL, BROKEN], W1: [FLUX, MODEL]}, alive) is catalog
+
+
+def test_a_usable_version_goes_before_an_unusable_one_and_the_default_stays() -> None:
+    newer = dataclasses.replace(MODEL, version="v2", unusable_reason="a file is missing")
+    catalog = merge(Catalog(default_model="flux"), {W0: [newer], W1: [MODEL, FLUX]}, {W0: record(models=())})
+    assert [m.pinned for m in catalog.models] == ["flux@v9", "shapes@v1"]
+
+
+def test_what_is_kept_comes_back_without_workers() -> None:
+    described = {W0: [MODEL, BROKEN], W1: [FLUX]}
+    catalog = merge(Catalog(costs={MODEL.pinned: CostEntry(fixed=1.0)}), described, {W0: record()})
+    kept, again = from_document(to_document(catalog, described))
+    assert again == {worker: list(models) for worker, models in described.items()}
+    assert [(m.id, m.workers) for m in kept.models] == [("shapes", 0), ("bad", 0), ("flux", 0)]
+    assert kept.costs[MODEL.pinned] == CostEntry(fixed=1.0)
+    assert kept.version > catalog.version  # its workers went
+
+
+def test_only_workers_whose_models_others_have_are_forgotten() -> None:
+    described = {W0: [MODEL], W1: [FLUX]}
+    assert set(forget_replaced(described, {W0: record()})) == {W0, W1}
+    assert set(forget_replaced({W0: [MODEL], W1: [MODEL]}, {W0: record()})) == {W0}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_models_stay_listed_when_their_workers_go_and_after_a_restart(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        watch = scheduler.catalog.watch()
+        assert (await anext(watch)).models == ()
+        await bench.workers(record())
+        first = await anext(watch)
+        assert [(m.id, m.workers) for m in first.models] == [("shapes", 1)]
+        await bench.workers()
+        assert [(m.id, m.workers) for m in (await anext(watch)).models] == [("shapes", 0)]
+        await watch.aclose()
+    async with bench.running() as scheduler:
+        kept = scheduler.catalog.catalog
+        assert ([m.id for m in kept.models], kept.default_model) == (["shapes"], "shapes")
+        assert kept.version > first.version
+
+
+async def test_a_worker_that_comes_back_without_a_model_takes_it_off_the_list(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        bench.servers["modelserver-0:a"] = FakeModelServer(models=[MODEL, FLUX])
+        bench.servers["modelserver-0:b"] = FakeModelServer(models=[FLUX])
+        await bench.workers(record())
+        await bench.workers(record(incarnation="b", models=(FLUX.pinned,)))
+        assert [m.id for m in scheduler.catalog.catalog.models] == ["flux"]
+
+
+class Late(FakeModelServer):
+    """Describes its models at the second question."""
+
+    asked = 0
+
+    async def describe_models(self) -> list[Model]:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("starting")
+        return await super().describe_models()
+
+
+async def test_a_worker_that_does_not_answer_is_asked_again_and_a_changed_one_too(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        late = Late()
+        bench.servers["modelserver-0:a"] = late
+        await bench.workers(record())
+        assert scheduler.catalog.catalog.version == 0
+        await bench.clock.advance(1.0)
+        assert [m.id for m in scheduler.catalog.catalog.models] == ["shapes"]
+        late.models = [dataclasses.replace(MODEL, unusable_reason="it did not load")]
+        await bench.workers(record(models=()))
+        assert [m.usable for m in scheduler.catalog.catalog.models] == [False]
+
+
+async def test_a_stop_ends_the_watch(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        watch = scheduler.catalog.watch()
+        await anext(watch)
+        reading = asyncio.ensure_future(anext(watch, None))
+        await bench.clock.settle()
+        await scheduler.end_streams()
+        assert await reading is None
