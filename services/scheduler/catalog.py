@@ -64,12 +64,15 @@ class CatalogKeeper:
         """Follow the fleet until cancelled."""
         async with asyncio.TaskGroup() as asking:
             while True:
-                for record in self._fleet.workers().values():
-                    if self._asked.get(record.worker_id) != _state(record):
-                        self._asked[record.worker_id] = _state(record)
-                        asking.create_task(self._ask(record))
+                self._ask_the_new(asking)
                 await self._refresh()
                 await self._alarm.wait()
+
+    def _ask_the_new(self, asking: asyncio.TaskGroup) -> None:
+        for record in self._fleet.workers().values():
+            if self._asked.get(record.worker_id) != _state(record):
+                self._asked[record.worker_id] = _state(record)
+                asking.create_task(self._ask(record))
 
     async def _ask(self, record: WorkerRecord) -> None:
         """Have a worker describe its models; a worker that does not answer is asked again while it is there."""
