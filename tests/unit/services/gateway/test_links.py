@@ -62,6 +62,13 @@ def test_keys_rotate() -> None:
         Links(Signer(OTHER)).blob(NAME, ENDS, KEY_ID, SIGNATURE, NOW)
 
 
+@pytest.mark.parametrize("guess", [b"", b"\0", b"k9"])
+def test_an_unknown_key_signs_nothing(guess: bytes) -> None:
+    forger = Links(Signer(SigningKeys("k9", {"k9": guess})))
+    with pytest.raises(NotFound):
+        LINKS.blob(*parts(forger.blob_path(SHA, "image/png", ENDS)), NOW)
+
+
 def test_a_token_opens_the_events_of_its_job_until_it_ends() -> None:
     path = LINKS.events_path(JOB, TENANT, NOW + 10)
     token = parse_qs(urlsplit(path).query)["token"][0]
