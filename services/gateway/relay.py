@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from darkroom.v1 import job_pb2
 from libs.clock import Clock
@@ -80,21 +81,28 @@ class EventRelay:
         self, tenant_id: TenantId, job_id: JobId, after_sequence: int
     ) -> AsyncGenerator[job_pb2.JobEvent, None]:
         """Yield events until the final one, asking the scheduler again after the last sequence when it went away."""
-        sequence, backoff = after_sequence, Backoff()
-        while True:
-            try:
-                async with aclosing(self._scheduler.watch_job(tenant_id, job_id, sequence)) as watched:
-                    async for event in watched:
-                        backoff.reset()
-                        sequence = max(sequence, event.sequence)
-                        yield self._presenter.event(event)
-                        if event.WhichOneof("event") in FINAL_EVENTS:
-                            return
-                if is_final(await self._scheduler.get_job(tenant_id, job_id)):
-                    return  # the final event lies before `after_sequence`
-            except Unavailable as error:
-                logger.info("the scheduler went away from a reader", extra={"job_id": job_id, "reason": error.reason})
-            await self._clock.sleep(backoff.next_s())
+        place, backoff = _Place(after_sequence), Backoff()
+        while not place.over:
+            async with aclosing(self._while_it_lasts(tenant_id, job_id, place)) as found:
+                async for event in found:
+                    backoff.reset()
+                    yield event
+            if not place.over:
+                await self._clock.sleep(backoff.next_s())
+
+    async def _while_it_lasts(
+        self, tenant_id: TenantId, job_id: JobId, place: _Place
+    ) -> AsyncGenerator[job_pb2.JobEvent, None]:
+        """Yield events of one watch and note the place; ends quietly when the scheduler goes away."""
+        try:
+            async with aclosing(self._scheduler.watch_job(tenant_id, job_id, place.sequence)) as watched:
+                async for event in _up_to_final(watched):
+                    place.note(event)
+                    yield self._presenter.event(event)
+            # Without a final event it may be one before the place where the reader began.
+            place.over = place.over or is_final(await self._scheduler.get_job(tenant_id, job_id))
+        except Unavailable as error:
+            logger.info("the scheduler went away from a reader", extra={"job_id": job_id, "reason": error.reason})
 
     async def _paced(self, items: AsyncIterator[T]) -> AsyncGenerator[T | None, None]:
         """Yield the items, and None in every 15 s without one; end with them or when the process is going away."""
@@ -102,25 +110,48 @@ class EventRelay:
         pending = asyncio.ensure_future(_next(items))
         try:
             while True:
-                tick = asyncio.ensure_future(self._clock.sleep(KEEPALIVE_S))
-                try:
-                    await asyncio.wait((stop, pending, tick), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    tick.cancel()
-                if pending.done():
-                    item = pending.result()
-                    if item is None:
-                        return
-                    yield item[0]
-                    pending = asyncio.ensure_future(_next(items))
-                elif stop.done():
-                    return
-                else:
+                await self._first_of(stop, pending)
+                if not pending.done() and not stop.done():
                     yield None
+                    continue
+                item = pending.result() if pending.done() else None
+                if item is None:
+                    return
+                yield item[0]
+                pending = asyncio.ensure_future(_next(items))
         finally:
             stop.cancel()
             pending.cancel()
             await asyncio.wait((stop, pending))
+
+    async def _first_of(self, *futures: asyncio.Future[Any]) -> None:
+        """Wait until one of them is done, at most 15 s."""
+        tick = asyncio.ensure_future(self._clock.sleep(KEEPALIVE_S))
+        try:
+            await asyncio.wait((*futures, tick), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tick.cancel()
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far a reader has come."""
+
+    sequence: int
+    over: bool = False
+
+    def note(self, event: job_pb2.JobEvent) -> None:
+        """Move on to an event that is being sent."""
+        self.sequence = max(self.sequence, event.sequence)
+        self.over = event.WhichOneof("event") in FINAL_EVENTS
+
+
+async def _up_to_final(events: AsyncIterator[job_pb2.JobEvent]) -> AsyncGenerator[job_pb2.JobEvent, None]:
+    """Yield events and end behind the final one, whether or not the sender does."""
+    async for event in events:
+        yield event
+        if event.WhichOneof("event") in FINAL_EVENTS:
+            return
 
 
 async def _next(items: AsyncIterator[T]) -> tuple[T] | None:
