@@ -1,4 +1,4 @@
-"""PostgreSQL going away and coming back, and several schedulers on one database."""
+"""PostgreSQL going away and coming back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.scheduler.sql_engine import open_engines
 from services.scheduler.sql_store import SqlStore
 from services.scheduler.store import JobStore, StoreUnavailable
 from tests.contract.job_store.emptying import empty
-from tests.contract.job_store.samples import CONFIRM, NOW, a_job, a_start, a_success, kinds, running
+from tests.contract.job_store.samples import NOW, a_job, a_success, running
 
 PATIENT_S = 30.0
 CALLS: tuple[Callable[[JobStore], Awaitable[object]], ...] = (
@@ -53,6 +53,9 @@ async def test_a_server_that_crashes_and_returns(postgres: PostgresServer) -> No
         assert await store.get(job.id) == job
         assert not (await store.accept(a_job(2), [])).existing
         assert await store.end(a_success(job)) is not None
+        await postgres.stop_immediate()
+        await postgres.start()
+        await store.ping()  # who did not ask in between notices nothing
 
 
 async def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
@@ -63,25 +66,3 @@ async def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
                 with pytest.raises(StoreUnavailable):
                     async with asyncio.timeout(PATIENT_S):
                         await call(store)
-
-
-async def test_schedulers_that_accept_one_key_at_once_make_one_job(postgres_url: str) -> None:
-    async with opened(postgres_url) as one, opened(postgres_url) as two:
-        jobs = [a_job(number, request_id=f"r{number % 10}") for number in range(1, 101)]
-        stores = (one, two)
-        answers = await asyncio.gather(*(stores[i % 7 % 2].accept(job, [CONFIRM]) for i, job in enumerate(jobs)))
-        assert len({answer.job.id for answer in answers}) == 10
-        assert [answer.existing for answer in answers].count(False) == 10
-        assert len(await one.open_jobs()) == 10
-        assert len(await one.pending_messages(100, NOW)) == 10
-
-
-async def test_of_two_schedulers_that_end_one_attempt_one_wins(postgres_url: str) -> None:
-    async with opened(postgres_url) as one, opened(postgres_url) as two:
-        epoch = await one.take_lead("scheduler-0", NOW)
-        job = (await one.accept(a_job(), [])).job
-        starts = await asyncio.gather(*(store.start(a_start(job, epoch=epoch)) for store in (one, two) * 5))
-        assert len([start for start in starts if start]) == 1
-        ends = await asyncio.gather(*(store.end(a_success(job, epoch=epoch)) for store in (one, two) * 5))
-        assert len([end for end in ends if end]) == 1
-        assert await kinds(one, job) == ["queued", "started", "image", "image", "completed"]
