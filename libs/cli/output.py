@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+_PIPED_WIDTH = 240  # columns; a pipe has no width of its own and its reader wants whole lines
 
 
 def as_json(value: Message | DataclassInstance) -> dict[str, Any]:
@@ -43,11 +44,11 @@ def print_json(value: object) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table that a person can read; cells are text, never markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)  # the first one is an id, to be copied whole
     for row in rows:
         table.add_row(*(_escaped(cell) for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -38,6 +38,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "INVALID_DIMENSIONS": errors.InvalidRequest,
     "UNKNOWN_FIELD": errors.InvalidRequest,
     "MALFORMED_JSON": errors.InvalidRequest,
+    "REQUEST_TOO_LARGE": errors.InvalidRequest,
     "PAGE_TOKEN_INVALID": errors.InvalidRequest,
     "SAFETY_PROMPT_BLOCKED": errors.InvalidRequest,
     "SAFETY_OUTPUT_BLOCKED": errors.InvalidRequest,

@@ -87,6 +87,7 @@ async def test_every_listed_series_has_a_value_after_one_job(stack: RunningStack
     answer = await client.post("/v1/jobs", json={"prompt": "a red circle"}, headers={"prefer": "wait=60"}, timeout=90)
     assert answer.json()["state"] == "SUCCEEDED"
     await client.post("/v1/jobs", json={})
+    await client.get("/v1/jobs", headers={"authorization": "Bearer dk_nobody00_" + "x" * 43})
     series = listed()
     assert set(series) == {"gateway", "ratelimiter", "scheduler", "modelserver"}
     for process, names in series.items():
