@@ -44,7 +44,7 @@ class AttemptCloser:
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome and tell the memory. Raises Deposed."""
         verdict = self._verdict(attempt, close, heard, attempt.job)
-        outcome, reason = verdict.outcome or "failed", _reason(verdict)
+        outcome, reason = verdict.outcome, _reason(verdict)
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
         if isinstance(verdict, Ending):
             ended = await persistently(self._clock, lambda: self._store.end(verdict))

@@ -7,18 +7,22 @@ everything else          nothing: it never started, or the fault was ours
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from services.scheduler.job import Change, Job, OutboxMessage
 
 CAP = 1.5
 
-_OUTCOMES = {
-    Change.SUCCEED: "succeeded",
-    Change.FAIL: "failed",
-    Change.CANCEL: "cancelled",
-    Change.EXPIRE: "expired",
-}
+OUTCOMES: Mapping[Change, str] = MappingProxyType(
+    {
+        Change.SUCCEED: "succeeded",
+        Change.FAIL: "failed",
+        Change.CANCEL: "cancelled",
+        Change.EXPIRE: "expired",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ def charge(change: Change, estimated_units: float, gpu_ms: float) -> Charge:
     cap = round(CAP * estimated_units, 1)
     if actual > cap:
         return Charge(actual, cap, f"the charge is capped at {CAP:g} times the estimate")
-    return Charge(actual, actual, "" if actual else "it was cancelled before it started")
+    never_began = change is Change.CANCEL and not actual
+    return Charge(actual, actual, "it was cancelled before it used anything" if never_began else "")
 
 
 def confirmation(job: Job) -> OutboxMessage:
@@ -58,7 +63,7 @@ def settlement(job: Job, change: Change, charged: Charge, *, images: int, gpu_ms
             "charged_units": charged.charged_units,
             "images": images,
             "model_version": job.model_version,
-            "outcome": _OUTCOMES[change],
+            "outcome": OUTCOMES[change],
             "gpu_ms": gpu_ms,
         },
     )

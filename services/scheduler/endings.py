@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.scheduler.charging import charge, settlement
+from services.scheduler.charging import OUTCOMES, charge, settlement
 from services.scheduler.job import Change, Failure, ImageRecord, Job, JobState, StageRecord
 from services.scheduler.store import Ending
 
@@ -69,6 +69,7 @@ def _ending(
         epoch=epoch,
         change=change,
         now=now,
+        outcome=OUTCOMES[change],
         images=brought.images,
         stages=_with_queue(job, brought.stages),
         failure=failure,
