@@ -10,6 +10,12 @@ VERSION_TABLE = "ratelimiter_version"  # its own: the scheduler's history may li
 def build() -> MetaData:
     """Return the schema that the migrations lead to."""
     metadata = MetaData()
+    _add_accounts(metadata)
+    _add_usage(metadata)
+    return metadata
+
+
+def _add_accounts(metadata: MetaData) -> None:
     Table(
         "tenants",
         metadata,
@@ -30,6 +36,9 @@ def build() -> MetaData:
         Column("last_used_at", Double),
         Index("api_keys_by_tenant", "tenant_id"),
     )
+
+
+def _add_usage(metadata: MetaData) -> None:
     Table(
         "usage",
         metadata,
@@ -48,4 +57,3 @@ def build() -> MetaData:
         Column("settled_at", Double, nullable=False),
         Index("usage_by_time", "settled_at"),
     )
-    return metadata
