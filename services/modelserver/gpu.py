@@ -24,8 +24,12 @@ class Reading:
 class Nvml(Protocol):
     """The part of pynvml that is used here."""
 
-    NVMLError: type[Exception]
     NVML_TEMPERATURE_GPU: int
+
+    @property
+    def NVMLError(self) -> type[Exception]:
+        """What its calls raise."""
+        ...
 
     def nvmlInit(self) -> None: ...
 

@@ -15,7 +15,7 @@ def stale_protos() -> list[str]:
     """Return the files of protos/gen that differ from a fresh generation."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
-        command = [ROOT / ".venv/bin/buf", "generate", "--path", "protos/darkroom", "--output", fresh]
+        command = [str(ROOT / ".venv/bin/buf"), "generate", "--path", "protos/darkroom", "--output", folder]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return _differences(fresh / "protos" / "gen", ROOT / "protos" / "gen")
 

@@ -287,7 +287,7 @@ async def test_every_answer_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     data = reader.get_metrics_data()
     assert data is not None
     series = {m.name: m for r in data.resource_metrics for scope in r.scope_metrics for m in scope.metrics}
-    counted = {tuple(p.attributes.values()) for p in series["darkroom_requests_total"].data.data_points}  # type: ignore[union-attr]
+    counted = {tuple(p.attributes.values()) for p in series["darkroom_requests_total"].data.data_points}
     assert counted == {("CreateJobJson", "OK"), ("GetJob", "NOT_FOUND"), ("WatchJob", "OK")}
     reasons = [p.attributes for p in series["darkroom_errors_total"].data.data_points]
     assert reasons == [{"reason": "JOB_NOT_FOUND"}]

@@ -30,7 +30,8 @@ async def _all(attempt: Attempt) -> list[object]:
 
 
 async def test_a_follower_from_the_start_sees_everything_in_order():
-    attempt, events = _attempt(), [STAGE, STEPS[0], PREVIEW, STEPS[1], STEPS[2], IMAGE, DONE]
+    attempt = _attempt()
+    events = (STAGE, STEPS[0], PREVIEW, STEPS[1], STEPS[2], IMAGE, DONE)
     following = asyncio.create_task(_all(attempt))
     await asyncio.sleep(0)
     for event in events:

@@ -63,7 +63,9 @@ class Bench:
         assert data is not None
         metrics = data.resource_metrics[0].scope_metrics[0].metrics
         points = next(metric for metric in metrics if metric.name == name).data.data_points
-        return {tuple(sorted(point.attributes.items())): point.value for point in points}
+        return {
+            tuple(sorted((key, str(value)) for key, value in point.attributes.items())): point.value for point in points
+        }
 
 
 @pytest.fixture

@@ -153,9 +153,11 @@ class FakeLimiter:
 
     def __init__(self) -> None:
         self.away = False
+        self.asked = 0
         self.delivered: list[tuple[str, Mapping[str, Any]]] = []
 
     async def deliver(self, kind: str, payload: Mapping[str, Any]) -> None:
+        self.asked += 1
         if self.away:
             raise Unavailable("gone", reason="LIMITER_DEGRADED")
         self.delivered.append((kind, payload))

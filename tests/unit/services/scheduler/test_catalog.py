@@ -88,6 +88,15 @@ async def test_a_worker_that_comes_back_without_a_model_takes_it_off_the_list(be
         assert [m.id for m in scheduler.catalog.catalog.models] == ["flux"]
 
 
+async def test_a_worker_that_left_nothing_of_its_own_is_not_remembered(bench: Bench) -> None:
+    async with bench.running():
+        await bench.workers(record(), record("w1"))
+        await bench.workers(record("w1"))
+        document = await bench.store.load_document("catalog")
+        assert document is not None
+        assert list(document["described"]) == ["w1"]
+
+
 class Late(FakeModelServer):
     """Describes its models at the second question."""
 

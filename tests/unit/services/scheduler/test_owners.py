@@ -11,10 +11,10 @@ import pytest
 from libs.blobs.store import image_key
 from libs.clients.modelserver import AttemptFailed, FailureKind, Progress
 from libs.errors import NotFound, Unavailable
-from libs.ids import TenantId
+from libs.ids import TenantId, WorkerId
 from services.scheduler.job import Job, JobState, OutboxMessage
 from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Accepted, Ending, Start, StoreUnavailable
+from services.scheduler.store import Accepted, Ending, Requeue, Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
 
 
@@ -147,6 +147,41 @@ async def test_a_restart_ends_what_was_to_be_cancelled(bench: Bench) -> None:
         assert (await bench.now(waiting.id)).state is JobState.CANCELLED
 
 
+async def test_a_cancel_that_only_the_store_remembers_is_kept(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=silence)
+        one, two = await bench.submit(), await bench.submit()
+        await bench.store.request_cancel(one.id, TENANT)
+        await bench.workers()
+        assert (await bench.now(one.id)).state is JobState.CANCELLED
+        epoch = scheduler.reconciler.epoch
+    await bench.store.start(Start(two.id, 1, WorkerId("w"), epoch, 1.0))
+    await bench.store.request_cancel(two.id, TENANT)
+    await bench.store.requeue(Requeue(two.id, 1, epoch, 2.0, "lost", "WORKER_LOST"))
+    async with bench.running():
+        assert (await bench.now(two.id)).state is JobState.CANCELLED
+
+
+async def test_a_job_that_began_in_time_does_not_expire_when_it_waits_again(bench: Bench) -> None:
+    async with bench.running():
+        await bench.workers(record(), script=silence)
+        began = await bench.submit(deadline_at=bench.clock.now() + 10)
+        await bench.workers()
+        await bench.clock.advance(20.0)
+        assert (await bench.now(began.id)).state is JobState.QUEUED
+
+
+async def test_old_news_of_a_running_job_changes_nothing(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        scheduler.jobs.queued(waiting)
+        assert scheduler.jobs.runs(waiting.id)
+        assert len(scheduler.jobs.ordering) == 0
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert (await bench.now(waiting.id)).state is JobState.SUCCEEDED
+
+
 async def test_the_outbox_arrives_after_the_limiters_absence(bench: Bench) -> None:
     bench.limiter.away = True
     async with bench.running():
@@ -154,6 +189,7 @@ async def test_the_outbox_arrives_after_the_limiters_absence(bench: Bench) -> No
         waiting = await bench.submit()
         assert (await bench.now(waiting.id)).state is JobState.SUCCEEDED
         assert bench.limiter.delivered == []
+        assert bench.limiter.asked < 10  # it is given time to come back
     bench.limiter.away = False
     async with bench.running():
         await bench.clock.advance(10.0)
