@@ -33,7 +33,7 @@ from libs.wire.spec import request_digest, spec_to_pb
 from services.gateway.catalog import CatalogView
 from services.gateway.cheaper import cheaper
 from services.gateway.denials import denied
-from services.gateway.drafts import Draft, Priced, price
+from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
 
@@ -88,8 +88,10 @@ class Admission:
         return Admitted(submitted.job)
 
     async def _find(self, caller: Caller, draft: Draft) -> FoundJob | None:
-        if not draft.request_id or draft.problems or draft.spec.validate_only:
+        if not draft.request_id or draft.spec.validate_only:
             return None
+        if draft.problems or text_problems(draft):
+            return None  # it is refused in a moment; a key that no store can keep must not be looked up
         return await self._scheduler.find_job(caller.tenant_id, draft.request_id)
 
     async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> None:

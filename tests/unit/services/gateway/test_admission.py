@@ -144,6 +144,12 @@ async def test_a_bad_request_costs_nothing(bench: Bench) -> None:
     assert bench.log == []
 
 
+@pytest.mark.parametrize("key", ["half a pair \ud800", "k" * 129, "a\0b", "é"])
+async def test_a_key_that_cannot_be_kept_is_not_looked_up(bench: Bench, key: str) -> None:
+    error = await bench.refused(Draft(DRAFT.spec, key))
+    assert ([v.field for v in error.violations], bench.log) == (["request_id"], [])
+
+
 async def test_no_model_is_a_matter_of_time() -> None:
     empty = Bench()
     empty.admission = Admission(empty.scheduler, empty.limiter, catalog(), ManualClock())
