@@ -12,6 +12,8 @@ from libs.generation.model import Model
 
 MAX_PROMPT = 2000
 MAX_LABELS, MAX_LABEL = 16, 63
+_MAX_DIGITS = 9
+_MAX_ECHO = 40  # characters of a wrong value that are repeated to its sender
 FORMATS = ("png", "jpeg", "webp")
 SEED_SPACE = 2**32
 
@@ -129,12 +131,12 @@ def _dimensions(request: SpecRequest, model: Model) -> tuple[int, int, list[Viol
     width, height = _given(request.width, model.defaults.width), _given(request.height, model.defaults.height)
     explicit = request.width is not None or request.height is not None
     if request.size:
-        left, _, right = request.size.partition("x")
-        if not (left.isdigit() and right.isdigit()):
+        left, right = _pair(request.size, "x")
+        if left is None or right is None:
             return width, height, [Violation("size", "must be WIDTHxHEIGHT in pixels, like 512x768")]
         if explicit or request.aspect_ratio:
             return width, height, [Violation("size", "cannot be used together with width, height or aspect_ratio")]
-        return int(left), int(right), []
+        return left, right, []
     if request.aspect_ratio:
         return _from_ratio(request, model)
     return width, height, []
@@ -142,14 +144,24 @@ def _dimensions(request: SpecRequest, model: Model) -> tuple[int, int, list[Viol
 
 def _from_ratio(request: SpecRequest, model: Model) -> tuple[int, int, list[Violation]]:
     width, height = model.defaults.width, model.defaults.height
-    left, _, right = request.aspect_ratio.partition(":")
-    if not (left.isdigit() and right.isdigit() and int(left) and int(right)):
+    left, right = _pair(request.aspect_ratio, ":")
+    if not left or not right:
         return width, height, [Violation("aspect_ratio", "must be two whole numbers, like 16:9")]
     if request.width is not None or request.height is not None:
         return width, height, [Violation("aspect_ratio", "cannot be used together with width and height")]
-    ratio, step = math.sqrt(int(left) / int(right)), model.limits.size_step
+    ratio, step = math.sqrt(left / right), model.limits.size_step
     side = math.sqrt(width * height)
     return _rounded(side * ratio, step), _rounded(side / ratio, step), []
+
+
+def _pair(text: str, between: str) -> tuple[int | None, int | None]:
+    left, _, right = text.partition(between)
+    return _whole(left), _whole(right)
+
+
+def _whole(text: str) -> int | None:
+    """Return a number of plain digits; `isdigit` alone also takes `²`, and `int` refuses thousands of digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _rounded(value: float, step: int) -> int:
@@ -198,7 +210,7 @@ def _number_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
 def _choice_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
     choices = (("sampler", spec.sampler, model.limits.samplers), ("output_format", spec.output_format, FORMATS))
     return [
-        Violation(name, f"must be one of {', '.join(allowed)}, not {value!r}")
+        Violation(name, f"must be one of {', '.join(allowed)}, not {value[:_MAX_ECHO]!r}")
         for name, value, allowed in choices
         if value not in allowed
     ]

@@ -68,10 +68,28 @@ def test_ways_to_say_a_shape(request_: SpecRequest, shape: tuple[int, int]) -> N
         (SpecRequest(prompt="a", aspect_ratio="16:0"), "aspect_ratio"),
         (SpecRequest(prompt="a", aspect_ratio="1:1", height=512), "aspect_ratio"),
         (SpecRequest(prompt="a", size="1024x1024"), "width"),
+        (SpecRequest(prompt="a", size="²x2"), "size"),
+        (SpecRequest(prompt="a", size="9" * 5000 + "x8"), "size"),
+        (SpecRequest(prompt="a", aspect_ratio="٣:²"), "aspect_ratio"),
+        (SpecRequest(prompt="a", aspect_ratio="9" * 5000 + ":1"), "aspect_ratio"),
     ],
 )
 def test_shapes_that_cannot_be(request_: SpecRequest, field: str) -> None:
     assert set(violations(request_)) == {field}
+
+
+@given(st.text(max_size=30) | st.integers(0).map("{}x9".format), st.text(max_size=30) | st.just("9" * 400 + ":1"))
+def test_no_text_crashes_the_shape(size: str, ratio: str) -> None:
+    for request in (SpecRequest(prompt="a", size=size), SpecRequest(prompt="a", aspect_ratio=ratio)):
+        try:
+            resolve(request, MODEL, 7)
+        except InvalidRequest as error:
+            assert error.violations
+
+
+def test_a_wrong_value_is_repeated_in_part_only() -> None:
+    told = violations(SpecRequest(prompt="a", sampler="s" * 10_000, output_format="f" * 10_000))
+    assert all(len(text) < 200 for text in told.values())
 
 
 @given(st.integers(1, 99), st.integers(1, 99))
