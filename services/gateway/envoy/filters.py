@@ -1,6 +1,7 @@
 """The HTTP filters in their order; the answer passes them backwards.
 
-cors → strip outside x-darkroom-* → body limit → livez → status (Lua) → ext_authz → grpc_web → transcoder → router
+cors → strip outside x-darkroom-* → body limit → livez → status (Lua) → ext_authz, strict or lenient by route →
+grpc_web → transcoder → router
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
-from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import ExtAuthz
 from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
     GrpcJsonTranscoder,
     GrpcJsonTranscoderPrintOptions,
@@ -30,8 +30,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 
 from darkroom.v1 import generation_service_pb2, model_service_pb2, site_service_pb2
+from services.gateway.envoy import authorization
 
 MAX_BODY_BYTES = 256 * 1024
+_MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page of 200 jobs with the longest prompts in the widest characters
 
 # The transcoder knows a fixed map of statuses and drops trailers; a servicer says `x-http-code: 202` in its initial
 # metadata instead. Native gRPC callers must not see it, and the browser must not see gRPC's own headers.
@@ -58,8 +60,8 @@ end
 """
 
 
-def chain(authorization: ExtAuthz) -> list[HttpFilter]:
-    """Return the filters in order."""
+def chain(ratelimiter: str) -> list[HttpFilter]:
+    """Return the filters in order; `ratelimiter` is the cluster that knows the callers."""
     lua = Lua(default_source_code=DataSource(inline_string=STATUS_LUA))
     return [
         _named("cors", Cors()),
@@ -67,7 +69,8 @@ def chain(authorization: ExtAuthz) -> list[HttpFilter]:
         _named("buffer", Buffer(max_request_bytes=MAX_BODY_BYTES)),
         _named("health_check", _livez()),
         _named("lua", lua),
-        _named("ext_authz", authorization),
+        HttpFilter(name=authorization.STRICT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=False))),
+        HttpFilter(name=authorization.LENIENT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=True))),
         _named("grpc_web", GrpcWeb()),
         _named("grpc_json_transcoder", transcoder()),
         _named("router", Router()),
@@ -89,6 +92,7 @@ def transcoder() -> GrpcJsonTranscoder:
             reject_unknown_method=True, reject_unknown_query_parameters=True
         ),
         max_request_body_size=MAX_BODY_BYTES,
+        max_response_body_size=_MAX_ANSWER_BYTES,
     )
 
 

@@ -23,10 +23,11 @@ from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
+from services.gateway.envoy import authorization
 from services.gateway.envoy.authorization import MESH_KEY, MESH_TOKEN
 
 _SERVICE = "/darkroom.v1."
-_STREAMS = ("WatchJob", "StreamJobEvents", "DownloadImage", "DownloadBlob")
+_STREAMS = ("WatchJob", "StreamJobEvents", "DownloadImage")
 _WAITING = ("CreateJob", "CreateJobJson")  # `Prefer: wait` holds them up to 60 s
 _WAIT_S, _ANSWER_S = 75, 30
 _STREAM_IDLE = timedelta(hours=1)  # a typed watch says nothing while its job waits
@@ -45,12 +46,14 @@ def public(gateway: str) -> RouteConfiguration:
         name="public",
         domains=["*"],
         routes=[
+            _to(gateway, RouteMatch(path=generation + "DownloadBlob"), 0, lenient=True),
             *(_to(gateway, RouteMatch(path=generation + name), 0) for name in _STREAMS),
             *(_to(gateway, RouteMatch(path=generation + name), _WAIT_S) for name in _WAITING),
             _to(gateway, RouteMatch(prefix=_SERVICE), _ANSWER_S),
+            _to(gateway, RouteMatch(prefix="/v1/blobs/"), _ANSWER_S, lenient=True),
             _to(gateway, RouteMatch(prefix="/v1/"), _ANSWER_S),
-            _to(gateway, RouteMatch(path="/healthz"), _ANSWER_S),
-            _to(gateway, RouteMatch(path="/"), _ANSWER_S),
+            _to(gateway, RouteMatch(path="/healthz"), _ANSWER_S, lenient=True),
+            _to(gateway, RouteMatch(path="/"), _ANSWER_S, lenient=True),
             _nothing_here(),
         ],
         request_headers_to_add=[_header(MESH_KEY, MESH_TOKEN)],
@@ -59,18 +62,20 @@ def public(gateway: str) -> RouteConfiguration:
     return RouteConfiguration(name="public", virtual_hosts=[host])
 
 
-def _to(cluster: str, match: RouteMatch, timeout_s: int) -> Route:
+def _to(cluster: str, match: RouteMatch, timeout_s: int, *, lenient: bool = False) -> Route:
     # Retried only where nothing can have reached the gateway: it restarts, or refuses the stream.
     retry = RetryPolicy(retry_on="connect-failure,refused-stream", num_retries=3)
     action = RouteAction(cluster=cluster, timeout=timedelta(seconds=timeout_s), retry_policy=retry)
     if not timeout_s:
         action.idle_timeout = _STREAM_IDLE
-    return Route(match=match, route=action)
+    return Route(match=match, route=action, typed_per_filter_config=dict(authorization.on_route(lenient=lenient)))
 
 
 def _nothing_here() -> Route:
     told = DataSource(inline_string="There is nothing at this path. The API lives under /v1.")
-    return Route(match=RouteMatch(prefix="/"), direct_response=DirectResponseAction(status=404, body=told))
+    answer = DirectResponseAction(status=404, body=told)
+    strict = dict(authorization.on_route(lenient=False))
+    return Route(match=RouteMatch(prefix="/"), direct_response=answer, typed_per_filter_config=strict)
 
 
 def _header(name: str, value: str) -> HeaderValueOption:

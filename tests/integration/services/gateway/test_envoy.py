@@ -16,10 +16,13 @@ from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, OkHttpResponse
 from envoy_data_plane.google.rpc import Status
 from google.api import httpbody_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 
 from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as api_grpc
 from darkroom.v1 import job_pb2
+from darkroom.v1 import site_service_pb2_grpc as site_grpc
 from libs.errors import InvalidRequest, Violation
 from libs.rpc import headers
 from libs.rpc.interceptors import AnswerInterceptor
@@ -28,10 +31,11 @@ from libs.testing.envoy import EnvoyServer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOKEN = "mesh-token-of-the-test"
+OPEN_PATHS = ("/v1/blobs/ab.png?e=1&k=k1&s=x", "/healthz", "/")
 
 
 @dataclass
-class StandIn(api_grpc.GenerationServiceServicer):
+class StandIn(api_grpc.GenerationServiceServicer, site_grpc.SiteServiceServicer):
     """A gateway that answers by the job's id and keeps the metadata of the last call."""
 
     seen: dict[str, str] = field(default_factory=dict)
@@ -54,6 +58,18 @@ class StandIn(api_grpc.GenerationServiceServicer):
     async def StreamJobEvents(self, _request, _context):
         yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=b"event: queued\nid: 1\ndata: {}\n\n")
         yield httpbody_pb2.HttpBody(data=b": keepalive\n\n")
+
+    async def DownloadBlob(self, _request, context):
+        self.seen = dict(context.invocation_metadata())
+        yield httpbody_pb2.HttpBody(content_type="image/png", data=b"here")
+
+    async def GetHealth(self, _request, context):
+        self.seen = dict(context.invocation_metadata())
+        return httpbody_pb2.HttpBody(content_type="application/json", data=b"here")
+
+    async def GetPage(self, _request, context):
+        self.seen = dict(context.invocation_metadata())
+        return httpbody_pb2.HttpBody(content_type="text/html", data=b"here")
 
 
 @dataclass
@@ -101,17 +117,18 @@ async def started(server: grpc.aio.Server) -> str:
 
 
 @asynccontextmanager
-async def running_edge() -> AsyncIterator[Edge]:
+async def running_edge(otlp: str = "") -> AsyncIterator[Edge]:
     gateway, asked = StandIn(), Asked()
     front = grpc.aio.server(interceptors=[AnswerInterceptor()])
     api_grpc.add_GenerationServiceServicer_to_server(gateway, front)
+    site_grpc.add_SiteServiceServicer_to_server(gateway, front)
     limiter = grpc.aio.server()
     limiter.add_generic_rpc_handlers((authorization(asked),))
     async with AsyncExitStack() as stack:
         for server in (front, limiter):
             stack.push_async_callback(server.stop, 0)
         upstreams = {"gateway": await started(front), "ratelimiter": await started(limiter)}
-        envoy = await stack.enter_async_context(EnvoyServer(**upstreams, mesh_token=TOKEN))
+        envoy = await stack.enter_async_context(EnvoyServer(**upstreams, mesh_token=TOKEN, otlp=otlp))
         yield Edge(envoy, gateway, asked, limiter)
 
 
@@ -197,6 +214,17 @@ async def test_without_the_limiter_nobody_is_let_in() -> None:
         assert (await caller.get("/livez")).status_code == 200
 
 
+async def test_without_the_limiter_links_health_and_page_still_work() -> None:
+    async with running_edge() as edge, httpx.AsyncClient(base_url=edge.url, timeout=10) as caller:
+        for path in OPEN_PATHS:
+            assert (await caller.get(path)).headers["x-ratelimit-limit-requests"] == "60"
+        await edge.limiter.stop(0)
+        for path in OPEN_PATHS:
+            answer = await caller.get(path, headers={"x-darkroom-tenant": "victim"})
+            assert (answer.status_code, answer.text) == (200, "here")
+            assert "x-darkroom-tenant" not in edge.gateway.seen
+
+
 async def test_native_grpc_sees_grpc_only(edge: Edge) -> None:
     async with grpc.aio.insecure_channel(edge.envoy.address) as channel:
         call = api_grpc.GenerationServiceStub(channel).GetJob(api.GetJobRequest(id="job_7"), timeout=10)
@@ -231,6 +259,32 @@ async def test_the_access_log_holds_no_query(edge: Edge, caller: httpx.AsyncClie
         while "/v1/jobs/job_1/events" not in logged_paths(edge):
             await caller.get("/nothing")
     assert "secret-of-a-link" not in edge.envoy.log
+
+
+class Collector(collector_grpc.TraceServiceServicer):
+    """Keeps every span, as text."""
+
+    def __init__(self) -> None:
+        self.spans, self.more = "", asyncio.Event()
+
+    async def Export(self, request, _context):
+        self.spans += str(request)
+        self.more.set()
+        return collector_pb2.ExportTraceServiceResponse()
+
+
+async def test_spans_hold_no_signature_or_token() -> None:
+    collector, server = Collector(), grpc.aio.server()
+    collector_grpc.add_TraceServiceServicer_to_server(collector, server)
+    async with running_edge(await started(server)) as edge, httpx.AsyncClient(base_url=edge.url) as caller:
+        await caller.get("/v1/jobs/job_01JD0000000000000000000000/events?token=secret-of-a-link")
+        await caller.get(f"/v1/blobs/{'ab' * 32}.png?e=1&k=k1&s=secret-of-a-link")
+        async with asyncio.timeout(20):
+            while "/v1/jobs/job_01JD" not in collector.spans or "/v1/blobs/abab" not in collector.spans:
+                collector.more.clear()
+                await collector.more.wait()
+    await server.stop(0)
+    assert "secret-of-a-link" not in collector.spans
 
 
 def logged_paths(edge: Edge) -> set[str]:

@@ -181,6 +181,15 @@ async def test_pages_of_jobs(edge: Edge) -> None:
     assert (await edge.client.get("/v1/jobs", params={**following, "state": "FAILED"})).status_code == 400
 
 
+async def test_a_page_of_the_longest_jobs_arrives_whole(edge: Edge) -> None:
+    longest = {"prompt": "\N{ARTIST PALETTE}" * 2000, "negative_prompt": "\x01" * 2000}  # 4 bytes; 6 in JSON
+    bearer = {"authorization": "Bearer wordy"}
+    for _ in range(200):
+        assert (await edge.create(longest, **bearer)).status_code == 202
+    answer = await edge.client.get("/v1/jobs", params={"page_size": 200}, headers=bearer)
+    assert (answer.status_code, len(answer.json().get("jobs", []))) == (200, 200)
+
+
 async def test_documents(edge: Edge) -> None:
     health = await edge.client.get("/healthz")
     assert (health.status_code, health.json()["status"]) == (200, "ok")
