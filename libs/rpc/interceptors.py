@@ -8,7 +8,8 @@ from __future__ import annotations
 import hmac
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -78,15 +79,16 @@ def _unary(inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
     return call
 
 
-def _streaming(inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(inner: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         collected, sent = headers.begin(), False
         try:
-            async for message in inner(request, context):
-                if not sent:
-                    await context.send_initial_metadata(tuple(collected.items()))
-                    sent = True
-                yield message
+            async with aclosing(inner(request, context)) as messages:  # a reader that leaves ends what lies behind
+                async for message in messages:
+                    if not sent:
+                        await context.send_initial_metadata(tuple(collected.items()))
+                        sent = True
+                    yield message
         except Exception as error:  # noqa: BLE001 – the process's last line: every failure becomes a status
             await _abort(context, error, None if sent else collected)
         if not sent:

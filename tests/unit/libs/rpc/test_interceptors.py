@@ -91,6 +91,23 @@ async def test_headers_leave_before_the_answer() -> None:
     assert context.headers == {"x-queue-position": "4"}
 
 
+async def test_a_reader_that_leaves_ends_the_method_at_once() -> None:
+    ended: list[str] = []
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            ended.append("closed")
+
+    call = await wrapped(AnswerInterceptor(), stream, Details(), stream=True)
+    messages = call(None, FakeContext())
+    assert await anext(messages) == "first"
+    await messages.aclose()
+    assert ended == ["closed"]
+
+
 async def test_a_unary_error_carries_the_headers_and_when_to_retry() -> None:
     async def refuse(request: Any, context: Any) -> str:
         headers.add([("x-ratelimit-limit-cost", "10")])
