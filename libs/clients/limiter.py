@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
 from libs.errors import Unavailable
 from libs.ids import JobId, KeyId, TenantId
-from libs.rpc import deadlines, status
+from libs.rpc import deadlines
+from libs.rpc.status import translated
 
 _RETRY_AFTER_S = 1.0
 
@@ -79,44 +80,44 @@ class LimiterClient:
     async def reserve(self, reservation: Reservation) -> Decision:
         """Take one request and the units, or nothing."""
         request = pb.ReserveRequest(**_fields(reservation))
-        async with _failures():
+        with _failures():
             return _decision(await self._limiter.Reserve(request, timeout=deadlines.LIMITER_S))
 
     async def confirm(self, reservation: Reservation) -> None:
         """Make it stand: its job is durable."""
         request = pb.ConfirmRequest(**_fields(reservation))
-        async with _failures():
+        with _failures():
             await self._limiter.Confirm(request, timeout=deadlines.LIMITER_S)
 
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the estimate by the charge; False when that was done before."""
         request = pb.SettleRequest(**_fields(settlement))
-        async with _failures():
+        with _failures():
             return (await self._limiter.Settle(request, timeout=deadlines.LIMITER_S)).applied
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:
         """Give it back: its job never came to be; False when nothing tentative was there."""
         request = pb.ReleaseRequest(tenant_id=tenant_id, reservation_id=reservation_id)
-        async with _failures():
+        with _failures():
             return (await self._limiter.Release(request, timeout=deadlines.LIMITER_S)).applied
 
     async def peek(self, tenant_id: TenantId, tier: str, units: float = 0.0) -> Decision:
         """Return what `reserve` would decide; takes nothing."""
         request = pb.PeekRequest(tenant_id=tenant_id, tier=tier, units=units)
-        async with _failures():
+        with _failures():
             return _decision(await self._limiter.Peek(request, timeout=deadlines.LIMITER_S))
 
 
-@asynccontextmanager
-async def _failures() -> AsyncIterator[None]:
+@contextmanager
+def _failures() -> Iterator[None]:
     try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        known = status.from_rpc_error(error, "rate limiter")
-        if isinstance(known, Unavailable):
-            wait_s = known.retry_after_s or _RETRY_AFTER_S
-            known = Unavailable(known.message, reason="LIMITER_DEGRADED", metadata=known.metadata, retry_after_s=wait_s)
-        raise known from error
+        with translated("rate limiter"):
+            yield
+    except Unavailable as known:
+        wait_s = known.retry_after_s or _RETRY_AFTER_S
+        raise Unavailable(
+            known.message, reason="LIMITER_DEGRADED", metadata=known.metadata, retry_after_s=wait_s
+        ) from known
 
 
 def _fields(carried: Reservation | Settlement) -> dict[str, Any]:

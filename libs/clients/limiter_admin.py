@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -12,7 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
 from libs.ids import KeyId, TenantId
-from libs.rpc import deadlines, status
+from libs.rpc import deadlines
+from libs.rpc.status import translated
+
+_PEER = "rate limiter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +48,21 @@ class LimiterAdminClient:
     async def create_key(self, tenant_id: TenantId, tier: str, name: str) -> NewApiKey:
         """Make a key; a new tenant gets `tier`, an existing one must have it."""
         request = pb.CreateKeyRequest(tenant_id=tenant_id, tier=tier, name=name)
-        async with _failures():
+        with translated(_PEER):
             answer = await self._admin.CreateKey(request, timeout=deadlines.ADMIN_S)
         return NewApiKey(_key(answer.key), answer.secret)
 
     async def list_keys(self, tenant_id: TenantId | None = None) -> Sequence[ApiKey]:
         """Return the keys of a tenant, or of all, oldest first."""
         request = pb.ListKeysRequest(tenant_id=tenant_id or "")
-        async with _failures():
+        with translated(_PEER):
             answer = await self._admin.ListKeys(request, timeout=deadlines.ADMIN_S)
         return [_key(key) for key in answer.keys]
 
     async def revoke_key(self, key_id: KeyId) -> ApiKey:
         """Withdraw a key. Raises NotFound."""
-        async with _failures():
+        with translated(_PEER):
             return _key(await self._admin.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=deadlines.ADMIN_S))
-
-
-@asynccontextmanager
-async def _failures() -> AsyncIterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise status.from_rpc_error(error, "rate limiter") from error
 
 
 def _key(message: pb.Key) -> ApiKey:

@@ -25,7 +25,7 @@ from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from libs.rpc import deadlines
-from libs.rpc.status import from_rpc_error
+from libs.rpc.status import from_rpc_error, translated
 from libs.wire.model import model_from_pb
 from libs.wire.spec import spec_to_pb
 
@@ -176,19 +176,15 @@ class ModelServerClient:
     async def cancel(self, job_id: JobId, attempt: int) -> bool:
         """Stop an attempt at its next step."""
         request = pb.CancelAttemptRequest(job_id=job_id, attempt=attempt)
-        try:
+        with translated(PEER):
             answer = await self._stub.CancelAttempt(request, timeout=deadlines.CONTROL_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, PEER) from error
         return bool(answer.found)
 
     async def describe_models(self) -> list[Model]:
         """Return every model it found."""
         request = pb.DescribeModelsRequest()
-        try:
+        with translated(PEER):
             answer = await self._stub.DescribeModels(request, timeout=deadlines.DESCRIBE_S, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, PEER) from error
         return [model_from_pb(model) for model in answer.models]
 
     async def close(self) -> None:

@@ -9,16 +9,22 @@ import grpc
 from darkroom.v1 import generation_service_pb2 as pb
 from darkroom.v1 import generation_service_pb2_grpc as rpc
 from darkroom.v1 import job_pb2, model_pb2, model_service_pb2, model_service_pb2_grpc
+from libs.clock import Clock, SystemClock
+from libs.coordination.backoff import Backoff
+from libs.errors import Unavailable
 from libs.rpc import deadlines
-from libs.rpc.status import from_rpc_error, translated
+from libs.rpc.channel import ended
+from libs.rpc.status import translated
 
 PEER = "Darkroom server"
+_MOST_TRIES = 40
 
 
 class PublicClient:
     """Calls with one key (empty: anonymous). Every failure is a DarkroomError."""
 
-    def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, key: str, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._jobs = rpc.GenerationServiceStub(channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
@@ -65,19 +71,30 @@ class PublicClient:
             )
 
     async def watch(self, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
-        """Yield a job's events to its end; a broken connection is taken up after the last one seen."""
-        sequence, failures = 0, 0
+        """Yield a job's events to its end; a broken connection is taken up after the last one seen.
+
+        Raises Unavailable when 40 tries, about a minute, brought nothing.
+        """
+        sequence, failures, backoff = 0, 0, Backoff()
         while True:
-            request = pb.WatchJobRequest(id=job_id, after_sequence=sequence)
             try:
-                async for event in self._jobs.WatchJob(request, metadata=self._metadata, timeout=deadlines.STREAM_S):
-                    sequence, failures = max(sequence, event.sequence), 0
+                async for event in self._watched(job_id, sequence):
+                    sequence = max(sequence, event.sequence)
                     yield event
+                    failures, backoff = 0, Backoff()
                 return
-            except grpc.aio.AioRpcError as error:
+            except Unavailable:
                 failures += 1
-                if error.code() != grpc.StatusCode.UNAVAILABLE or failures > 5:
-                    raise from_rpc_error(error, PEER) from error
+                if failures >= _MOST_TRIES:
+                    raise
+            await self._clock.sleep(backoff.next_s())
+
+    async def _watched(self, job_id: str, after_sequence: int) -> AsyncIterator[job_pb2.JobEvent]:
+        request = pb.WatchJobRequest(id=job_id, after_sequence=after_sequence)
+        call = self._jobs.WatchJob(request, metadata=self._metadata, timeout=deadlines.STREAM_S)
+        with translated(PEER), ended(call):
+            async for event in call:
+                yield event
 
     async def download(self, job_id: str, index: int) -> bytes:
         """Return the bytes of a picture."""

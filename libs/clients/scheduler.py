@@ -5,8 +5,7 @@ Every failure is a DarkroomError: the scheduler's own, or Unavailable with `part
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +19,8 @@ from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc import deadlines
-from libs.rpc.status import from_rpc_error
+from libs.rpc.channel import ended
+from libs.rpc.status import translated
 from libs.wire.model import model_from_pb
 from libs.wire.spec import spec_to_pb
 
@@ -137,14 +137,14 @@ class SchedulerClient:
         """Yield durable events after a sequence, then what happens; ends after the final event or with a failure."""
         request = pb.WatchJobRequest(tenant_id=tenant_id, job_id=job_id, after_sequence=after_sequence)
         call = self._stub.WatchJob(request, timeout=deadlines.STREAM_S)
-        with _failures(), _ended(call):
+        with translated(PEER), ended(call):
             async for event in call:
                 yield event
 
     async def watch_catalog(self) -> AsyncGenerator[Catalog, None]:
         """Yield the catalog at once and again after every change."""
         call = self._stub.WatchCatalog(pb.WatchCatalogRequest(), timeout=deadlines.STREAM_S)
-        with _failures(), _ended(call):
+        with translated(PEER), ended(call):
             async for catalog in call:
                 yield _catalog(catalog)
 
@@ -155,25 +155,8 @@ class SchedulerClient:
 
 
 async def _answer(call: Awaitable[R]) -> R:
-    with _failures():
+    with translated(PEER):
         return await call
-
-
-@contextmanager
-def _failures() -> Generator[None, None, None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error, PEER) from error
-
-
-@contextmanager
-def _ended(call: grpc.aio.Call) -> Generator[None, None, None]:
-    """End a stream whose reader left, instead of when it is collected."""
-    try:
-        yield
-    finally:
-        call.cancel()
 
 
 def _catalog(catalog: pb.Catalog) -> Catalog:

@@ -10,7 +10,7 @@ from darkroom.scheduler.v1 import admin_service_pb2 as pb
 from darkroom.scheduler.v1 import admin_service_pb2_grpc as pb_grpc
 from libs.ids import JobId, WorkerId
 from libs.rpc import deadlines
-from libs.rpc.status import from_rpc_error
+from libs.rpc.status import translated
 
 _PEER = "scheduler"
 
@@ -50,18 +50,14 @@ class SchedulerAdminClient:
 
     async def list_workers(self) -> list[WorkerView]:
         """Return the workers that are alive, by name. Raises DarkroomError."""
-        try:
+        with translated(_PEER):
             answer = await self._stub.ListWorkers(pb.ListWorkersRequest(), timeout=deadlines.ADMIN_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, _PEER) from error
         return [_worker_from_pb(worker) for worker in answer.workers]
 
     async def get_queue(self) -> list[TierQueue]:
         """Return the queue by tier, in order of service. Raises DarkroomError."""
-        try:
+        with translated(_PEER):
             answer = await self._stub.GetQueue(pb.GetQueueRequest(), timeout=deadlines.ADMIN_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, _PEER) from error
         return [TierQueue(t.tier, t.queued, t.running, t.oldest_age_s) for t in answer.tiers]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -28,6 +29,15 @@ def open_channel(address: str, *, mesh_token: str, operator_token: str = "") -> 
     tokens = [(MESH_KEY, mesh_token)] + ([(OPERATOR_KEY, operator_token)] if operator_token else [])
     interceptors = [*aio_client_interceptors(), _UnaryTokens(tokens), _StreamTokens(tokens)]  # type: ignore[no-untyped-call]
     return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+
+
+@contextmanager
+def ended(call: grpc.aio.Call) -> Iterator[None]:
+    """End a stream when its reader leaves the block, instead of when it is collected."""
+    try:
+        yield
+    finally:
+        call.cancel()
 
 
 class _Tokens:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -131,7 +131,7 @@ def from_status(status: status_pb2.Status) -> errors.DarkroomError:
 
 def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.DarkroomError:
     """Return the domain error of a failed call; a peer that cannot be reached is Unavailable."""
-    status = rpc_status.from_call(error)
+    status = _rich(error)
     if status is not None:
         return from_status(status)
     code = error.code()
@@ -149,6 +149,13 @@ def translated(peer: str) -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error, peer) from error
+
+
+def _rich(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    try:
+        return rpc_status.from_call(error)
+    except (ValueError, DecodeError):  # details that are not ours, or not of this answer: the code still tells
+        return None
 
 
 def _code(error: errors.DarkroomError) -> int:

@@ -80,3 +80,12 @@ def test_a_failed_call_names_the_peer_that_did_not_answer(
     if kind is errors.Unavailable:
         assert error.metadata == {"part": "scheduler"}
         assert error.retry_after_s
+
+
+@pytest.mark.parametrize(
+    "details", [b"\xff not a message", status.to_status(errors.NotFound("gone")).SerializeToString()]
+)
+def test_details_that_do_not_belong_to_the_answer_are_left(details: bytes) -> None:
+    trailing = grpc.aio.Metadata(("grpc-status-details-bin", details))
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing, details="no")
+    assert type(status.from_rpc_error(failed, "scheduler")) is errors.Unavailable
