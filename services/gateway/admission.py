@@ -25,6 +25,7 @@ from libs.errors import (
     PermissionDenied,
     PreconditionFailed,
     Unauthenticated,
+    Unavailable,
 )
 from libs.ids import JobId, new_job_id
 from libs.rpc import headers
@@ -122,6 +123,8 @@ class Admission:
         except DarkroomError as error:
             if isinstance(error, _REFUSALS) or error.reason in _REFUSING_REASONS:
                 await self._release(caller, job_id)
+            elif isinstance(error, Unavailable):
+                raise _unsure(error, draft) from error
             raise
 
     async def _release(self, caller: Caller, job_id: JobId) -> None:
@@ -141,6 +144,15 @@ def _replay(known: FoundJob, draft: Draft) -> Admitted:
             metadata={"job_id": known.job.id},
         )
     return Admitted(known.job, replayed=True)
+
+
+def _unsure(error: Unavailable, draft: Draft) -> Unavailable:
+    """Return the error of a job that may be durable or not: the answer was lost, perhaps not the request."""
+    again = "the same request again" if draft.request_id else "requests with an Idempotency-Key to be sure of one job"
+    told = (
+        f"Whether the job was accepted is not known: its answer was lost. Send {again}; GET /v1/jobs lists what runs."
+    )
+    return Unavailable(told, reason=error.reason, metadata=error.metadata, retry_after_s=error.retry_after_s)
 
 
 def _unborn(draft: Draft, priced: Priced) -> job_pb2.Job:

@@ -120,7 +120,10 @@ async def test_only_what_surely_was_not_committed_is_given_back(
 ) -> None:
     bench.scheduler.failure = failure
     draft = Draft(DRAFT.spec)
-    assert await bench.refused(draft) is failure
+    error = await bench.refused(draft)
+    assert (type(error), error.reason, error.metadata) == (type(failure), failure.reason, failure.metadata)
+    assert (error is failure) is released
+    assert ("not known" in error.message) is not released
     assert bool(bench.limiter.released) is released
 
 
