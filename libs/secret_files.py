@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+_LEAST_LENGTH = 16  # characters of a token, bytes of a signing key: anyone could sign with an empty one
 MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
 
 
@@ -20,7 +21,7 @@ class SigningKeys:
     """HMAC keys by id. New signatures use `current`; older ones stay valid while their key is listed."""
 
     current: str
-    keys: dict[str, bytes]
+    keys: dict[str, bytes] = field(repr=False)
 
 
 def read_token(folder: Path, name: str) -> str:
@@ -29,8 +30,10 @@ def read_token(folder: Path, name: str) -> str:
         token = (folder / name).read_text().strip()
     except OSError as error:
         raise SecretMissing(f"cannot read {folder / name}: {error.strerror}; `darkroom up` makes it") from error
-    if len(token) < 16:
-        raise SecretMissing(f"{folder / name} is too short to be a token; remove it and `darkroom up` makes a new one")
+    except UnicodeDecodeError:
+        token = ""  # its error would show the bytes
+    if len(token) < _LEAST_LENGTH or not token.isascii():
+        raise SecretMissing(f"{folder / name} is no token; remove it and `darkroom up` makes a new one")
     return token
 
 
@@ -40,6 +43,8 @@ def read_signing_keys(folder: Path) -> SigningKeys:
     try:
         document = json.loads(text)
         keys = {kid: bytes.fromhex(value) for kid, value in document["keys"].items()}
+        if min(len(key) for key in keys.values()) < _LEAST_LENGTH:
+            raise ValueError(f"a key has fewer than {_LEAST_LENGTH} bytes")
         return SigningKeys(current=document["current"], keys={document["current"]: keys[document["current"]], **keys})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise SecretMissing(f"{folder / SIGNING_KEYS} is not a list of signing keys: {error}") from error

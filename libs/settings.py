@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ def describe(settings: object) -> dict[str, str]:
 def is_address(value: str) -> str | None:
     """Check `host:port`, port 1 to 65535, or 0 for any free port."""
     host, _, port = value.rpartition(":")
-    fine = host and port.isdigit() and int(port) <= 65535
+    fine = host and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535
     return None if fine else "must be host:port, like 127.0.0.1:8081"
 
 
@@ -75,8 +76,8 @@ def is_address_or_empty(value: str) -> str | None:
 
 
 def is_positive(value: float) -> str | None:
-    """Check a number above zero."""
-    return None if value > 0 else "must be above 0"
+    """Check a finite number above zero."""
+    return None if 0 < value < math.inf else "must be above 0 and finite"
 
 
 def one_of(*allowed: str) -> Callable[[str], str | None]:

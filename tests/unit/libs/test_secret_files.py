@@ -47,6 +47,9 @@ def test_older_keys_stay_listed(tmp_path: Path) -> None:
         "x" * 40,
         json.dumps({"current": "k9", "keys": {"k1": "00" * 32}}),
         json.dumps({"current": "k1", "keys": {"k1": "not hex at all"}}),
+        json.dumps({"current": "k1", "keys": {"k1": "", "k2": "00" * 32}}),
+        json.dumps({"current": "k1", "keys": {"k1": "00" * 32, "k2": "00" * 8}}),
+        json.dumps({"current": "k1", "keys": {}, "more": "than enough"}),
         json.dumps(["a list", "of things", "and more"]),
     ],
 )
@@ -59,3 +62,16 @@ def test_broken_keys_are_named_with_what_to_do(tmp_path: Path, text: str) -> Non
 def test_an_absent_token_says_who_makes_it(tmp_path: Path) -> None:
     with pytest.raises(secret_files.SecretMissing, match="darkroom up"):
         secret_files.read_token(tmp_path, "mesh-token")
+
+
+def test_bytes_that_are_no_text_are_no_token_and_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "mesh-token").write_bytes(b"secret-of-the-mesh\xff")
+    with pytest.raises(secret_files.SecretMissing, match="mesh-token") as caught:
+        secret_files.read_token(tmp_path, "mesh-token")
+    assert "secret-of" not in str(caught.value)
+
+
+def test_keys_are_not_shown(tmp_path: Path) -> None:
+    secret_files.ensure(tmp_path)
+    keys = secret_files.read_signing_keys(tmp_path)
+    assert repr(keys.keys[keys.current]) not in repr(keys)

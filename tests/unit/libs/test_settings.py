@@ -65,7 +65,20 @@ def test_secrets_are_masked() -> None:
 
 @pytest.mark.parametrize(
     ("value", "fine"),
-    [("127.0.0.1:80", True), ("[::1]:0", True), ("host", False), (":80", False), ("h:99999", False), ("h:x", False)],
+    [
+        ("127.0.0.1:80", True),
+        ("[::1]:0", True),
+        ("host", False),
+        (":80", False),
+        ("h:99999", False),
+        ("h:²", False),
+        ("h:" + "9" * 5000, False),
+    ],
 )
 def test_addresses(value: str, fine: bool) -> None:
     assert (settings.is_address(value) is None) is fine
+
+
+@pytest.mark.parametrize(("value", "fine"), [(0.5, True), (0, False), (float("inf"), False), (float("nan"), False)])
+def test_positive_numbers(value: float, fine: bool) -> None:
+    assert (settings.is_positive(value) is None) is fine
