@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeVar
 import uvloop
 
 from libs import settings
+from libs.secret_files import SecretMissing
 from libs.telemetry import logs, metrics, tracing
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ P = TypeVar("P", bound=ProcessSettings)
 
 
 def run(service: str, kind: type[P], main: Callable[[P], Awaitable[None]]) -> None:
-    """Run the process `service`: read its settings or exit 2, then run `main` until it returns."""
+    """Run the process `service`: read its settings and secrets or exit 2, then run `main` until it returns."""
     values = settings.load_or_exit(kind, os.environ)
     logs.start(service, values.log_level, values.log_format)
     logger.info("starting", extra={"settings": settings.describe(values)})
@@ -60,6 +62,9 @@ def run(service: str, kind: type[P], main: Callable[[P], Awaitable[None]]) -> No
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(body())
+    except SecretMissing as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
     finally:
         stop_metrics()
         stop_tracing()

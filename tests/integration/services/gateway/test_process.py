@@ -103,3 +103,11 @@ async def test_bad_settings_end_it_with_status_2_naming_them() -> None:
     assert process.returncode == 2
     for name in ("DARKROOM_LISTEN", "DARKROOM_SCHEDULER_ADRESS", "DARKROOM_LIMITER_ADDRESS"):
         assert name in log.decode()
+
+
+async def test_an_absent_secret_ends_it_with_status_2_and_one_line(tmp_path: Path) -> None:
+    process = await spawn(DATA=str(tmp_path), SCHEDULER_ADDRESS="127.0.0.1:1", LIMITER_ADDRESS="127.0.0.1:1")
+    async with asyncio.timeout(60):
+        _, log = await process.communicate()
+    assert (process.returncode, "Traceback" in log.decode()) == (2, False)
+    assert "mesh-token" in log.decode()
