@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.errors import NotFound, PreconditionFailed
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,7 @@ def find_model(name: str, models: Sequence[Model], default: str) -> Model:
     base, _, version = wanted.partition("@")
     found = next((m for m in models if base == m.id), None) or next((m for m in models if base in m.aliases), None)
     if found is None:
-        known = ", ".join(m.id for m in models if m.usable) or "none yet"
-        raise NotFound(
-            f"There is no model {wanted!r}. Known models: {known}. Nothing was charged.",
-            reason="MODEL_NOT_FOUND",
-            metadata={"model": wanted, "did_you_mean": known},
-        )
+        raise _unknown(wanted, [m.id for m in models if m.usable])
     if version and version != found.version:
         raise PreconditionFailed(
             f"Version {version!r} of {found.id!r} is no longer here; {found.pinned!r} is. Nothing was charged.",
@@ -87,3 +85,13 @@ def find_model(name: str, models: Sequence[Model], default: str) -> Model:
             metadata={"model": found.id, "cause": found.unusable_reason},
         )
     return found
+
+
+def _unknown(wanted: str, usable: Sequence[str]) -> NotFound:
+    # A few of the nearest: the list of a large fleet would not fit into the headers that carry an error.
+    near = ", ".join(difflib.get_close_matches(wanted, usable, n=_MOST_NAMED, cutoff=0.0)) or "none yet"
+    return NotFound(
+        f"There is no model {wanted!r}. Known models: {near}. GET /v1/models lists them all. Nothing was charged.",
+        reason="MODEL_NOT_FOUND",
+        metadata={"model": wanted, "did_you_mean": near},
+    )

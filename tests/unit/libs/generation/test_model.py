@@ -43,3 +43,13 @@ def test_an_unusable_model_says_why() -> None:
     with pytest.raises(PreconditionFailed, match="weights are missing") as caught:
         find_model("broken", MODELS, "shapes")
     assert caught.value.reason == "MODEL_UNUSABLE"
+
+
+def test_an_unknown_name_is_told_the_nearest_few() -> None:
+    many = [Model(f"model-{number:03}", "1", "P") for number in range(1000)]
+    with pytest.raises(NotFound) as caught:
+        find_model("model-0777", many, "")
+    near = caught.value.metadata["did_you_mean"].split(", ")
+    assert "model-077" in near
+    assert len(near) == 5
+    assert len(caught.value.message) < 200
