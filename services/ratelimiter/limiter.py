@@ -55,18 +55,20 @@ class Limiter:
     async def settle(self, settlement: Settlement) -> bool:
         """Replace the estimate by the charge, once: the usage row says whether it was done before.
 
-        A repetition still settles a reservation that stands: the first try may have broken off behind the row.
+        A repetition still settles a reservation that stands: the first try may have broken off behind the row, or
+        its caller was told that the database does not answer and the row was written all the same.
         """
         hold, now_s = settlement.hold, self._clock.now()
         limits = self._limits(hold.tier)
         known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
         row = UsageRow(settlement, settled_s=now_s, reserved_s=known.reserved_s if known else None)
         first = await self._usage.record(row)
-        if first or known is not None:
-            await self._ledger.advance(Step.SETTLE, hold, limits, now_s, settlement.charged_units)
-        if first:
+        if not first and known is None:
+            return False
+        applied = await self._ledger.advance(Step.SETTLE, hold, limits, now_s, settlement.charged_units)
+        if applied:
             self._meters.charged(settlement)
-        return first
+        return applied
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:
         """Give it back; False when nothing tentative was there."""

@@ -8,10 +8,8 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError
 
-from libs.errors import Unavailable
-from services.ratelimiter.database import open_engine
+from services.ratelimiter.database import open_engine, reaching
 
 _FOLDER = Path(__file__).with_name("migrations")
 _LOCK = 0x6C696D69746572  # "limiter": two replicas that start together migrate one after the other
@@ -20,11 +18,8 @@ _WAIT_S = 60.0
 
 async def upgrade(url: str) -> None:
     """Run what is missing of the history. Raises Unavailable when the database cannot be reached."""
-    try:
+    async with reaching():
         await asyncio.to_thread(lambda: asyncio.run(_upgrade(url)))
-    except (OSError, OperationalError, InterfaceError) as error:
-        told = f"The database cannot be migrated: {type(error).__name__}."
-        raise Unavailable(told, reason="LIMITER_DEGRADED", retry_after_s=1.0) from error
 
 
 async def _upgrade(url: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
@@ -27,7 +28,8 @@ class SqlAccounts:
         key, keys = kept.key, self._keys
         tenant = {"id": key.tenant_id, "tier": key.tier, "created_at": key.created_s}
         row = {"id": key.id, "tenant_id": key.tenant_id, "prefix": key.prefix, "sha256": kept.digest, "name": key.name}
-        async with self._database.writing() as connection:
+
+        async def write(connection: AsyncConnection) -> None:
             await insert_if_absent(connection, self._tenants, tenant)
             asked = select(self._tenants.c.tier).where(self._tenants.c.id == key.tenant_id)
             tier = (await connection.execute(asked)).scalar_one()
@@ -35,27 +37,32 @@ class SqlAccounts:
                 raise _other_tier(key, tier)
             await connection.execute(insert(keys).values(**row, created_at=key.created_s))
 
+        await self._database.write(write)
+
     async def find(self, digest: bytes) -> KeptKey | None:
         """Return the key with this hash, revoked or not."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(self._select().where(self._keys.c.sha256 == digest))).one_or_none()
-        return KeptKey(_key(row), bytes(row.sha256)) if row else None
+        rows = await self._database.rows(self._select().where(self._keys.c.sha256 == digest))
+        return KeptKey(_key(rows[0]), bytes(rows[0].sha256)) if rows else None
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return the keys of a tenant, or of all, oldest first."""
         asked = self._select().order_by(self._keys.c.created_at, self._keys.c.id)
         if tenant_id is not None:
             asked = asked.where(self._keys.c.tenant_id == tenant_id)
-        async with self._database.reading() as connection:
-            return [_key(row) for row in await connection.execute(asked)]
+        return [_key(row) for row in await self._database.rows(asked)]
 
     async def revoke(self, key_id: KeyId, now_s: float) -> Key:
         """Withdraw a key; one that was withdrawn keeps its time."""
         keys = self._keys
         change = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now_s)
-        async with self._database.writing() as connection:
+        named = self._select().where(keys.c.id == key_id)
+
+        async def write(connection: AsyncConnection) -> Row[Any] | None:
             await connection.execute(change)
-            row = (await connection.execute(self._select().where(keys.c.id == key_id))).one_or_none()
+            found: Row[Any] | None = (await connection.execute(named)).one_or_none()
+            return found
+
+        row = await self._database.write(write)
         if row is None:
             raise NotFound(f"There is no key {key_id}; `darkroom keys list` shows them.", reason="KEY_NOT_FOUND")
         return _key(row)
@@ -65,8 +72,8 @@ class SqlAccounts:
         keys = self._keys
         older = or_(keys.c.last_used_at.is_(None), keys.c.last_used_at < bindparam("at"))
         change = update(keys).where(keys.c.id == bindparam("key"), older).values(last_used_at=bindparam("at"))
-        async with self._database.writing() as connection:
-            await connection.execute(change, [{"key": key_id, "at": at_s} for key_id, at_s in used_s.items()])
+        rows = [{"key": key_id, "at": at_s} for key_id, at_s in used_s.items()]
+        await self._database.write(lambda within: within.execute(change, rows))
 
     def _select(self) -> Select[Any]:
         return select(self._keys, self._tenants.c.tier).join(self._tenants)

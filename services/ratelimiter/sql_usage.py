@@ -23,21 +23,18 @@ class SqlUsage:
 
     async def record(self, row: UsageRow) -> bool:
         """Write the row; False when the job has one already."""
-        async with self._database.writing() as connection:
-            return await insert_if_absent(connection, self._usage, _columns(row))
+        return await self._database.write(lambda within: insert_if_absent(within, self._usage, _columns(row)))
 
     async def has(self, job_id: JobId) -> bool:
         """Whether the job was settled."""
         asked = select(self._usage.c.job_id).where(self._usage.c.job_id == job_id)
-        async with self._database.reading() as connection:
-            return (await connection.execute(asked)).one_or_none() is not None
+        return bool(await self._database.rows(asked))
 
     async def since(self, settled_s: float) -> Sequence[UsageRow]:
         """Return what was settled from a moment on, in order of time."""
         usage = self._usage
         asked = select(usage).where(usage.c.settled_at >= settled_s).order_by(usage.c.settled_at, usage.c.job_id)
-        async with self._database.reading() as connection:
-            return [_row(row) for row in await connection.execute(asked)]
+        return [_row(row) for row in await self._database.rows(asked)]
 
 
 def _columns(row: UsageRow) -> dict[str, object]:

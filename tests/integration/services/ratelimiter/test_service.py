@@ -160,10 +160,14 @@ async def test_a_limiter_that_is_gone_is_degraded():
 
 async def test_a_stuck_database_fails_settlements_and_not_reservations(service, settings):
     stuck = Database(settings.database, deadline_s=30)
-    async with stuck.writing():
+
+    async def meanwhile(_connection):
         assert (await service.limiter.reserve(reservation())).denial is None
         with pytest.raises(Unavailable) as caught:
             await service.limiter.settle(settlement())
+        return caught
+
+    caught = await stuck.write(meanwhile)
     assert caught.value.reason == "LIMITER_DEGRADED"
     await stuck.close()
     assert await service.limiter.settle(settlement(charged=60))

@@ -133,6 +133,8 @@ async def test_a_settlement_that_broke_off_behind_its_row_is_finished_by_its_rep
     await bench.limiter.reserve(hold(units=1000))
     known = settlement(hold(units=1000), charged=200)
     await bench.usage.record(UsageRow(known, bench.clock.now(), None))
+    assert await bench.limiter.settle(known)
+    assert await left(bench) == 800
     assert not await bench.limiter.settle(known)
     assert await left(bench) == 800
 
