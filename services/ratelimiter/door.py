@@ -19,6 +19,7 @@ from services.ratelimiter.policy import ANONYMOUS
 
 _SCHEME = "bearer"
 _NO_KEY = KeyId("")
+_IPV6_PREFIX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,15 @@ class Door:
 
 
 def anonymous(address: str) -> Caller:
-    """Return the caller without a key at an IP address, in one spelling."""
+    """Return the caller without a key at an IP address, in one spelling.
+
+    Of IPv6 the network counts: whoever has one address has the other 2^64 of its /64 as well.
+    """
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return Caller(TenantId("anon:unknown"), ANONYMOUS)
     plain = getattr(parsed, "ipv4_mapped", None) or parsed
+    if plain.version == 6:
+        plain = ipaddress.ip_network((int(plain), _IPV6_PREFIX), strict=False)
     return Caller(TenantId(f"anon:{plain.compressed}"), ANONYMOUS)

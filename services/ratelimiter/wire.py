@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +20,8 @@ from services.ratelimiter.usage import Settlement
 OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _ID_CHARS, _NAME_CHARS = 64, 200
 _MOST_IMAGES = 1_000_000
+# A tenant travels as a header: others are refused there, and spaces around it are cut, which makes it another tenant.
+_HEADER_SAFE = re.compile(r"[!-~]*")
 
 
 def hold_from_pb(message: pb.ReserveRequest | pb.ConfirmRequest) -> Hold:
@@ -68,6 +71,8 @@ def new_key_from_pb(message: admin_pb.CreateKeyRequest) -> tuple[TenantId, str, 
     problems = [*_text_problems("tenant_id", message.tenant_id, _NAME_CHARS)]
     if message.tenant_id.startswith("anon:"):
         problems.append(Violation("tenant_id", "must not begin with anon: – those are callers without a key"))
+    if not _HEADER_SAFE.fullmatch(message.tenant_id):
+        problems.append(Violation("tenant_id", "must be ASCII letters, digits and signs without spaces"))
     if len(message.name) > _NAME_CHARS or "\0" in message.name:
         problems.append(Violation("name", f"must be text of at most {_NAME_CHARS} characters"))
     _refuse(problems)

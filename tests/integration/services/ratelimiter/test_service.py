@@ -117,6 +117,9 @@ async def test_mistakes_of_operators_are_told(service):
         await service.admin.create_key(TENANT, "gold", "")
     with pytest.raises(InvalidRequest, match="anon:"):
         await service.admin.create_key(TenantId("anon:1.2.3.4"), "pro", "")
+    for no_header in ("münchen", " acme", "acme inc"):
+        with pytest.raises(InvalidRequest, match="ASCII"):
+            await service.admin.create_key(TenantId(no_header), "pro", "")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ async def test_looking_costs_nothing_and_spent_limits_keep_nobody_from_reading(d
     [
         ("203.0.113.7", "anon:203.0.113.7"),
         ("::ffff:203.0.113.7", "anon:203.0.113.7"),
-        ("2001:DB8:0:0::1", "anon:2001:db8::1"),
+        ("2001:DB8:0:0::1", "anon:2001:db8::/64"),
+        ("2001:db8::ffff:0:0:2", "anon:2001:db8::/64"),
+        ("fe80::1%eth0", "anon:fe80::/64"),
         ("", "anon:unknown"),
         ("/run/envoy.sock", "anon:unknown"),
     ],
