@@ -45,12 +45,20 @@ def scan(places: Sequence[Path], digests: FileDigests, known: KnownClasses) -> t
 
 def _model_paths(places: Sequence[Path]) -> Iterator[Path]:
     for place in (place.absolute() for place in places):
-        if (place / INDEX).is_file():
+        if _holds_model(place):
             yield place
         elif place.is_dir():
-            yield from sorted(path for path in place.iterdir() if (path / INDEX).is_file())
+            yield from sorted(path for path in place.iterdir() if _holds_model(path))
         else:
             logger.warning("no such folder of models", extra={"folder": str(place)})
+
+
+def _holds_model(path: Path) -> bool:
+    try:
+        return (path / INDEX).is_file()
+    except OSError as error:  # like the `lost+found` of a disk, which only root may look into
+        logger.warning("folder ignored", extra={"folder": str(path), "cause": error.strerror})
+        return False
 
 
 def _examine(path: Path, digests: FileDigests, known: KnownClasses) -> ModelFolder:

@@ -7,6 +7,7 @@ the engine may import them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,12 +40,22 @@ class KnownClasses(Protocol):
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Return every file of the folder but hidden ones, sorted."""
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    """Return every file of the folder but hidden ones, sorted. Links are followed, as the loader does; raises OSError."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(here, name)]
+        found += [here / name for name in files if not name.startswith(".") and (here / name).is_file()]
+    return sorted(found)
+
+
+def _leads_back(here: Path, name: str) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    return (here / name).is_symlink() and here.resolve().is_relative_to((here / name).resolve())
 
 
 def check_folder(folder: Path, files: Sequence[Path], known: KnownClasses) -> dict[str, Any]:

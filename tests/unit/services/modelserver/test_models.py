@@ -164,3 +164,32 @@ def test_the_default_model_is_listed_first(tmp_path):
 )
 def test_a_wrong_description_is_named_word_by_word(tmp_path, text, words):
     assert words in _described(tmp_path, text).model.unusable_reason
+
+
+def test_a_linked_component_counts_like_its_own_files(tmp_path):
+    shared, folder = tmp_path / "shared", write_model(tmp_path / "models" / "m")
+    (folder / "unet").rename(shared)
+    (folder / "unet").symlink_to(shared, target_is_directory=True)
+    (folder / "vae" / "round").symlink_to(folder, target_is_directory=True)
+    (before,) = _scan(tmp_path)
+    assert before.model.usable
+    (shared / "config.json").write_text('{"sample_size": 32}')
+    (after,) = _scan(tmp_path)
+    assert after.model.version != before.model.version
+    (shared / "old.ckpt").write_bytes(b"x")
+    (refused,) = _scan(tmp_path)
+    assert "unet/old.ckpt" in refused.model.unusable_reason
+
+
+def test_a_folder_that_nobody_may_look_into_does_not_keep_the_others_from_serving(tmp_path, monkeypatch):
+    for name in ("lost+found", "m"):
+        write_model(tmp_path / "models" / name)
+    is_file = Path.is_file
+
+    def refusing(path):  # as the system does for all but root
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refusing)
+    assert [folder.model.id for folder in _scan(tmp_path)] == ["m"]
