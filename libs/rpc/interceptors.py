@@ -29,6 +29,21 @@ Handler = Any  # grpc.RpcMethodHandler: the stubs do not type what a servicer pu
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 
+class StreamInterceptor(grpc.aio.ServerInterceptor):
+    """Writes streams itself, outermost, so that whatever ends a call unwinds its generators in its own task.
+
+    gRPC drops the generator of a call that ends amid a write; it would be closed later, in another context, where
+    OpenTelemetry cannot leave its span and logs that as an error.
+    """
+
+    async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """Wrap methods that stream."""
+        handler = await continuation(details)
+        if handler is None or not handler.response_streaming or (details.method or "").startswith(OPEN_PREFIXES):
+            return handler
+        return _rebuilt(handler, _writing(handler.unary_stream or handler.stream_stream))
+
+
 class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Refuses calls without the mesh token, and AdminService calls without the operator token."""
 
@@ -64,6 +79,18 @@ class AnswerInterceptor(grpc.aio.ServerInterceptor):
             return _rebuilt(handler, _streaming(inner))
         inner = handler.unary_unary or handler.stream_unary
         return _rebuilt(handler, _unary(inner))
+
+
+def _writing(inner: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Awaitable[None]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            async with aclosing(inner(request, context)) as messages:
+                async for message in messages:
+                    await context.write(message)
+        except grpc.aio.InternalError:
+            logger.debug("a reader left amid a write")
+
+    return call
 
 
 def _unary(inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
 
-from libs.rpc.interceptors import AnswerInterceptor, TokenInterceptor
+from libs.rpc.interceptors import AnswerInterceptor, StreamInterceptor, TokenInterceptor
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class RpcServer:
     def __init__(self, listen: str, *, mesh_token: str, operator_token: str = "") -> None:
         self._listen = listen
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (
+            StreamInterceptor(),
             aio_server_interceptor(filter_=filters.negate(filters.health_check())),  # type: ignore[no-untyped-call]
             TokenInterceptor(mesh_token, operator_token),
             AnswerInterceptor(),
