@@ -11,7 +11,7 @@ from libs.errors import InternalFault
 from libs.ids import WorkerId
 
 WORKERS_PREFIX = "/darkroom/workers/"
-MAX_RECORD_BYTES = 2048  # times the workers of a fleet, several updates a second: etcd is no place for more
+MAX_RECORD_BYTES = 16_384  # room for some 300 models; times the workers of a fleet, etcd is no place for more
 
 
 class BadRecord(InternalFault):
@@ -40,7 +40,7 @@ class WorkerRecord:
         return WORKERS_PREFIX + self.worker_id
 
     def to_json(self) -> bytes:
-        """Return its stored form. Raises BadRecord above 2 kB."""
+        """Return its stored form. Raises BadRecord above 16 kB."""
         encoded = json.dumps(asdict(self), separators=(",", ":")).encode()
         if len(encoded) > MAX_RECORD_BYTES:
             raise BadRecord(f"the record of {self.worker_id} has {len(encoded)} bytes of {MAX_RECORD_BYTES}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import uuid
 from dataclasses import replace
@@ -9,11 +10,13 @@ from dataclasses import replace
 from libs.clock import Clock
 from libs.coordination.registry import Registry
 from libs.fleet.announce import Announcer
-from libs.fleet.record import WorkerRecord
+from libs.fleet.record import BadRecord, WorkerRecord
 from libs.ids import WorkerId
 from services.modelserver.engine.protocol import Engine
 from services.modelserver.shelf import Shelf
 from services.modelserver.worker import ROWS, Worker
+
+logger = logging.getLogger(__name__)
 
 _ANY_INTERFACE = ("0.0.0.0", "[::]", "::")
 
@@ -34,7 +37,10 @@ class Announcement:
             rows_in_use=self._worker.rows_in_use,
             draining=self._worker.draining,
         )
-        self._announcer.publish(record)
+        try:
+            self._announcer.publish(record)
+        except BadRecord as error:  # the work goes on under the record before
+            logger.error("record not published", extra={"cause": error.message})
 
     async def run(self) -> None:
         """Be announced until cancelled."""

@@ -93,7 +93,7 @@ async def test_what_changes_nothing_is_not_written(
 
 async def test_a_record_that_cannot_be_announced_is_refused_where_it_is_published(announcer: Announcer) -> None:
     with pytest.raises(BadRecord):
-        announcer.publish(replace(RECORD, models=("m" * 3000,)))
+        announcer.publish(replace(RECORD, models=("m" * 20_000,)))
     with pytest.raises(ValueError, match="name"):
         announcer.publish(replace(RECORD, worker_id=WorkerId("other")))
     assert announcer.record is RECORD

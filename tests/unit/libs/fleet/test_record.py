@@ -55,7 +55,7 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
         (changed(memory_bytes=1.5), "memory_bytes"),
         (changed(started_at=float("nan")), "started_at"),
         (changed(started_at=None), "started_at"),
-        (changed(more="x" * 2048), "2048"),
+        (changed(more="x" * 16384), "16384"),
     ],
 )
 def test_a_bad_record_names_its_fault(stored: bytes, cause: str) -> None:
@@ -65,4 +65,9 @@ def test_a_bad_record_names_its_fault(stored: bytes, cause: str) -> None:
 
 def test_a_record_too_large_is_not_written() -> None:
     with pytest.raises(BadRecord, match="modelserver-0"):
-        replace(RECORD, models=tuple(f"model-{number}@1.0.0" for number in range(200))).to_json()
+        replace(RECORD, models=tuple(f"model-{number}@1.0.0" for number in range(2000))).to_json()
+
+
+def test_a_worker_with_a_large_shelf_fits() -> None:
+    shelf = tuple(f"stable-diffusion-xl-refiner-{number}.0@0123456789ab" for number in range(200))
+    assert WorkerRecord.from_json(replace(RECORD, models=shelf).to_json()).models == shelf
