@@ -38,6 +38,8 @@ def generate(
     form = _FORMATS.get(out.suffix.lower())
     if form is None:
         raise typer.BadParameter(f"{out.name} must end in {', '.join(_FORMATS)}", param_hint="--output")
+    if not out.parent.is_dir():  # told before the job is paid for
+        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--output")
     given = {"images": images, "steps": steps, "guidance_scale": guidance, "seed": seed}
     spec = job_pb2.JobSpec(prompt=prompt, negative_prompt=negative, model=model, size=size, output_format=form)
     for name, value in given.items():

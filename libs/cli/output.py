@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from libs.cli.target import TargetUnknown
 from libs.errors import DarkroomError
@@ -47,7 +48,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=number == 0)  # the first one is an id, to be copied whole
     for row in rows:
-        table.add_row(*(_escaped(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
 
 
@@ -61,7 +62,3 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def _escaped(cell: object) -> str:
-    return str(cell).replace("[", "\\[")

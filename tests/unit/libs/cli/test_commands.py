@@ -34,6 +34,7 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     ("command", "told"),
     [
         (["generate", "x", "-o", "picture.gif"], "--output"),
+        (["generate", "x", "-o", "/no/such/folder/picture.png"], "no folder"),
         (["generate", "x", "--seed", "-1"], "--seed"),
         (["jobs", "list", "--state", "SLEEPING"], "--state"),
     ],
@@ -61,5 +62,5 @@ def test_records_print_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_cells_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table(("prompt",), [("[bold]loud[/bold]",)])
-    assert "[bold]loud[/bold]" in capsys.readouterr().out
+    output.print_table(("prompt",), [("a \\[bold]b[/bold] [red]c",)])
+    assert "a \\[bold]b[/bold] [red]c" in capsys.readouterr().out
