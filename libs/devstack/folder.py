@@ -12,7 +12,11 @@ from pathlib import Path
 _PRIVATE = 0o700
 
 
-class FolderInUse(Exception):
+class FolderUnusable(Exception):
+    """The data folder cannot be made or written; the message says which."""
+
+
+class FolderInUse(FolderUnusable):
     """Another stack holds the data folder; the message says which process."""
 
 
@@ -49,18 +53,28 @@ class DataFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folders and hold them exclusively; raises FolderInUse. The kernel lets go when the process ends."""
-        for folder in (self.root, self.run, self.logs, self.etcd):
-            folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
-        self.root.chmod(_PRIVATE)
-        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """Make the folders and hold them exclusively; raises FolderUnusable. The kernel lets go when the process ends."""
+        descriptor = self._make()
         try:
             self._lock(descriptor)
             self._clear()
-            yield
-            self._clear()
+            try:
+                yield
+            finally:
+                self._clear()
         finally:
             os.close(descriptor)
+
+    def _make(self) -> int:
+        """Make the folders; return the open lock file."""
+        try:
+            for folder in (self.root, self.run, self.logs, self.etcd):
+                folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+            self.root.chmod(_PRIVATE)
+            return os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            told = f"DARKROOM_DATA={self.root} cannot be used: {error.filename}: {error.strerror}"
+            raise FolderUnusable(told) from error
 
     def _lock(self, descriptor: int) -> None:
         try:

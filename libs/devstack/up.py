@@ -17,7 +17,7 @@ from libs.devstack import addresses, devices, envoy_config, first_key
 from libs.devstack.addresses import PortClaims, PortInUse
 from libs.devstack.binaries import ProgramMissing
 from libs.devstack.environment import inherited
-from libs.devstack.folder import DataFolder, FolderInUse
+from libs.devstack.folder import DataFolder, FolderUnusable
 from libs.devstack.process import ProcessFailed
 from libs.devstack.settings import StackSettings
 from libs.devstack.stack import Stack, service_names
@@ -33,7 +33,7 @@ async def up(settings: StackSettings) -> int:
     try:
         with folder.held(), contextlib.closing(PortClaims()) as claims:
             return await _run(_plan(settings, folder, claims))
-    except (FolderInUse, PortInUse, ProgramMissing, secret_files.SecretMissing, ProcessFailed) as error:
+    except (FolderUnusable, PortInUse, ProgramMissing, secret_files.SecretMissing, ProcessFailed) as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
         return 1
     except grpc.aio.AioRpcError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from libs.devstack import addresses
 from libs.devstack.addresses import PortClaims, PortInUse
-from libs.devstack.folder import DataFolder, FolderInUse
+from libs.devstack.folder import DataFolder, FolderInUse, FolderUnusable
 
 
 def lowest_first(taken: Collection[int]) -> int:
@@ -86,3 +86,22 @@ def test_what_a_killed_stack_left_is_cleared(tmp_path: Path) -> None:
     with folder.held():
         assert not (folder.run / "gateway.pid").exists()
         assert not folder.addresses.exists()
+
+
+def test_a_stack_that_failed_leaves_no_addresses(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+
+    def fail() -> None:
+        with folder.held():
+            folder.addresses.write_text("{}")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not folder.addresses.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderUnusable, match=r"DARKROOM_DATA=.*file"), DataFolder(tmp_path / "file").held():
+        pass
