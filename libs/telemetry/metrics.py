@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from prometheus_client import start_http_server
 
-from libs.telemetry.tracing import ENDPOINT, resource
+from libs.telemetry.tracing import ENDPOINT, export_timeout_s, resource
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _EXPORT_EVERY_MS = 10_000
@@ -28,7 +28,8 @@ def start(service: str, listen: str, environ: Mapping[str, str]) -> Callable[[],
     readers: list[MetricReader] = []
     closers: list[Callable[[], object]] = []
     if environ.get(ENDPOINT):
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter(), export_interval_millis=_EXPORT_EVERY_MS))
+        exporter = OTLPMetricExporter(timeout=export_timeout_s(environ))
+        readers.append(PeriodicExportingMetricReader(exporter, export_interval_millis=_EXPORT_EVERY_MS))
     if listen:
         host, _, port = listen.rpartition(":")
         readers.append(PrometheusMetricReader())

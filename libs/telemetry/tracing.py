@@ -18,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _FLUSH_DELAY_MS = 500
+_EXPORT_TIMEOUT_S = 1.0
 
 
 def resource(service: str) -> Resource:
@@ -30,10 +31,15 @@ def start(service: str, environ: Mapping[str, str]) -> Callable[[], None]:
     if not environ.get(ENDPOINT):
         return _nothing
     provider = TracerProvider(resource=resource(service))
-    exporter = OTLPSpanExporter()  # reads the endpoint and its headers from the standard variables
+    exporter = OTLPSpanExporter(timeout=export_timeout_s(environ))  # all else comes from the standard variables
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_FLUSH_DELAY_MS))
     trace.set_tracer_provider(provider)
     return provider.shutdown
+
+
+def export_timeout_s(environ: Mapping[str, str]) -> float | None:
+    """Return how long one export may take; short unless the standard variable says so, for it delays every stop."""
+    return None if environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else _EXPORT_TIMEOUT_S
 
 
 def tracer() -> trace.Tracer:
