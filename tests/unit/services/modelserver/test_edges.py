@@ -15,11 +15,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 
+from libs.clock import SystemClock
+from libs.coordination.memory import MemoryRegistry
 from libs.generation.spec import GenerationSpec
-from libs.ids import JobId
+from libs.ids import JobId, WorkerId
 from libs.settings import BadSetting, load
 from libs.telemetry import tracing
-from services.modelserver.announce import reachable_address
+from services.modelserver.announce import Announcement, first_record, make_announcer, reachable_address
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.encoding import encode, encode_preview
 from services.modelserver.events import StageDone
@@ -141,3 +143,17 @@ def test_a_stage_is_a_span_of_the_calls_trace_without_the_prompt(spans):
 def test_a_listener_on_every_interface_is_announced_by_the_hosts_address():
     assert reachable_address("127.0.0.1:0", 4000) == "127.0.0.1:4000"
     assert not reachable_address("0.0.0.0:0", 4000).startswith("0.0.0.0")
+
+
+def test_a_record_that_outgrew_its_room_does_not_stop_the_work():
+    engine = SimpleNamespace(device=SimpleNamespace(id="cpu", memory_bytes=1), resident=())
+    shelf = SimpleNamespace(usable_names=lambda: ("m@1",))
+    worker = SimpleNamespace(rows_in_use=1, draining=False)
+    record = first_record(WorkerId("w"), "127.0.0.1:1", engine, shelf, SystemClock())
+    announcer = make_announcer(MemoryRegistry(), record, 5, SystemClock())
+    announcement = Announcement(announcer, worker, shelf, engine)
+    engine.resident = ("m" * 20_000,)
+    announcement.refresh()
+    engine.resident = ("m@1",)
+    announcement.refresh()
+    assert announcer.record.resident == ("m@1",)
