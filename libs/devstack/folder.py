@@ -68,6 +68,7 @@ class DataFolder:
     def _make(self) -> int:
         """Make the folders; return the open lock file."""
         try:
+            self._refuse_a_folder_of_others()
             for folder in (self.root, self.run, self.logs, self.etcd):
                 folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
             self.root.chmod(_PRIVATE)
@@ -75,6 +76,12 @@ class DataFolder:
         except OSError as error:
             told = f"DARKROOM_DATA={self.root} cannot be used: {error.filename}: {error.strerror}"
             raise FolderUnusable(told) from error
+
+    def _refuse_a_folder_of_others(self) -> None:
+        """Making it private would shut everybody else out of, say, /tmp."""
+        if self.root.is_dir() and not self.run.is_dir() and any(self.root.iterdir()):
+            told = f"DARKROOM_DATA={self.root} holds other things; name a folder that is empty or does not exist yet"
+            raise FolderUnusable(told)
 
     def _lock(self, descriptor: int) -> None:
         try:

@@ -105,3 +105,11 @@ def test_a_folder_that_cannot_be_made_is_told_by_its_setting(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderUnusable, match=r"DARKROOM_DATA=.*file"), DataFolder(tmp_path / "file").held():
         pass
+
+
+def test_a_folder_of_others_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("")
+    tmp_path.chmod(0o755)
+    with pytest.raises(FolderUnusable, match="holds other things"), DataFolder(tmp_path).held():
+        pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
