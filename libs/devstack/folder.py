@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PRIVATE = 0o700
+# Any of these marks a folder as a stack's own; a restored one may lack the others.
+_OURS = frozenset({"run", "secrets", "blobs", "etcd", "dev-key", "scheduler.db", "ratelimiter.db"})
 
 
 class FolderUnusable(Exception):
@@ -79,7 +81,8 @@ class DataFolder:
 
     def _refuse_a_folder_of_others(self) -> None:
         """Making it private would shut everybody else out of, say, /tmp."""
-        if self.root.is_dir() and not self.run.is_dir() and any(self.root.iterdir()):
+        held = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        if held and not held & _OURS:
             told = f"DARKROOM_DATA={self.root} holds other things; name a folder that is empty or does not exist yet"
             raise FolderUnusable(told)
 
