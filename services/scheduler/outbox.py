@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -61,12 +62,25 @@ class Outbox:
                 await self._clock.sleep(backoff.next_s())
 
     async def _deliver(self, pending: list[PendingMessage]) -> bool:
-        """Deliver a batch side by side; False when the limiter is gone and what is left must wait."""
-        results = await asyncio.gather(*(self._hand_over(message) for message in pending))
-        sent = [message.id for message, arrived in zip(pending, results, strict=True) if arrived]
+        """Deliver a batch, jobs side by side; False when the limiter is gone and what is left must wait."""
+        by_job: dict[object, list[PendingMessage]] = defaultdict(list)
+        for message in pending:
+            by_job[message.payload.get("reservation_id")].append(message)
+        answers = await asyncio.gather(*(self._hand_over_in_order(messages) for messages in by_job.values()))
+        results = [result for answer in answers for result in answer]
+        sent = [message.id for message, arrived in results if arrived]
         if sent:
             await persistently(self._clock, lambda: self._store.messages_sent(sent))
-        return None not in results
+        return all(arrived is not None for _, arrived in results)
+
+    async def _hand_over_in_order(self, messages: list[PendingMessage]) -> list[tuple[PendingMessage, bool | None]]:
+        """Hand over the messages of one job: a `confirm` beside its `settle` could outlive it as a reservation."""
+        results: list[tuple[PendingMessage, bool | None]] = []
+        for message in messages:
+            results.append((message, await self._hand_over(message)))
+            if results[-1][1] is None:
+                break
+        return results
 
     async def _hand_over(self, message: PendingMessage) -> bool | None:
         """Return True when it arrived, False when it was refused, None when nobody answered."""
@@ -76,11 +90,20 @@ class Outbox:
             self._instruments.message(message.kind, "unavailable")
             return None
         except errors.DarkroomError as error:
-            extra = {"job_id": message.payload.get("reservation_id"), "kind": message.kind, "cause": error.reason}
-            logger.error("the limiter refused a message", extra=extra)
-            self._instruments.message(message.kind, "refused")
-            retry_at = self._clock.now() + REFUSED_RETRY_S
-            await persistently(self._clock, lambda: self._store.message_failed(message.id, retry_at))
-            return False
+            logger.error("the limiter refused a message", extra=_fields(message) | {"cause": error.reason})
+            return await self._put_off(message)
+        except Exception:  # one message that cannot be sent must not end the process, at this start and every other
+            logger.exception("a message could not be sent", extra=_fields(message))
+            return await self._put_off(message)
         self._instruments.message(message.kind, "delivered")
         return True
+
+    async def _put_off(self, message: PendingMessage) -> bool:
+        self._instruments.message(message.kind, "refused")
+        retry_at = self._clock.now() + REFUSED_RETRY_S
+        await persistently(self._clock, lambda: self._store.message_failed(message.id, retry_at))
+        return False
+
+
+def _fields(message: PendingMessage) -> dict[str, object]:
+    return {"job_id": message.payload.get("reservation_id"), "kind": message.kind}
