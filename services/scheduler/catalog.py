@@ -69,7 +69,9 @@ class CatalogKeeper:
                 await self._alarm.wait()
 
     def _ask_the_new(self, asking: asyncio.TaskGroup) -> None:
-        for record in self._fleet.workers().values():
+        alive = self._fleet.workers()
+        self._asked = {worker_id: state for worker_id, state in self._asked.items() if worker_id in alive}
+        for record in alive.values():
             if self._asked.get(record.worker_id) != _state(record):
                 self._asked[record.worker_id] = _state(record)
                 asking.create_task(self._ask(record))
@@ -82,6 +84,10 @@ class CatalogKeeper:
                 return  # a newer question is under way
             try:
                 self._described[record.worker_id] = await self._fleet.server(record).describe_models()
+            except asyncio.CancelledError:  # also when the connection was closed because the worker had gone
+                self._asked.pop(record.worker_id, None)
+                self._alarm.ring()
+                raise
             except errors.DarkroomError as error:
                 extra = {"worker_id": record.worker_id, "cause": error.reason}
                 logger.warning("a worker does not describe its models", extra=extra)
