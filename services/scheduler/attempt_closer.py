@@ -47,32 +47,25 @@ class AttemptCloser:
         outcome, reason = verdict.outcome, _reason(verdict)
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
         if isinstance(verdict, Ending):
-            ended = await persistently(self._clock, lambda: self._store.end(verdict))
-            await self._told(attempt, ended, self._jobs.ended)
+            after = await persistently(self._clock, lambda: self._store.end(verdict))
         else:
-            await self._queue_again(attempt, verdict)
-        self._instruments.attempt_ended(outcome, reason)
-
-    async def _queue_again(self, attempt: Attempt, requeue: Requeue) -> None:
-        waiting = await persistently(self._clock, lambda: self._store.requeue(requeue))
-        await self._told(attempt, waiting, self._jobs.queued)
-        if waiting is not None and waiting.cancel_requested:  # its owner asked while the attempt broke
-            await self._reconciler.cancel_waiting(waiting)
-
-    async def _told(self, attempt: Attempt, job: Job | None, tell: Callable[[Job], None]) -> None:
-        if job is not None:
-            tell(job)
-        else:  # our own commit whose answer was lost, or the job is no more: the store knows
+            after = await persistently(self._clock, lambda: self._store.requeue(verdict))
+        if after is None:  # our own commit whose answer was lost, or the job is no more: the store knows
             await self._reconciler.resolve(attempt.job.id)
+        elif after.open:
+            await self._reconciler.waits(after)
+        else:
+            self._jobs.ended(after)
+        self._instruments.attempt_ended(outcome, reason)
 
     def _verdict(self, attempt: Attempt, close: Close, heard: Heard, job: Job) -> Ending | Requeue:
         now, epoch, brought = self._clock.now(), self._reconciler.epoch, heard.brought()
         if isinstance(close, Done):
             return endings.succeeded(job, brought, epoch=epoch, now=now, result_life_s=self._result_life_s)
-        if isinstance(close, TimedOut):
-            return endings.failed(job, retry.timed_out(close.limit_s), brought, epoch=epoch, now=now)
         if attempt.stop.is_set():
             return endings.cancelled(job, brought, epoch=epoch, now=now)
+        if isinstance(close, TimedOut):
+            return endings.failed(job, retry.timed_out(close.limit_s), brought, epoch=epoch, now=now)
         if isinstance(close, Stopped):
             close = Mishap(Fault.TRANSIENT, "GENERATION_FAILED", "The worker stopped without being asked.")
         decision = retry.decide(

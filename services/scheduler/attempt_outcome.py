@@ -30,14 +30,20 @@ from services.scheduler.store import Deposed
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that was committed and goes to its worker. `stop` is set when its owner wants it stopped."""
+    """An attempt that was committed and goes to its worker, at `began_at`. `stop` is set when its owner wants that."""
 
     job: Job
     worker: WorkerRecord
     server: ModelServer
     stop: asyncio.Event
     span: Span
+    began_at: float
     out_of_memory_before: bool = False
+
+    @property
+    def waited(self) -> StageRecord:
+        """The time the job waited for this attempt."""
+        return StageRecord("queue", self.job.queued_at, self.began_at)
 
 
 @dataclass(frozen=True, slots=True)

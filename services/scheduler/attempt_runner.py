@@ -41,7 +41,7 @@ class AttemptRunner:
 
     async def run(self, attempt: Attempt) -> None:
         """Follow an attempt and commit what came of it. Raises Deposed; cancelled, it leaves the attempt open."""
-        heard = Heard()
+        heard = Heard(stages=[attempt.waited])
         with trace.use_span(attempt.span, end_on_exit=True):
             close = await self._follow(attempt, heard)
             self._let_rest(attempt, close)

@@ -76,15 +76,18 @@ def accepted(job: Job) -> Step:
 
 
 def started(job: Job, start: Start) -> Step | None:
-    """Return the job with its next attempt; None unless it is QUEUED with one attempt less."""
-    if job.state is not JobState.QUEUED or start.attempt != job.attempt + 1:
+    """Return the job with its next attempt; None unless it is QUEUED with one attempt less.
+
+    None too when its owner asked to cancel it during an earlier attempt: such a job never runs again.
+    """
+    if job.state is not JobState.QUEUED or start.attempt != job.attempt + 1 or job.cancel_requested:
         return None
     running = job.evolve(
         state=after(job.state, Change.START),
         attempt=start.attempt,
         counted_attempts=job.counted_attempts + 1,
         worker=start.worker,
-        started_at=start.now,
+        started_at=start.now if job.started_at is None else job.started_at,
     )
     opened = AttemptRecord(
         job_id=job.id,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from libs import errors
 from libs.blobs.store import BlobStore, image_key
@@ -34,11 +36,8 @@ class Desk:
 
     async def submit(self, job: Job) -> Accepted:
         """Commit a job with the confirmation of its reservation, and queue it."""
-        try:
+        with self._in_doubt(job.id):
             accepted = await self._store.accept(job, [charging.confirmation(job)])
-        except (StoreUnavailable, asyncio.CancelledError):
-            self._reconciler.doubt(job.id)  # it may have been committed all the same, and then it must run
-            raise
         if not accepted.existing:
             self._jobs.queued(accepted.job)
         elif accepted.job.open and self._jobs.get(accepted.job.id) is None:
@@ -64,10 +63,14 @@ class Desk:
         if job.open:
             await self.cancel(job_id, tenant)
             await self._wait_ended(job_id)
+        drawn_again = self._is_drawn_again(job)
         hashes = await self._store.delete(job_id, tenant)
         if hashes is None:
             raise unknown(job_id)
         self._jobs.gone(job_id)
+        if drawn_again or self._is_drawn_again(job):
+            logger.info("pictures are left to a job that draws the same", extra={"job_id": job_id})
+            return
         for sha256 in hashes:
             await self._remove(job_id, sha256)
 
@@ -76,7 +79,8 @@ class Desk:
             return await self._end_waiting(job)
         if job.state is not JobState.RUNNING:
             return job
-        marked = await self._store.request_cancel(job.id, job.tenant_id)
+        with self._in_doubt(job.id):
+            marked = await self._store.request_cancel(job.id, job.tenant_id)
         if marked is None or marked.state is not JobState.RUNNING:
             return None
         self._jobs.stop_signal(job.id).set()
@@ -84,19 +88,36 @@ class Desk:
 
     async def _end_waiting(self, job: Job) -> Job | None:
         ending = endings.cancelled(job, epoch=self._reconciler.epoch, now=self._clock.now())
-        try:
+        with self._in_doubt(job.id):
             ended = await self._store.end(ending)
-        except (StoreUnavailable, asyncio.CancelledError):
-            self._reconciler.doubt(job.id)
-            raise
         if ended is not None:
             self._jobs.ended(ended)
         return ended
+
+    @contextmanager
+    def _in_doubt(self, job_id: JobId) -> Iterator[None]:
+        """A change inside that broke off may have been committed all the same, and then it must have its effect."""
+        try:
+            yield
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._reconciler.doubt(job_id)
+            raise
 
     async def _wait_ended(self, job_id: JobId) -> None:
         if await first(self._jobs.wait_ended(job_id), self._clock.sleep(DELETE_PATIENCE_S)) == 1:
             told = "The job is told to stop and has not stopped yet; delete it again in a moment."
             raise errors.Unavailable(told, retry_after_s=2.0)
+
+    def _is_drawn_again(self, job: Job) -> bool:
+        """Whether an attempt that runs may bring the same pictures.
+
+        Its worker finds them stored and does not store them again; the store learns of them only when it ends.
+        """
+        return any(
+            (other.model_version, other.spec.prompt) == (job.model_version, job.spec.prompt)
+            for other in self._jobs.running()
+            if other.id != job.id
+        )
 
     async def _remove(self, job_id: JobId, sha256: str) -> None:
         try:

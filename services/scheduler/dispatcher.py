@@ -80,13 +80,13 @@ class Dispatcher:
         if started is None:
             return None
         stop = self._jobs.stop_signal(job.id)
-        self._jobs.started(started, record)
+        self._jobs.started(started, record, now)
         self._fleet.give(record, job.id)
-        spans.record_queue(started)
+        spans.record_queue(started, now)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
         logger.info("attempt started", extra=extra)
         out_of_memory = any(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
-        return Attempt(started, record, self._fleet.server(record), stop, span, out_of_memory)
+        return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory)
 
     async def _run(self, attempt: Attempt) -> None:
         try:

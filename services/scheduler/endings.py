@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.scheduler.charging import OUTCOMES, charge, settlement
@@ -71,7 +70,7 @@ def _ending(
         now=now,
         outcome=OUTCOMES[change],
         images=brought.images,
-        stages=_with_queue(job, brought.stages),
+        stages=brought.stages,
         failure=failure,
         gpu_ms=brought.gpu_ms,
         actual_units=charged.actual_units,
@@ -80,9 +79,3 @@ def _ending(
         expires_at=expires_at,
         outbox=(message,),
     )
-
-
-def _with_queue(job: Job, stages: Sequence[StageRecord]) -> tuple[StageRecord, ...]:
-    if job.started_at is None:
-        return tuple(stages)
-    return (StageRecord("queue", job.queued_at, job.started_at), *stages)

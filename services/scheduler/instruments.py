@@ -34,9 +34,9 @@ class Instruments:
         if job.failure is not None:
             self._errors.add(1, {"reason": job.failure.reason})
 
-    def attempt_started(self, job: Job) -> None:
+    def attempt_started(self, job: Job, began_at: float) -> None:
         """Measure how long a job waited before the attempt that starts now."""
-        waited_s = max(0.0, (job.started_at or job.queued_at) - job.queued_at)
+        waited_s = max(0.0, began_at - job.queued_at)
         self._stage_s.record(waited_s, {"stage": "queue", "model": job.spec.model})
 
     def attempt_ended(self, outcome: str, reason: str) -> None:

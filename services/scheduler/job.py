@@ -159,7 +159,7 @@ class Job:
     deadline_at: float | None = None
     not_before: float = 0.0  # a retry waits until then
     cancel_requested: bool = False
-    started_at: float | None = None
+    started_at: float | None = None  # when its first attempt started
     finished_at: float | None = None
     expires_at: float | None = None  # when its pictures are removed
     queued_at: float = 0.0  # when it last entered the queue

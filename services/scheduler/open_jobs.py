@@ -60,17 +60,18 @@ class OpenJobs:
         self.ordering.add(_waiting(job), self._clock.now())
         if job.deadline_at is not None:
             heapq.heappush(self._deadlines, (job.deadline_at, job.id))
+            self._drop_old_deadlines()
             self.deadline.ring()
         self._hub.mark(job.id)
         self.work.ring()
         self.on_outbox()
 
-    def started(self, job: Job, worker: WorkerRecord) -> None:
-        """An attempt runs on a worker."""
+    def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
+        """An attempt runs on a worker since `began_at`."""
         entry = self._entries.setdefault(job.id, _Entry(job))
         entry.job, entry.worker = job, worker
         self.ordering.remove(job.id)
-        self._instruments.attempt_started(job)
+        self._instruments.attempt_started(job, began_at)
         self._hub.mark(job.id)
 
     def ended(self, job: Job) -> None:
@@ -111,6 +112,12 @@ class OpenJobs:
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""
         return [entry.job for entry in self._entries.values() if entry.job.state is JobState.RUNNING]
+
+    def _drop_old_deadlines(self) -> None:
+        """Forget those of ended jobs, seldom: a deadline may be a week away."""
+        if len(self._deadlines) > 2 * len(self._entries) + 64:
+            self._deadlines = list({entry for entry in self._deadlines if entry[1] in self._entries})
+            heapq.heapify(self._deadlines)
 
     async def wait_ended(self, job_id: JobId) -> None:
         """Wait until a job is open no more."""

@@ -41,10 +41,8 @@ class Reconciler:
             if job.state is JobState.RUNNING:
                 orphans.append(job)
                 await self._give_back(job, "lost", RESTARTED)
-            elif job.cancel_requested:
-                await self.cancel_waiting(job)
             else:
-                self._jobs.queued(job)
+                await self.waits(job)
         logger.info("open jobs read", extra={"waiting": len(self._jobs.ordering), "orphans": len(orphans)})
         return orphans
 
@@ -68,21 +66,30 @@ class Reconciler:
         if job is None:
             self._jobs.gone(job_id)
         elif job.state is JobState.QUEUED:
-            self._jobs.queued(job)
+            await self.waits(job)
         elif job.state is JobState.RUNNING:
-            if not self._jobs.runs(job_id):
-                await self._give_back(job, "refused", "UNAVAILABLE")
+            await self._running(job)
         elif self._jobs.get(job_id) is not None:
             self._jobs.ended(job)
         return job
 
-    async def cancel_waiting(self, job: Job) -> Job | None:
-        """End a waiting job as its owner asked; None when it waits no more."""
+    async def waits(self, job: Job) -> None:
+        """Take up a job that waits (again); one that its owner asked to cancel while it ran ends instead."""
+        if not job.cancel_requested:
+            self._jobs.queued(job)
+            return
         ending = endings.cancelled(job, epoch=self.epoch, now=self._clock.now())
         ended = await persistently(self._clock, lambda: self._store.end(ending))
         if ended is not None:
             self._jobs.ended(ended)
-        return ended
+        else:  # it had ended before: by its owner, or by our own commit whose answer was lost
+            await self.resolve(job.id)
+
+    async def _running(self, job: Job) -> None:
+        if not self._jobs.runs(job.id):
+            await self._give_back(job, "refused", "UNAVAILABLE")
+        elif job.cancel_requested:  # the answer to its owner's wish was lost
+            self._jobs.stop_signal(job.id).set()
 
     async def _look(self, looks: int, job_id: JobId) -> None:
         if await self.resolve(job_id) is None and looks + 1 < len(LOOKS_S):
@@ -100,8 +107,5 @@ class Reconciler:
         )
         waiting = await persistently(self._clock, lambda: self._store.requeue(requeue))
         waiting = waiting or await persistently(self._clock, lambda: self._store.get(job.id))
-        if waiting is None or waiting.state is not JobState.QUEUED:
-            return
-        self._jobs.queued(waiting)
-        if waiting.cancel_requested:
-            await self.cancel_waiting(waiting)
+        if waiting is not None and waiting.state is JobState.QUEUED:
+            await self.waits(waiting)

@@ -24,12 +24,12 @@ def begin_attempt(job: Job, worker: WorkerId, earlier: Sequence[AttemptRecord]) 
         return span, tracing.current_traceparent()
 
 
-def record_queue(job: Job) -> None:
+def record_queue(job: Job, began_at: float) -> None:
     """Write the span of the time that a started job waited for this attempt."""
     tracing.record(
         "queue",
         job.queued_at,
-        job.started_at or job.queued_at,
+        began_at,
         tracing.context_of(job.traceparent),
         job_id=job.id,
         attempt=job.attempt,

@@ -133,7 +133,10 @@ class JobStore(Protocol):
         ...
 
     async def start(self, start: Start) -> Job | None:
-        """Make a queued job RUNNING with attempt `start.attempt`; None unless it is QUEUED with one less."""
+        """Make a queued job RUNNING with attempt `start.attempt`.
+
+        None unless it is QUEUED with one less and its owner has not asked to cancel it.
+        """
         ...
 
     async def end(self, ending: Ending) -> Job | None:

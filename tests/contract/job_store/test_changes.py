@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -46,6 +47,25 @@ async def test_a_start_makes_it_running_with_an_attempt_that_counts(store: JobSt
     event = (await store.events(job.id, 1))[0]
     assert (event.seq, event.kind, event.time) == (2, "started", NOW + 10)
     assert dict(event.payload) == {"attempt": 1, "worker": WORKER}
+
+
+async def test_it_started_when_its_first_attempt_did(store: JobStore) -> None:
+    job = await running(store)
+    assert await store.requeue(a_requeue(job)) is not None
+    again = await store.start(dataclasses.replace(a_start(job, 2), now=NOW + 500))
+    assert again is not None
+    assert again.started_at == job.started_at == NOW + 10
+    assert [attempt.started_at for attempt in await store.attempts(job.id)] == [NOW + 10, NOW + 500]
+
+
+async def test_a_job_to_be_cancelled_is_not_started_again(store: JobStore) -> None:
+    job = await running(store)
+    await store.request_cancel(job.id, TENANT)
+    waiting = await store.requeue(a_requeue(job))
+    assert waiting is not None
+    assert waiting.cancel_requested
+    assert await store.start(a_start(job, 2)) is None
+    assert await store.get(job.id) == waiting
 
 
 async def test_a_success_keeps_pictures_stages_cost_and_message(store: JobStore) -> None:

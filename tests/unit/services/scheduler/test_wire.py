@@ -28,7 +28,7 @@ async def lived(*, failure: Failure | None = None) -> tuple[MemoryStore, JobId]:
     waiting = (await store.accept(job(NOW, spec=spec(labels={"a": "b"})), [])).job
     running = await store.start(Start(waiting.id, 1, WorkerId("w"), epoch, NOW + 1))
     assert running is not None
-    brought = Yield((PICTURE,), (StageRecord("denoise", NOW + 1, NOW + 2),), 250.0)
+    brought = Yield((PICTURE,), (StageRecord("queue", NOW, NOW + 1), StageRecord("denoise", NOW + 1, NOW + 2)), 250.0)
     if failure:
         await store.end(endings.failed(running, failure, brought, epoch=epoch, now=NOW + 2))
     else:
