@@ -9,8 +9,8 @@ import grpc
 from darkroom.v1 import generation_service_pb2 as pb
 from darkroom.v1 import generation_service_pb2_grpc as rpc
 from darkroom.v1 import job_pb2, model_pb2, model_service_pb2, model_service_pb2_grpc
+from libs.backoff import Backoff
 from libs.clock import Clock, SystemClock
-from libs.coordination.backoff import Backoff
 from libs.errors import Unavailable
 from libs.rpc import deadlines
 from libs.rpc.channel import ended

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.coordination.client import EtcdClient
 from libs.coordination.errors import CoordinationError, LeaseGone
 from libs.coordination.streams import KeepAliveStream

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.coordination.errors import CoordinationError, HistoryGone
 from libs.coordination.registry import Snapshot
 from libs.coordination.replies import Change, Listing

@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 import logging
 
+from libs.backoff import Backoff
 from libs.clients.scheduler import Catalog
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.errors import DarkroomError, Unavailable
 from libs.generation.cost import CostTable
 from libs.generation.model import Model, find_model

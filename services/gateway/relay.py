@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from darkroom.v1 import job_pb2
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.errors import DarkroomError, Unavailable
 from libs.ids import JobId, TenantId
 from services.gateway.peers import Scheduler

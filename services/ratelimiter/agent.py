@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.errors import Unavailable
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc, limiter_service_pb2_grpc
 from libs import secret_files
+from libs.backoff import Backoff
 from libs.clock import Clock, SystemClock
-from libs.coordination.backoff import Backoff
 from libs.errors import Unavailable
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics

@@ -13,9 +13,9 @@ from contextlib import aclosing
 from opentelemetry import trace
 
 from libs import errors
+from libs.backoff import Backoff
 from libs.clients.modelserver import Order, Preview, Progress
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from services.scheduler import retry
 from services.scheduler.alarm import first
 from services.scheduler.attempt_closer import AttemptCloser

@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 
 from libs import errors
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from libs.fleet.record import WorkerRecord
 from libs.generation.model import Model
 from libs.ids import WorkerId

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from libs import errors
+from libs.backoff import Backoff
 from libs.clock import Clock
-from libs.coordination.backoff import Backoff
 from services.scheduler.alarm import Alarm
 from services.scheduler.instruments import Instruments
 from services.scheduler.persistence import persistently
