@@ -17,7 +17,6 @@ from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate, policy
 from services.ratelimiter.admin_servicer import AdminServicer
 from services.ratelimiter.authz_servicer import AuthzServicer
-from services.ratelimiter.database import Database
 from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
 from services.ratelimiter.keyring import Keyring
@@ -27,6 +26,7 @@ from services.ratelimiter.meters import Meters
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 
 logger = logging.getLogger(__name__)

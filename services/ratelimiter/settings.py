@@ -7,15 +7,15 @@ from pathlib import Path
 
 from libs import settings
 from libs.rpc.process import ProcessSettings
+from libs.sql import addresses
 from services.ratelimiter import policy
-from services.ratelimiter.database import SQLITE, is_database_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProcessSettings):
     """The common ones, and these."""
 
-    database_url: str = field(default="", metadata={"check": is_database_url, "secret": True})
+    database_url: str = field(default="", metadata={"check": addresses.is_database_url, "secret": True})
     """SQLAlchemy address of the database; by default the SQLite file `ratelimiter.db` in the data folder."""
     tiers: Path = field(default=policy.SHIPPED, metadata={"check": policy.complaint})
     """The file of the tiers."""
@@ -25,4 +25,4 @@ class Settings(ProcessSettings):
     @property
     def database(self) -> str:
         """The address in force."""
-        return self.database_url or f"{SQLITE}:///{(self.data / 'ratelimiter.db').absolute()}"
+        return self.database_url or addresses.of_file(self.data / "ratelimiter.db")

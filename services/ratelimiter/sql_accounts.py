@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
+from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.accounts import KeptKey, Key
-from services.ratelimiter.database import Database
-from services.ratelimiter.upsert import insert_if_absent
+from services.ratelimiter.sql_database import Database
 
 
 class SqlAccounts:

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from libs.ids import JobId, KeyId, TenantId
+from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
-from services.ratelimiter.database import Database
 from services.ratelimiter.reservation import Hold
-from services.ratelimiter.upsert import insert_if_absent
+from services.ratelimiter.sql_database import Database
 from services.ratelimiter.usage import Settlement, UsageRow
 
 

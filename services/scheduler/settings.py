@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from libs import settings
 from libs.rpc.process import ProcessSettings
+from libs.sql import addresses
 
 
 def _are_addresses(values: tuple[str, ...]) -> str | None:
@@ -22,7 +23,7 @@ class Settings(ProcessSettings):
     """host:port of the rate limiter."""
     etcd_endpoints: tuple[str, ...] = field(metadata={"check": _are_addresses})
     """host:port of etcd's members, separated by commas."""
-    database_url: str = field(default="", metadata={"secret": True})
+    database_url: str = field(default="", metadata={"check": addresses.is_database_url, "secret": True})
     """sqlite+aiosqlite:///FILE or postgresql+asyncpg://…; by default scheduler.db in the data folder."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
@@ -30,7 +31,7 @@ class Settings(ProcessSettings):
     @property
     def database(self) -> str:
         """Where jobs are kept."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data.absolute() / 'scheduler.db'}"
+        return self.database_url or addresses.of_file(self.data / "scheduler.db")
 
     @property
     def blob_place(self) -> str:

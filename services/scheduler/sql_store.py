@@ -15,16 +15,19 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
+from libs.sql.addresses import is_sqlite
+from libs.sql.engines import Engines, open_engines
 from services.scheduler import changes, sql_accept, sql_reads, sql_rows, sql_writes
 from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.sql_accept import Offer
-from services.scheduler.sql_engine import Contended, Engines, open_engines
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
-from services.scheduler.sql_transactions import Transactions
+from services.scheduler.sql_transactions import Contended, Transactions
 from services.scheduler.store import Accepted, Ending, PendingMessage, Requeue, Start
 
+_POSTGRES_TIMEOUT_S = 1.0
+_SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
 _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
 _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
@@ -32,8 +35,8 @@ _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of t
 class SqlStore:
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
-    def __init__(self, engines: Engines, timeout_s: float | None = None, queue_capacity: int = CAPACITY) -> None:
-        self._transactions = Transactions(engines, timeout_s)
+    def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:
+        self._transactions = Transactions(engines)
         self._accepting = GroupCommit(self._accept_group, queue_capacity)
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
@@ -183,4 +186,5 @@ class SqlStore:
 
 def open_store(url: str) -> SqlStore:
     """Return the store of a database URL; it connects on first use."""
-    return SqlStore(open_engines(url))
+    timeout_s = _SQLITE_TIMEOUT_S if is_sqlite(url) else _POSTGRES_TIMEOUT_S
+    return SqlStore(open_engines(url, timeout_s=timeout_s, application="darkroom-scheduler"))

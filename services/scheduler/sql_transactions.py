@@ -1,69 +1,50 @@
-"""Transactions that are never broken off half way.
-
-A caller may leave at any moment: a stream breaks, a deadline passes. Its transaction goes on by itself, because
-cancelling inside the SQLite driver can lose the connection together with the file's lock. PostgreSQL's driver can
-be cancelled, and must be: a server that vanished would keep the connection for good.
-"""
+"""Transactions of the store: whatever the database does, the store says StoreUnavailable."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from services.scheduler.sql_engine import Engines, reaching
+from libs.sql import failures, transactions
+from libs.sql.engines import Engines
+from libs.sql.transactions import Work
 from services.scheduler.store import StoreUnavailable
 
 R = TypeVar("R")
-Work = Callable[[AsyncConnection], Awaitable[R]]
+
+
+class Contended(StoreUnavailable):
+    """Another process changed the same rows at this moment; the same transaction may succeed at once."""
+
+
+@contextmanager
+def as_the_store_says() -> Iterator[None]:
+    """Raise StoreUnavailable for a database that is away."""
+    try:
+        yield
+    except failures.Contended as error:
+        raise Contended(str(error)) from error
+    except failures.DatabaseAway as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 class Transactions:
-    """Runs work in a transaction each, and answers within `timeout_s`, with StoreUnavailable at the worst."""
+    """`libs.sql.transactions`, in the store's words."""
 
-    def __init__(self, engines: Engines, timeout_s: float | None = None) -> None:
-        self._engines = engines
-        self._timeout_s = engines.timeout_s if timeout_s is None else timeout_s
-        self._running: set[asyncio.Task[Any]] = set()
+    def __init__(self, engines: Engines) -> None:
+        self._transactions = transactions.Transactions(engines)
 
     async def write(self, work: Work[R]) -> R:
         """Return what `work` returns once it is committed; anything it raises undoes all."""
-        return await self._finish(self._write(work), self._timeout_s)
+        with as_the_store_says():
+            return await self._transactions.write(work)
 
     async def read(self, work: Work[R], timeout_s: float | None = None) -> R:
         """Return what `work` returns; it must not change anything."""
-        limit_s = timeout_s or self._timeout_s
-        return await self._finish(self._read(work, limit_s), limit_s)
+        with as_the_store_says():
+            return await self._transactions.read(work, timeout_s)
 
     async def close(self) -> None:
         """Let what runs finish and give every connection back."""
-        if self._running:
-            await asyncio.wait(self._running)
-        await self._engines.close()
-
-    async def _write(self, work: Work[R]) -> R:
-        async with reaching(self._cancel_after(self._timeout_s)), self._engines.write.begin() as connection:
-            return await work(connection)
-
-    async def _read(self, work: Work[R], limit_s: float) -> R:
-        async with reaching(self._cancel_after(limit_s)), self._engines.read.connect() as connection:
-            return await work(connection)
-
-    def _cancel_after(self, limit_s: float) -> float | None:
-        return None if self._engines.dialect == "sqlite" else limit_s
-
-    async def _finish(self, transaction: Coroutine[Any, Any, R], limit_s: float) -> R:
-        task = asyncio.create_task(transaction)
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        done, _ = await asyncio.wait([task], timeout=limit_s)
-        if not done:
-            raise StoreUnavailable(f"the database did not answer within {limit_s:g} s")
-        return task.result()
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen here, for a caller that has left
+        await self._transactions.close()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import case, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs.sql.inserts import dialect_insert
 from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
@@ -76,7 +76,7 @@ async def raise_epoch(connection: AsyncConnection, holder: str, now: float) -> i
 
 async def save_document(connection: AsyncConnection, name: str, body: dict[str, Any]) -> None:
     """Write a document over the one of the same name."""
-    statement = _insert(connection)(documents)
+    statement = dialect_insert(connection, documents)
     replacing = statement.on_conflict_do_update(index_elements=["name"], set_={"body": statement.excluded.body})
     await connection.execute(replacing, {"name": name, "body": body})
 
@@ -98,15 +98,10 @@ async def _write_images(connection: AsyncConnection, job: Job) -> None:
     await connection.execute(insert(job_images), sql_rows.image_values(job))
     sizes = {image.sha256: image.size_bytes for image in job.images}
     rows = [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
-    statement = _insert(connection)(blobs)
+    statement = dialect_insert(connection, blobs)
     later = func.max if connection.dialect.name == "sqlite" else func.greatest
     mine, theirs = statement.excluded.expires_at, blobs.c.expires_at
     keep = case((or_(mine.is_(None), theirs.is_(None)), None), else_=later(mine, theirs))
     await connection.execute(
         statement.on_conflict_do_update(index_elements=["sha256"], set_={"expires_at": keep}), rows
     )
-
-
-def _insert(connection: AsyncConnection) -> Any:
-    """Return the dialect's own `insert`; both offer `on_conflict_do_update` alike."""
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert

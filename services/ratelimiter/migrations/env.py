@@ -1,16 +1,8 @@
-"""Alembic's entry: it runs this file with the connection that `services.ratelimiter.migrate` has opened."""
+"""What Alembic runs for this history."""
 
 from __future__ import annotations
 
-from alembic import context
-
+from libs.sql import migrations
 from services.ratelimiter import schema
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=schema.build(),
-    version_table=schema.VERSION_TABLE,
-    render_as_batch=True,
-)
-with context.begin_transaction():
-    context.run_migrations()
+migrations.run(schema.build(), version_table=schema.VERSION_TABLE)

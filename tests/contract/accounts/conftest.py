@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.testing.postgres import PostgresServer
 from services.ratelimiter import migrate
-from services.ratelimiter.database import Database
+from services.ratelimiter.sql_database import Database
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -9,8 +9,8 @@ import pytest
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from services.ratelimiter.accounts import KeptKey, Key
-from services.ratelimiter.database import Database
 from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.sql_database import Database
 
 NOW_S = 1_700_000_000.123
 ACME, OTHER = TenantId("acme"), TenantId("other")

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.database import Database
 from services.ratelimiter.reservation import Hold
+from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.usage import Settlement, UsageRow
 

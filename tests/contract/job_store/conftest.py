@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from libs.sql.engines import open_engines
 from libs.testing.postgres import PostgresServer
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.migrations.upgrade import upgrade
-from services.scheduler.sql_engine import open_engines
 from services.scheduler.sql_store import SqlStore
 from services.scheduler.store import JobStore
 from tests.contract.job_store.emptying import empty
@@ -53,7 +53,7 @@ async def unled_store(url: str) -> AsyncIterator[JobStore]:
         return
     if url.startswith("postgresql"):
         await empty(url)
-    store = SqlStore(open_engines(url), timeout_s=PATIENT_S)
+    store = SqlStore(open_engines(url, timeout_s=PATIENT_S))
     yield store
     await store.close()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from services.scheduler.sql_engine import open_engines
+from libs.sql.engines import open_engines
 from services.scheduler.sql_schema import metadata
 
 
 async def empty(url: str) -> str:
     """Leave a migrated database as new; return its URL."""
-    engines = open_engines(url)
+    engines = open_engines(url, timeout_s=30.0)
     async with engines.write.begin() as connection:
         tables = ", ".join(name for name in metadata.tables if name != "leader")
         await connection.execute(text(f"TRUNCATE {tables}"))

@@ -23,7 +23,7 @@ from libs.errors import (
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc.channel import open_channel
 from libs.secret_files import MESH_TOKEN, read_token
-from services.ratelimiter.database import Database
+from services.ratelimiter.sql_database import Database
 
 TENANT = TenantId("acme")
 

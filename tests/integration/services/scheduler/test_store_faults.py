@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from libs.sql.engines import open_engines
 from services.scheduler.job import Job
-from services.scheduler.sql_engine import open_engines
 from services.scheduler.sql_schema import metadata
 from services.scheduler.sql_store import SqlStore
 from services.scheduler.store import StoreUnavailable
@@ -79,8 +79,8 @@ async def everything(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.fixture
 async def engine_and_store(database_url: str) -> AsyncIterator[tuple[AsyncEngine, SqlStore]]:
-    engines = open_engines(database_url)
-    store = SqlStore(engines, timeout_s=30.0)
+    engines = open_engines(database_url, timeout_s=30.0)
+    store = SqlStore(engines)
     await store.take_lead("scheduler-0", 0.0)
     yield engines.write, store
     await store.close()
@@ -140,7 +140,7 @@ async def test_a_caller_that_leaves_at_any_moment_breaks_nothing(
 
 
 async def test_a_file_that_another_process_keeps_locked_is_away_for_now(sqlite_url: str) -> None:
-    store = SqlStore(open_engines(sqlite_url), timeout_s=0.2)
+    store = SqlStore(open_engines(sqlite_url, timeout_s=0.2))
     other = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable):
@@ -148,7 +148,7 @@ async def test_a_file_that_another_process_keeps_locked_is_away_for_now(sqlite_u
     await store.ping()  # readers do not mind
     other.execute("ROLLBACK")
     other.close()
-    patient = SqlStore(open_engines(sqlite_url), timeout_s=30.0)
+    patient = SqlStore(open_engines(sqlite_url, timeout_s=30.0))
     await patient.accept(a_job(), [CONFIRM])
     await store.close()
     assert await patient.open_jobs() == [a_job()]

@@ -12,8 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from services.scheduler.migrations.upgrade import config, upgrade
-from services.scheduler.sql_engine import open_engines
+from libs.sql.engines import open_engines
+from libs.sql.migrations import config
+from services.scheduler.migrations.upgrade import HISTORY, upgrade
 from services.scheduler.sql_schema import metadata
 from services.scheduler.sql_store import open_store
 from services.scheduler.store import StoreUnavailable
@@ -32,15 +33,15 @@ def differences(connection: Connection) -> list[object]:
 
 
 def down_and_up(connection: Connection) -> list[str]:
-    command.downgrade(config(connection), "base")
+    command.downgrade(config(HISTORY, connection), "base")
     left = inspect(connection).get_table_names()
-    command.upgrade(config(connection), "head")
+    command.upgrade(config(HISTORY, connection), "head")
     return left
 
 
 async def test_the_history_leads_to_the_tables_of_the_code_and_back(bare_url: str) -> None:
     await upgrade(bare_url)
-    engines = open_engines(bare_url)
+    engines = open_engines(bare_url, timeout_s=30.0)
     async with engines.write.begin() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.run_sync(down_and_up) == ["scheduler_version"]

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from libs.sql.engines import open_engines
 from libs.testing.postgres import PostgresServer
-from services.scheduler.sql_engine import open_engines
 from services.scheduler.sql_store import SqlStore
 from services.scheduler.store import JobStore, StoreUnavailable
 from tests.contract.job_store.emptying import empty
@@ -28,7 +28,7 @@ CALLS: tuple[Callable[[JobStore], Awaitable[object]], ...] = (
 
 @asynccontextmanager
 async def opened(url: str, timeout_s: float = PATIENT_S) -> AsyncIterator[SqlStore]:
-    store = SqlStore(open_engines(url), timeout_s=timeout_s)
+    store = SqlStore(open_engines(url, timeout_s=timeout_s))
     try:
         yield store
     finally:

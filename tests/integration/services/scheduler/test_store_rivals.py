@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.scheduler.sql_engine import open_engines
+from libs.sql.engines import open_engines
 from services.scheduler.sql_store import SqlStore
 from tests.contract.job_store.samples import (
     CONFIRM,
@@ -29,7 +29,7 @@ Rivals = tuple[SqlStore, SqlStore]
 @pytest.fixture
 async def rivals(database_url: str) -> AsyncIterator[Rivals]:
     """Two stores that share only the database, which epoch 1 leads."""
-    one, two = (SqlStore(open_engines(database_url), timeout_s=PATIENT_S) for _ in range(2))
+    one, two = (SqlStore(open_engines(database_url, timeout_s=PATIENT_S)) for _ in range(2))
     await one.take_lead("scheduler-0", NOW)
     yield one, two
     await one.close()
@@ -71,13 +71,3 @@ async def test_a_cancel_is_not_lost_while_a_rival_queues_the_job_again(rivals: R
         assert kept is not None
         assert cancelled is not None
         assert kept.cancel_requested is cancelled.cancel_requested
-
-
-async def test_an_sqlite_commit_is_on_the_disk(sqlite_url: str) -> None:
-    engines = open_engines(sqlite_url)
-    async with engines.write.connect() as connection:
-        modes = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
-        ]
-    await engines.close()
-    assert modes == ["wal", 2]  # 2 is FULL: the log is synced at every commit, not only at checkpoints

@@ -1,0 +1,104 @@
+"""Connections to SQLite or PostgreSQL that keep their word: what is committed is on the disk, reads see one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from libs.sql.addresses import is_sqlite
+
+_POSTGRES_CONNECTIONS = 10
+_SQLITE_WRITERS = 1  # writers queue up in here for one connection, not at the file's lock
+_SQLITE_READERS = 4
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """`write` begins transactions that may change things, `read` ones that may not; on PostgreSQL they are one.
+
+    `timeout_s` is how long one call may take before the database counts as away.
+    """
+
+    write: AsyncEngine
+    read: AsyncEngine
+    timeout_s: float
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file."""
+        return self.write.dialect.name == "sqlite"
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await self.write.dispose()
+        await self.read.dispose()
+
+
+def open_engines(url: str, *, timeout_s: float, application: str = "darkroom") -> Engines:
+    """Return engines for `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://…`; connects on first use."""
+    if is_sqlite(url):
+        return Engines(
+            _sqlite_engine(url, timeout_s, writes=True), _sqlite_engine(url, timeout_s, writes=False), timeout_s
+        )
+    engine = postgres_engine(url, timeout_s, application)
+    return Engines(engine, engine, timeout_s)
+
+
+def blocking_sqlite_engine(url: str, timeout_s: float) -> Engine:
+    """Return an engine for changes without an event loop, which waits for the file's lock up to `timeout_s`."""
+    engine = create_engine(make_url(url).set(drivername="sqlite"), hide_parameters=True)
+    _prepare_sqlite(engine, timeout_s, writes=True)
+    return engine
+
+
+def _sqlite_engine(url: str, timeout_s: float, *, writes: bool) -> AsyncEngine:
+    engine = _engine(url, _SQLITE_WRITERS if writes else _SQLITE_READERS, timeout_s, {})
+    _prepare_sqlite(engine.sync_engine, timeout_s, writes=writes)
+    return engine
+
+
+def postgres_engine(url: str, timeout_s: float, application: str = "darkroom") -> AsyncEngine:
+    """Return an engine on a server. `timeout_s`: how long to wait for a connection."""
+    server_settings = {
+        "application_name": application,
+        "synchronous_commit": "on",
+        "idle_in_transaction_session_timeout": "10s",  # a process that vanished gives its locks back
+    }
+    connect = {"timeout": timeout_s, "server_settings": server_settings}
+    return _engine(url, _POSTGRES_CONNECTIONS, timeout_s, connect)
+
+
+def _engine(url: str, connections: int, timeout_s: float, connect: dict[str, Any]) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,  # a restarted server is found before a connection is handed out
+        hide_parameters=True,  # errors end up in logs, and parameters hold prompts
+        connect_args=connect,
+    )
+
+
+def _prepare_sqlite(engine: Engine, timeout_s: float, *, writes: bool) -> None:
+    """Let connections write through to the disk, and transactions begin where they say so."""
+    pragmas = (f"busy_timeout={int(timeout_s * 1000)}", *_PRAGMAS, f"query_only={'OFF' if writes else 'ON'}")
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver would begin only at the first change, leaving the reads before it outside the transaction.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute("PRAGMA " + pragma)
+        cursor.close()
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", start)

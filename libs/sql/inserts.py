@@ -1,0 +1,22 @@
+"""Inserting beside what is there: the databases spell it alike, and SQLAlchemy has a statement for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+def dialect_insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert into `table` that can be told what to do on a conflict."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+async def insert_if_absent(connection: AsyncConnection, table: Table, row: Mapping[str, object]) -> bool:
+    """Insert a row; False when one with its primary key is there already."""
+    key = list(table.primary_key.columns)
+    statement = dialect_insert(connection, table).values(**row)
+    inserted = await connection.execute(statement.on_conflict_do_nothing(index_elements=key).returning(*key))
+    return inserted.one_or_none() is not None

@@ -1,0 +1,69 @@
+"""Transactions that are never broken off half way.
+
+A caller may leave at any moment: a stream breaks, a deadline passes. Its transaction goes on by itself, because
+cancelling inside the SQLite driver can lose the connection together with the file's lock. PostgreSQL's driver can
+be cancelled, and must be: a server that vanished would keep the connection for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.sql.engines import Engines
+from libs.sql.failures import DatabaseAway, reaching
+
+R = TypeVar("R")
+Work = Callable[[AsyncConnection], Awaitable[R]]
+
+
+class Transactions:
+    """Runs work in a transaction each, and answers within the engines' time, with DatabaseAway at the worst."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def write(self, work: Work[R]) -> R:
+        """Return what `work` returns once it is committed; anything it raises undoes all."""
+        return await self._finish(self._write(work), self._engines.timeout_s)
+
+    async def read(self, work: Work[R], timeout_s: float | None = None) -> R:
+        """Return what `work` returns; it must not change anything, and on SQLite never waits for a writer."""
+        limit_s = timeout_s or self._engines.timeout_s
+        return await self._finish(self._read(work, limit_s), limit_s)
+
+    async def close(self) -> None:
+        """Let what runs finish and give every connection back."""
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._engines.close()
+
+    async def _write(self, work: Work[R]) -> R:
+        limit_s = self._cancel_after(self._engines.timeout_s)
+        async with reaching(limit_s), self._engines.write.begin() as connection:
+            return await work(connection)
+
+    async def _read(self, work: Work[R], limit_s: float) -> R:
+        async with reaching(self._cancel_after(limit_s)), self._engines.read.connect() as connection:
+            return await work(connection)
+
+    def _cancel_after(self, limit_s: float) -> float | None:
+        return None if self._engines.is_sqlite else limit_s
+
+    async def _finish(self, transaction: Coroutine[Any, Any, R], limit_s: float) -> R:
+        task = asyncio.create_task(transaction)
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait([task], timeout=limit_s)
+        if not done:
+            raise DatabaseAway(f"the database did not answer within {limit_s:g} s")
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, for a caller that has left

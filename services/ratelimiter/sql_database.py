@@ -1,0 +1,64 @@
+"""The service's own database. Whatever cannot be reached in time is Unavailable, so that the caller is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.errors import Unavailable
+from libs.sql.engines import open_engines
+from libs.sql.failures import DatabaseAway
+from libs.sql.transactions import Transactions, Work
+
+_DEADLINE_S = 0.8  # below libs.rpc.deadlines.LIMITER_S: the caller is told, not left waiting
+
+R = TypeVar("R")
+
+
+@contextmanager
+def as_unavailable() -> Iterator[None]:
+    """Raise Unavailable for a database that is away."""
+    try:
+        yield
+    except DatabaseAway as error:
+        raise _unavailable() from error
+
+
+class Database:
+    """Short transactions with a deadline, never broken off half way."""
+
+    def __init__(self, url: str, deadline_s: float = _DEADLINE_S) -> None:
+        engines = open_engines(url, timeout_s=deadline_s, application="darkroom-ratelimiter")
+        self._transactions = Transactions(engines)
+
+    async def write(self, work: Work[R]) -> R:
+        """Return what `work` returns once it is committed; anything it raises undoes all."""
+        with as_unavailable():
+            return await self._transactions.write(work)
+
+    async def read(self, work: Work[R]) -> R:
+        """Return what `work` returns; it changes nothing and never waits for a writer."""
+        with as_unavailable():
+            return await self._transactions.read(work)
+
+    async def rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
+        """Return what a query finds."""
+
+        async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            found: Sequence[Row[Any]] = (await connection.execute(asked)).all()
+            return found
+
+        return await self.read(read)
+
+    async def close(self) -> None:
+        """Let what runs finish and close every connection."""
+        await self._transactions.close()
+
+
+def _unavailable() -> Unavailable:
+    told = "The rate limiter's database does not answer. Nothing was charged; the same request may succeed in a moment."
+    return Unavailable(told, reason="LIMITER_DEGRADED", metadata={"part": "database"}, retry_after_s=1.0)

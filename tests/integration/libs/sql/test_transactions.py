@@ -1,0 +1,138 @@
+"""Transactions on both databases: nothing lost, nothing broken off, nothing kept waiting, and nobody's data told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from libs.sql.engines import Engines, open_engines
+from libs.sql.failures import Contended, DatabaseAway
+from libs.sql.inserts import insert_if_absent
+from libs.sql.transactions import Transactions
+from libs.testing.postgres import PostgresServer
+
+PATIENT_S = 30.0
+only_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+
+
+async def counted(connection: AsyncConnection) -> dict[str, int]:
+    found = await connection.execute(text("SELECT name, n FROM counts"))
+    return {row.name: row.n for row in found}
+
+
+async def test_read_modify_write_loses_nothing(transactions: Transactions):
+    async def add_one(connection: AsyncConnection) -> None:
+        lock = "" if connection.dialect.name == "sqlite" else " FOR UPDATE"
+        n = (await connection.execute(text(f"SELECT n FROM counts{lock}"))).scalar_one()
+        await connection.execute(text("UPDATE counts SET n = :n"), {"n": n + 1})
+
+    await asyncio.gather(*(transactions.write(add_one) for _ in range(20)))
+    assert await transactions.read(counted) == {"a": 20}
+
+
+async def test_what_raises_undoes_all(transactions: Transactions):
+    async def regret(connection: AsyncConnection) -> None:
+        await connection.execute(text("UPDATE counts SET n = 7"))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await transactions.write(regret)
+    assert await transactions.read(counted) == {"a": 0}
+
+
+@pytest.mark.parametrize("at", ["before the statement", "behind it"])
+async def test_a_caller_that_leaves_takes_neither_connection_nor_lock_along(transactions: Transactions, at: str):
+    arrived, left = asyncio.Event(), asyncio.Event()
+    insertion = text("INSERT INTO counts VALUES ('b', 1)")
+
+    async def work(connection: AsyncConnection) -> None:
+        if at == "behind it":
+            await connection.execute(insertion)
+        arrived.set()
+        await left.wait()
+        if at == "before the statement":
+            await connection.execute(insertion)
+
+    leaving = asyncio.create_task(transactions.write(work))
+    await arrived.wait()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    left.set()
+    await transactions.write(lambda within: within.execute(text("INSERT INTO counts VALUES ('c', 2)")))
+    assert await transactions.read(counted) == {"a": 0, "b": 1, "c": 2}  # what it asked for was done without it
+
+
+@only_sqlite
+async def test_a_reader_never_waits_for_a_writer_and_a_writer_not_for_ever(transactions: Transactions, url: str):
+    hurried = Transactions(open_engines(url, timeout_s=0.05))
+    change = text("UPDATE counts SET n = n + 1")
+
+    async def meanwhile(connection: AsyncConnection) -> None:
+        await connection.execute(change)
+        assert await transactions.read(counted) == {"a": 0}
+        with pytest.raises(DatabaseAway):
+            await hurried.write(lambda within: within.execute(change))
+
+    await transactions.write(meanwhile)
+    await transactions.write(lambda within: within.execute(change))
+    await hurried.close()
+
+
+@only_sqlite
+async def test_a_read_cannot_change_anything(transactions: Transactions):
+    with pytest.raises(DatabaseAway):  # SQLITE_READONLY
+        await transactions.read(lambda within: within.execute(text("UPDATE counts SET n = 7")))
+
+
+@only_sqlite
+async def test_a_commit_is_on_the_disk(engines: Engines):
+    async with engines.write.connect() as connection:
+        modes = [
+            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
+        ]
+    await engines.close()
+    assert modes == ["wal", 2]  # 2 is FULL: the log is synced at every commit, not only at checkpoints
+
+
+async def test_a_wrong_statement_is_not_a_database_that_is_away_and_tells_no_parameters(transactions: Transactions):
+    with pytest.raises(DBAPIError) as caught:
+        await transactions.read(lambda within: within.execute(text("SELECT :told FROM nowhere"), {"told": "a prompt"}))
+    assert "a prompt" not in str(caught.value)
+
+
+@only_postgresql
+async def test_of_two_that_change_one_row_at_once_one_is_told_to_try_again(transactions: Transactions):
+    both = asyncio.Barrier(2)
+
+    async def add_one(connection: AsyncConnection) -> None:
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        before = await counted(connection)
+        await both.wait()
+        await connection.execute(text("UPDATE counts SET n = :n"), {"n": before["a"] + 1})
+
+    ends = await asyncio.gather(*(transactions.write(add_one) for _ in range(2)), return_exceptions=True)
+    assert [type(end) for end in ends if end is not None] == [Contended]
+
+
+async def test_a_row_is_inserted_once(transactions: Transactions):
+    counts = Table("counts", MetaData(), Column("name", Text, primary_key=True), Column("n", Integer))
+    assert not await transactions.write(lambda within: insert_if_absent(within, counts, {"name": "a", "n": 5}))
+    assert await transactions.write(lambda within: insert_if_absent(within, counts, {"name": "b", "n": 5}))
+    assert await transactions.read(counted) == {"a": 0, "b": 5}
+
+
+async def test_a_server_that_lets_nobody_in_is_away(postgres: PostgresServer):
+    administrator = create_async_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    async with administrator.connect() as connection:
+        await connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest' CONNECTION LIMIT 0"))
+    await administrator.dispose()
+    url = make_url(postgres.url).set(username="guest", password="guest").render_as_string(hide_password=False)
+    transactions = Transactions(open_engines(url, timeout_s=PATIENT_S))
+    with pytest.raises(DatabaseAway):
+        await transactions.read(lambda within: within.execute(text("SELECT 1")))
+    await transactions.close()
