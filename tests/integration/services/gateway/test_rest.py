@@ -175,6 +175,8 @@ async def test_what_is_not_there_is_404(edge: Edge) -> None:
 
 
 async def test_pages_of_jobs(edge: Edge) -> None:
+    for _ in range(3):
+        assert (await edge.create({"prompt": "one of three"})).status_code == 202
     first = (await edge.client.get("/v1/jobs", params={"page_size": 2, "state": "QUEUED"})).json()
     following = {"page_size": 2, "state": "QUEUED", "page_token": first["next_page_token"]}
     assert (await edge.client.get("/v1/jobs", params=following)).status_code == 200
