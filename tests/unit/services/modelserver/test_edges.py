@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,9 +147,9 @@ def test_a_listener_on_every_interface_is_announced_by_the_hosts_address():
 
 
 def test_a_record_that_outgrew_its_room_does_not_stop_the_work():
-    engine = SimpleNamespace(device=SimpleNamespace(id="cpu", memory_bytes=1), resident=())
-    shelf = SimpleNamespace(usable_names=lambda: ("m@1",))
-    worker = SimpleNamespace(rows_in_use=1, draining=False)
+    engine: Any = SimpleNamespace(device=SimpleNamespace(id="cpu", memory_bytes=1), resident=())
+    shelf: Any = SimpleNamespace(usable_names=lambda: ("m@1",))
+    worker: Any = SimpleNamespace(rows_in_use=1, draining=False)
     record = first_record(WorkerId("w"), "127.0.0.1:1", engine, shelf, SystemClock())
     announcer = make_announcer(MemoryRegistry(), record, 5, SystemClock())
     announcement = Announcement(announcer, worker, shelf, engine)
