@@ -71,6 +71,7 @@ class AttemptCloser:
         decision = retry.decide(
             close,
             counted=job.counted_attempts,
+            uncounted=job.attempt - job.counted_attempts,
             out_of_memory_before=attempt.out_of_memory_before,
             jitter=self._jitter(),
         )

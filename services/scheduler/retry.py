@@ -5,7 +5,7 @@
     OUT_OF_MEMORY       once                                  yes
     TRANSIENT           after a growing, random wait          yes
     WORKER_LOST         at once, elsewhere where possible     yes
-    MODEL_UNAVAILABLE   when the model serves again           no
+    MODEL_UNAVAILABLE   after a wait that doubles each time   no
     REFUSED, DRAINING   at once                               no
     RESTARTED           at once (the scheduler's own fault)   no
 
@@ -22,7 +22,7 @@ from services.scheduler.job import Failure
 
 MAX_COUNTED_ATTEMPTS = 3
 FIRST_WAIT_S, MOST_WAIT_S = 1.0, 30.0
-MODEL_WAIT_S = 5.0
+FIRST_MODEL_WAIT_S, MOST_MODEL_WAIT_S = 5.0, 60.0
 _TOLD = "Nothing was charged."
 
 
@@ -59,17 +59,24 @@ class Again:
 
 
 _FREE = {
-    Fault.MODEL_UNAVAILABLE: Again("refused", counted=False, wait_s=MODEL_WAIT_S, elsewhere=True),
     Fault.REFUSED: Again("refused", counted=False),
     Fault.DRAINING: Again("refused", counted=False),
     Fault.RESTARTED: Again("lost", counted=False),
 }
 
 
-def decide(mishap: Mishap, *, counted: int, out_of_memory_before: bool, jitter: float) -> Again | Failure:
-    """Return how the job goes on, or why it failed for good. `jitter` is a random number from 0 to 1."""
+def decide(
+    mishap: Mishap, *, counted: int, uncounted: int = 0, out_of_memory_before: bool, jitter: float
+) -> Again | Failure:
+    """Return how the job goes on, or why it failed for good.
+
+    `counted` attempts include this one, `uncounted` are those before it; `jitter` is a random number from 0 to 1.
+    """
     if mishap.fault in _FREE:
         return _FREE[mishap.fault]
+    if mishap.fault is Fault.MODEL_UNAVAILABLE:  # each try leaves an attempt and two events behind for good
+        wait_s = min(MOST_MODEL_WAIT_S, FIRST_MODEL_WAIT_S * 2 ** min(uncounted, 8))
+        return Again("refused", counted=False, wait_s=wait_s, elsewhere=True)
     if mishap.fault is Fault.INVALID:
         return Failure(mishap.reason or "INVALID_REQUEST", f"{_sentence(mishap)} {_TOLD}", {"charged": "false"})
     if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before:

@@ -88,3 +88,9 @@ def test_nobody_pays_for_our_faults_nor_above_the_cap(change: Change, estimate: 
     else:
         assert made.charged_units == min(made.actual_units, round(1.5 * estimate, 1))
     assert bool(made.reason) or made.charged_units == made.actual_units
+
+
+def test_a_model_that_stays_away_is_asked_for_less_and_less_often() -> None:
+    away = Mishap(Fault.MODEL_UNAVAILABLE, "MODEL_UNUSABLE")
+    answers = [decide(away, counted=1, uncounted=n, out_of_memory_before=False, jitter=0.5) for n in (0, 1, 2, 50)]
+    assert [isinstance(a, Again) and not a.counted and a.wait_s for a in answers] == [5.0, 10.0, 20.0, 60.0]
