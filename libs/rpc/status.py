@@ -49,6 +49,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "MODEL_NOT_FOUND": errors.NotFound,
     "KEY_NOT_FOUND": errors.NotFound,
     "KEY_INVALID": errors.Unauthenticated,
+    "KEY_REQUIRED": errors.Unauthenticated,
     "KEY_REVOKED": errors.Unauthenticated,
     "KEY_EXPIRED": errors.Unauthenticated,
     "MESH_TOKEN_INVALID": errors.Unauthenticated,

@@ -38,3 +38,15 @@ def caller_of(context: Context) -> Caller:
     if not tenant or not tier:
         raise Unauthenticated("Who is calling is not known here: call Envoy's address. Nothing was charged.")
     return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")))
+
+
+def owner_of(context: Context) -> Caller:
+    """Return who is calling with a key; raises Unauthenticated for anonymous callers.
+
+    They share a tenant with everybody behind their address, and must not see each other's prompts in a list.
+    """
+    caller = caller_of(context)
+    if not caller.key_id:
+        told = "Listing jobs needs an API key. A job made without one is read by its id, for as long as you keep that."
+        raise Unauthenticated(told, reason="KEY_REQUIRED")
+    return caller

@@ -21,7 +21,7 @@ from services.gateway.creation import Creation
 from services.gateway.downloads import Downloads
 from services.gateway.drafts import Draft
 from services.gateway.estimating import Estimator
-from services.gateway.identity import Context, caller_of, headers_of
+from services.gateway.identity import Context, caller_of, headers_of, owner_of
 from services.gateway.links import Links
 from services.gateway.page_tokens import PageTokens, page_size
 from services.gateway.parsing import parse_draft
@@ -87,7 +87,7 @@ class GenerationServicer(GenerationServiceServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """List the caller's jobs."""
-        tenant_id, parts, state = caller_of(context).tenant_id, self._parts, _known_state(request.state)
+        tenant_id, parts, state = owner_of(context).tenant_id, self._parts, _known_state(request.state)
         before = parts.pages.read(request.page_token, tenant_id, state)
         page = await parts.scheduler.list_jobs(tenant_id, page_size(request.page_size), before, state)
         following = parts.pages.make(tenant_id, state, page.jobs[-1].id) if page.more and page.jobs else ""

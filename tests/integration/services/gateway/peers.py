@@ -153,4 +153,5 @@ class FakeLimiter(LimiterServiceServicer):
 def as_caller(tenant: str = "acme", tier: str = "pro", **more: str) -> grpc.aio.Metadata:
     """Return what the door adds to a call, and headers of the call's own."""
     own = ((name.replace("_", "-"), value) for name, value in more.items())
-    return grpc.aio.Metadata(("x-darkroom-tenant", tenant), ("x-darkroom-tier", tier), *own)
+    key = () if tier == "anonymous" else (("x-darkroom-key-id", "key_1"),)
+    return grpc.aio.Metadata(("x-darkroom-tenant", tenant), ("x-darkroom-tier", tier), *key, *own)

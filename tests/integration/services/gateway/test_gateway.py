@@ -250,6 +250,12 @@ async def test_pages(mesh: Mesh) -> None:
     assert error.reason == "PAGE_TOKEN_INVALID"
 
 
+async def test_anonymous_callers_see_no_list_for_they_share_their_address(mesh: Mesh) -> None:
+    everything = pb.ListJobsRequest()
+    error, _ = await refused(mesh.jobs.ListJobs(everything, metadata=as_caller("anon:10.0.0.1", "anonymous")))
+    assert error.reason == "KEY_REQUIRED"
+
+
 async def test_models_estimate_health_and_page(mesh: Mesh) -> None:
     models = ModelServiceStub(mesh.channel)
     listed = await models.ListModels(models_pb.ListModelsRequest())

@@ -62,7 +62,7 @@ def doorkeeper() -> grpc.GenericRpcHandler:
     async def check(request: Any, _context: Any) -> CheckResponse:
         given = request.attributes.request.http.headers.get("authorization", "")
         tenant, tier = (given.removeprefix("Bearer "), "pro") if given else ("anon:127.0.0.1", "anonymous")
-        headers = {"x-darkroom-tenant": tenant, "x-darkroom-tier": tier}
+        headers = {"x-darkroom-tenant": tenant, "x-darkroom-tier": tier, "x-darkroom-key-id": "key_1" if given else ""}
         options = [HeaderValueOption(header=HeaderValue(key=name, value=value)) for name, value in headers.items()]
         return CheckResponse(status=Status(code=0), ok_response=OkHttpResponse(headers=options))
 
@@ -175,12 +175,16 @@ async def test_what_is_not_there_is_404(edge: Edge) -> None:
 
 
 async def test_pages_of_jobs(edge: Edge) -> None:
+    bearer = {"authorization": "Bearer pager"}
     for _ in range(3):
-        assert (await edge.create({"prompt": "one of three"})).status_code == 202
-    first = (await edge.client.get("/v1/jobs", params={"page_size": 2, "state": "QUEUED"})).json()
-    following = {"page_size": 2, "state": "QUEUED", "page_token": first["next_page_token"]}
-    assert (await edge.client.get("/v1/jobs", params=following)).status_code == 200
-    assert (await edge.client.get("/v1/jobs", params={**following, "state": "FAILED"})).status_code == 400
+        assert (await edge.create({"prompt": "one of three"}, **bearer)).status_code == 202
+
+    async def page(**more: str) -> httpx.Response:
+        return await edge.client.get("/v1/jobs", params={"page_size": 2, "state": "QUEUED", **more}, headers=bearer)
+
+    token = (await page()).json()["next_page_token"]
+    assert (await page(page_token=token)).status_code == 200
+    assert (await page(page_token=token, state="FAILED")).status_code == 400
 
 
 async def test_a_page_of_the_longest_jobs_arrives_whole(edge: Edge) -> None:
