@@ -10,7 +10,6 @@ What may go wrong with `execute` is told apart here, because it decides whose at
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,13 +18,14 @@ import grpc
 
 from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
-from darkroom.v1 import job_pb2
 from libs import errors
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from libs.rpc import deadlines
 from libs.rpc.status import from_rpc_error, translated
+from libs.wire.image import image_from_pb
 from libs.wire.model import model_from_pb
 from libs.wire.spec import spec_to_pb
 
@@ -43,17 +43,6 @@ class WorkerLost(errors.Unavailable):
     """The stream of an order broke before its last event."""
 
     reason = "WORKER_LOST"
-
-
-class FailureKind(enum.Enum):
-    """Whose fault it was; values are the names of the wire's enum."""
-
-    INVALID = "INVALID"  # the request can never succeed
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"  # the device ran out of memory
-    TRANSIENT = "TRANSIENT"  # another try may succeed
-    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"  # the model cannot be used on this worker
-    CANCELLED = "CANCELLED"  # it was stopped because it was asked to
-    DRAINING = "DRAINING"  # the worker goes away and hands the job back
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +76,6 @@ class Preview:
     index: int
     content_type: str
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StageDone:
-    """A stage is over; times in Unix seconds."""
-
-    name: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStored:
-    """A picture is in the blob store. Sizes in pixels and bytes."""
-
-    index: int
-    sha256: str
-    content_type: str
-    width: int
-    height: int
-    seed: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +178,7 @@ def event_from_pb(event: pb.ExecuteEvent) -> AttemptEvent | None:
         case "stage":
             return StageDone(event.stage.name, event.stage.start_s, event.stage.end_s)
         case "image":
-            return _image_from_pb(event.image)
+            return image_from_pb(event.image)
         case "done":
             return AttemptDone(event.done.gpu_ms, event.done.peak_memory_bytes)
         case "failed":
@@ -227,18 +194,6 @@ def _order_to_pb(order: Order) -> pb.ExecuteRequest:
         epoch=order.epoch,
         model_version=order.model_version,
         spec=spec_to_pb(order.spec),
-    )
-
-
-def _image_from_pb(image: job_pb2.Image) -> ImageStored:
-    return ImageStored(
-        index=image.index,
-        sha256=image.sha256,
-        content_type=image.content_type,
-        width=image.width,
-        height=image.height,
-        seed=image.seed,
-        size_bytes=image.size_bytes,
     )
 
 

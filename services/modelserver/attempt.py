@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from opentelemetry.context import Context
 
+from libs.generation.attempt import StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
-from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Event, Preview, Progress, StageDone
+from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Event, Preview, Progress
 
 Key = tuple[JobId, int]
 

@@ -9,8 +9,8 @@ from opentelemetry.context import Context
 
 from libs.clock import Clock
 from libs.errors import PreconditionFailed
+from libs.generation.attempt import StageDone
 from services.modelserver.attempt import Attempt, Key, Order
-from services.modelserver.events import StageDone
 from services.modelserver.worker import Worker
 
 logger = logging.getLogger(__name__)

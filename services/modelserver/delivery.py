@@ -7,10 +7,11 @@ import asyncio
 from libs.blobs.store import BlobStore, image_key
 from libs.clock import Clock
 from libs.errors import DarkroomError
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 from services.modelserver.attempt import Attempt
 from services.modelserver.encoding import encode
 from services.modelserver.engine.protocol import Drawing, Pixels
-from services.modelserver.events import Done, Failed, FailureKind, ImageStored, StageDone
+from services.modelserver.events import Done, Failed
 
 
 class Delivery:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from libs.clock import Clock
+from libs.generation.attempt import FailureKind, StageDone
 from services.modelserver.attempt import Attempt
 from services.modelserver.encoding import encode_preview
 from services.modelserver.engine import protocol
 from services.modelserver.engine.protocol import Drawing, Engine, Pixels
-from services.modelserver.events import Event, Failed, FailureKind, Preview, Progress, StageDone
+from services.modelserver.events import Event, Failed, Preview, Progress
 from services.modelserver.models import ModelFolder
 
 logger = logging.getLogger(__name__)

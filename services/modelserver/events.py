@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
-
-class FailureKind(enum.Enum):
-    """Whose fault it was; the scheduler decides by it what happens next."""
-
-    INVALID = "invalid"  # the request can never succeed
-    OUT_OF_MEMORY = "out_of_memory"  # the device's memory did not suffice
-    TRANSIENT = "transient"  # a passing fault; another try may succeed
-    MODEL_UNAVAILABLE = "model_unavailable"  # the model cannot be used on this worker
-    CANCELLED = "cancelled"  # it was told to stop
-    DRAINING = "draining"  # the worker goes away and hands the job back
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +25,6 @@ class Preview:
     index: int
     content_type: str
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StageDone:
-    """A stage is over: load, encode, denoise, decode or store. Times in Unix seconds."""
-
-    name: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStored:
-    """A picture is in the blob store."""
-
-    index: int
-    content_type: str
-    width: int
-    height: int
-    seed: int
-    sha256: str
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from libs.generation.attempt import StageDone
 from libs.ids import WorkerId
 from libs.telemetry import metrics, tracing
 from services.modelserver import memory
 from services.modelserver.attempt import Attempt
 from services.modelserver.engine.protocol import Engine
-from services.modelserver.events import StageDone
 from services.modelserver.gpu import Gpu, Reading
 
 Observe = Callable[[CallbackOptions], Iterable[Observation]]

@@ -5,19 +5,12 @@ from __future__ import annotations
 from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 from libs.ids import JobId
+from libs.wire.image import image_to_pb
 from libs.wire.spec import spec_from_pb
 from services.modelserver.attempt import Key, Order
-from services.modelserver.events import (
-    Done,
-    Event,
-    Failed,
-    FailureKind,
-    ImageStored,
-    Preview,
-    Progress,
-    StageDone,
-)
+from services.modelserver.events import Done, Event, Failed, Preview, Progress
 
 _KINDS = {kind: pb.AttemptFailed.Kind.Value(kind.name) for kind in FailureKind}
 
@@ -54,21 +47,9 @@ def event_to_pb(event: Event, attempt: int) -> pb.ExecuteEvent:
         case StageDone(name, start_s, end_s):
             return pb.ExecuteEvent(stage=pb.StageDone(name=name, start_s=start_s, end_s=end_s))
         case ImageStored():
-            return pb.ExecuteEvent(image=_image(event))
+            return pb.ExecuteEvent(image=image_to_pb(event))
         case Done(gpu_ms, peak_memory_bytes):
             return pb.ExecuteEvent(done=pb.AttemptDone(gpu_ms=gpu_ms, peak_memory_bytes=peak_memory_bytes))
         case Failed(kind, reason, message, gpu_ms):
             failed = pb.AttemptFailed(kind=_KINDS[kind], reason=reason, message=message, gpu_ms=gpu_ms)
             return pb.ExecuteEvent(failed=failed)
-
-
-def _image(event: ImageStored) -> job_pb2.Image:
-    return job_pb2.Image(
-        index=event.index,
-        content_type=event.content_type,
-        width=event.width,
-        height=event.height,
-        seed=event.seed,
-        sha256=event.sha256,
-        size_bytes=event.size_bytes,
-    )

@@ -17,13 +17,14 @@ from functools import partial
 
 from libs.clock import Clock
 from libs.errors import InvalidRequest, Unavailable
+from libs.generation.attempt import FailureKind
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec, SpecRequest, resolve
 from services.modelserver.attempt import Attempt
 from services.modelserver.delivery import Delivery
 from services.modelserver.device_run import DeviceRun, Result
 from services.modelserver.engine.protocol import Engine
-from services.modelserver.events import Event, Failed, FailureKind
+from services.modelserver.events import Event, Failed
 from services.modelserver.models import ModelFolder
 from services.modelserver.refusal import Unusable
 from services.modelserver.shelf import Shelf

@@ -12,18 +12,16 @@ from libs.clients.modelserver import (
     AttemptDone,
     AttemptEvent,
     AttemptFailed,
-    FailureKind,
-    ImageStored,
     ModelServer,
     Preview,
     Progress,
-    StageDone,
     WorkerLost,
     WorkerRefused,
 )
 from libs.fleet.record import WorkerRecord
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 from services.scheduler.endings import Yield
-from services.scheduler.job import ImageRecord, Job, StageRecord
+from services.scheduler.job import Job
 from services.scheduler.retry import Fault, Mishap
 from services.scheduler.store import Deposed
 
@@ -41,9 +39,9 @@ class Attempt:
     out_of_memory_before: bool = False
 
     @property
-    def waited(self) -> StageRecord:
+    def waited(self) -> StageDone:
         """The time the job waited for this attempt."""
-        return StageRecord("queue", self.job.queued_at, self.began_at)
+        return StageDone("queue", self.job.queued_at, self.began_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +68,17 @@ Close = Done | Stopped | TimedOut | Mishap
 class Heard:
     """What the worker has said so far."""
 
-    images: dict[int, ImageRecord] = field(default_factory=dict)
-    stages: list[StageRecord] = field(default_factory=list)
+    images: dict[int, ImageStored] = field(default_factory=dict)
+    stages: list[StageDone] = field(default_factory=list)
     gpu_ms: float = 0.0
 
     def take(self, event: AttemptEvent, job: Job) -> Close | None:
         """Take an event in; returns how the attempt ended when it was the last one."""
         match event:
             case StageDone():
-                self.stages.append(StageRecord(event.name, event.start_s, event.end_s))
+                self.stages.append(event)
             case ImageStored():
-                self.images[event.index] = _record(event)
+                self.images[event.index] = event
             case AttemptDone():
                 self.gpu_ms = event.gpu_ms
                 return self._done(job)
@@ -122,15 +120,3 @@ def _failed(event: AttemptFailed) -> Close:
     if event.kind is FailureKind.CANCELLED:
         return Stopped()
     return Mishap(Fault[event.kind.name], event.reason, event.message)
-
-
-def _record(event: ImageStored) -> ImageRecord:
-    return ImageRecord(
-        index=event.index,
-        sha256=event.sha256,
-        content_type=event.content_type,
-        width=event.width,
-        height=event.height,
-        seed=event.seed,
-        size_bytes=event.size_bytes,
-    )

@@ -11,7 +11,7 @@ uncounted requeue gives it back. Event payloads hold all a reader needs without 
     cancelled {cost}
     expired   {waited_s, cost}
 
-`image` is an ImageRecord as an object; `cost` is {estimated_units, actual_units, charged_units, reason}.
+`image` is an ImageStored as an object; `cost` is {estimated_units, actual_units, charged_units, reason}.
 """
 
 from __future__ import annotations

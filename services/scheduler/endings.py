@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from libs.generation.attempt import ImageStored, StageDone
 from services.scheduler.charging import OUTCOMES, charge, settlement
-from services.scheduler.job import Change, Failure, ImageRecord, Job, JobState, StageRecord
+from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.store import Ending
 
 
@@ -13,8 +14,8 @@ from services.scheduler.store import Ending
 class Yield:
     """What an attempt has brought by the time it ends."""
 
-    images: tuple[ImageRecord, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
+    images: tuple[ImageStored, ...] = ()
+    stages: tuple[StageDone, ...] = ()
     gpu_ms: float = 0.0
 
 

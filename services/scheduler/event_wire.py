@@ -7,11 +7,13 @@ from typing import Any
 
 from darkroom.v1 import job_pb2
 from libs.clients.modelserver import Progress
+from libs.generation.attempt import ImageStored
 from libs.ids import JobId
+from libs.wire.image import image_to_pb
 from services.scheduler.estimates import QueueEstimate
-from services.scheduler.job import DurableEvent, Failure, ImageRecord
+from services.scheduler.job import DurableEvent, Failure
 from services.scheduler.watch_inbox import Transient
-from services.scheduler.wire import failure_to_pb, image_to_pb, progress_to_pb, queue_to_pb, stamp
+from services.scheduler.wire import failure_to_pb, progress_to_pb, queue_to_pb, stamp
 
 
 def durable_to_pb(event: DurableEvent, queue: QueueEstimate | None) -> job_pb2.JobEvent:
@@ -60,7 +62,7 @@ def transient_to_pb(job_id: JobId, item: Transient, now: float) -> job_pb2.JobEv
 
 
 def _image(document: Mapping[str, Any]) -> job_pb2.Image:
-    return image_to_pb(ImageRecord(**document))
+    return image_to_pb(ImageStored(**document))
 
 
 def _cost(payload: Mapping[str, Any]) -> job_pb2.Cost:

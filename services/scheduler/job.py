@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId
 
@@ -77,28 +78,6 @@ class Failure:
     reason: str
     message: str
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """A picture in the blob store. Sizes in pixels and bytes."""
-
-    index: int
-    sha256: str
-    content_type: str
-    width: int
-    height: int
-    seed: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class StageRecord:
-    """A stage of a job; times in Unix seconds."""
-
-    name: str
-    start_s: float
-    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +146,8 @@ class Job:
     charged_units: float = 0.0
     charge_reason: str = ""
     failure: Failure | None = None
-    images: tuple[ImageRecord, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
+    images: tuple[ImageStored, ...] = ()
+    stages: tuple[StageDone, ...] = ()
 
     @property
     def open(self) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs.generation.attempt import ImageStored
 from libs.ids import JobId, TenantId
 from services.scheduler import sql_rows
-from services.scheduler.job import OPEN_STATES, ImageRecord, Job, JobState
+from services.scheduler.job import OPEN_STATES, Job, JobState
 from services.scheduler.sql_schema import job_images, jobs, leader
 from services.scheduler.store import REQUEST_ID_LIFE_S, Deposed
 
@@ -35,7 +36,7 @@ async def with_images(connection: AsyncConnection, rows: Sequence[RowMapping]) -
     """Return the jobs of `rows`, in order. Open jobs have no images, so they are not looked for."""
     waiting = {state.value for state in OPEN_STATES}
     ended = [row["id"] for row in rows if row["state"] not in waiting]
-    images: dict[str, list[ImageRecord]] = defaultdict(list)
+    images: dict[str, list[ImageStored]] = defaultdict(list)
     if ended:
         statement = select(job_images).where(job_images.c.job_id.in_(ended))
         for row in (await connection.execute(statement.order_by(job_images.c.job_id, job_images.c.index))).mappings():

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from libs.generation.attempt import ImageStored, StageDone
 from libs.wire.spec import spec_from_json, spec_to_json
 from services.scheduler.changes import AttemptEnd
-from services.scheduler.job import AttemptRecord, DurableEvent, Failure, ImageRecord, Job, JobState, StageRecord
+from services.scheduler.job import AttemptRecord, DurableEvent, Failure, Job, JobState
 from services.scheduler.store import PendingMessage
 
 Values = dict[str, Any]
@@ -20,7 +21,7 @@ _PLAIN = tuple(
     for field in dataclasses.fields(Job)
     if field.name not in ("spec", "state", "request_id", "failure", "images", "stages")
 )
-_IMAGE = tuple(field.name for field in dataclasses.fields(ImageRecord))
+_IMAGE = tuple(field.name for field in dataclasses.fields(ImageStored))
 _ATTEMPT = tuple(field.name for field in dataclasses.fields(AttemptRecord))
 
 
@@ -36,7 +37,7 @@ def job_values(job: Job) -> Values:
     }
 
 
-def job_of(row: RowMapping, images: Sequence[ImageRecord] = ()) -> Job:
+def job_of(row: RowMapping, images: Sequence[ImageStored] = ()) -> Job:
     """Return the job of a row and its images."""
     failure = row["failure"]
     return Job(
@@ -46,7 +47,7 @@ def job_of(row: RowMapping, images: Sequence[ImageRecord] = ()) -> Job:
         request_id=row["request_id"] or "",
         failure=None if failure is None else Failure(**failure),
         images=tuple(images),
-        stages=tuple(StageRecord(**stage) for stage in row["stages"]),
+        stages=tuple(StageDone(**stage) for stage in row["stages"]),
     )
 
 
@@ -55,9 +56,9 @@ def image_values(job: Job) -> list[Values]:
     return [dataclasses.asdict(image) | {"job_id": job.id} for image in job.images]
 
 
-def image_of(row: RowMapping) -> ImageRecord:
+def image_of(row: RowMapping) -> ImageStored:
     """Return the image of a row."""
-    return ImageRecord(**{name: row[name] for name in _IMAGE})
+    return ImageStored(**{name: row[name] for name in _IMAGE})
 
 
 def attempt_of(row: RowMapping) -> AttemptRecord:

@@ -12,18 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from libs.generation.attempt import ImageStored, StageDone
 from libs.ids import JobId, TenantId, WorkerId
-from services.scheduler.job import (
-    AttemptRecord,
-    Change,
-    DurableEvent,
-    Failure,
-    ImageRecord,
-    Job,
-    JobState,
-    OutboxMessage,
-    StageRecord,
-)
+from services.scheduler.job import AttemptRecord, Change, DurableEvent, Failure, Job, JobState, OutboxMessage
 
 REQUEST_ID_LIFE_S = 24 * 3600.0  # an idempotency key leads to its job for this long
 
@@ -69,8 +60,8 @@ class Ending:
     change: Change
     now: float
     outcome: str = ""  # of the attempt row: succeeded, failed or cancelled
-    images: tuple[ImageRecord, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
+    images: tuple[ImageStored, ...] = ()
+    stages: tuple[StageDone, ...] = ()
     failure: Failure | None = None
     gpu_ms: float = 0.0
     actual_units: float = 0.0

@@ -11,14 +11,16 @@ from darkroom.scheduler.v1 import scheduler_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs import errors
 from libs.clients.modelserver import Progress
+from libs.generation.attempt import StageDone
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc.status import REASONS, to_status
+from libs.wire.image import image_to_pb
 from libs.wire.model import model_to_pb
 from libs.wire.spec import spec_from_pb, spec_to_pb
 from services.scheduler import endings
 from services.scheduler.catalog_merge import Catalog
 from services.scheduler.estimates import QueueEstimate
-from services.scheduler.job import AttemptRecord, Failure, ImageRecord, Job, JobState, StageRecord
+from services.scheduler.job import AttemptRecord, Failure, Job, JobState
 
 
 def job_from_submit(request: pb.SubmitRequest, *, now: float, traceparent: str) -> Job:
@@ -69,19 +71,6 @@ def job_to_pb(
         expire_time=stamp(job.expires_at),
         labels=dict(job.spec.labels),
         request_id=job.request_id,
-    )
-
-
-def image_to_pb(image: ImageRecord) -> job_pb2.Image:
-    """Return a picture."""
-    return job_pb2.Image(
-        index=image.index,
-        content_type=image.content_type,
-        width=image.width,
-        height=image.height,
-        seed=image.seed,
-        sha256=image.sha256,
-        size_bytes=image.size_bytes,
     )
 
 
@@ -166,5 +155,5 @@ def _attempt(attempt: AttemptRecord) -> job_pb2.Attempt:
     )
 
 
-def _stage(stage: StageRecord) -> job_pb2.Stage:
+def _stage(stage: StageDone) -> job_pb2.Stage:
     return job_pb2.Stage(name=stage.name, start_time=stamp(stage.start_s), end_time=stamp(stage.end_s))

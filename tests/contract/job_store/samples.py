@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId
-from services.scheduler.job import Change, Failure, ImageRecord, Job, OutboxMessage, StageRecord
+from services.scheduler.job import Change, Failure, Job, OutboxMessage
 from services.scheduler.store import Ending, JobStore, Requeue, Start
 
 NOW = 1_800_000_000.0
@@ -15,7 +16,7 @@ UNKNOWN = JobId("job_unknown")
 WORKER = WorkerId("modelserver-0")
 CONFIRM = OutboxMessage("confirm", {"reservation": "r1"})
 SETTLE = OutboxMessage("settle", {"reservation": "r1", "units": 9.5})
-STAGES = (StageRecord("denoise", NOW, NOW + 1.5),)
+STAGES = (StageDone("denoise", NOW, NOW + 1.5),)
 
 
 def a_spec(**changes: Any) -> GenerationSpec:
@@ -54,8 +55,8 @@ def a_job(number: int = 1, **changes: Any) -> Job:
     return Job(**fields | changes)
 
 
-def an_image(index: int, sha256: str = "") -> ImageRecord:
-    return ImageRecord(index, sha256 or f"{index:064x}", "image/png", 64, 64, 2**32 - 1 - index, 700 + index)
+def an_image(index: int, sha256: str = "") -> ImageStored:
+    return ImageStored(index, sha256 or f"{index:064x}", "image/png", 64, 64, 2**32 - 1 - index, 700 + index)
 
 
 def a_start(job: Job, attempt: int = 1, epoch: int = 1) -> Start:

@@ -6,16 +6,17 @@ import asyncio
 
 from opentelemetry.context import Context
 
+from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.modelserver.attempt import Attempt, Order
-from services.modelserver.events import Done, ImageStored, Preview, Progress, StageDone
+from services.modelserver.events import Done, Preview, Progress
 
 SPEC = GenerationSpec("a cat", "", "m", 32, 32, 1, 3, 2.0, 1, "euler")
 STAGE = StageDone("encode", 1.0, 2.0)
 STEPS = [Progress(step, 3, 1.0) for step in (1, 2, 3)]
 PREVIEW = Preview(1, 3, 0, "image/jpeg", b"x")
-IMAGE = ImageStored(0, "image/png", 32, 32, 1, "0" * 64, 10)
+IMAGE = ImageStored(0, "0" * 64, "image/png", 32, 32, 1, 10)
 DONE = Done(5.0, 6)
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from libs.clock import SystemClock
 from libs.coordination.memory import MemoryRegistry
+from libs.generation.attempt import StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, WorkerId
 from libs.settings import BadSetting, load
@@ -25,7 +26,6 @@ from libs.telemetry import tracing
 from services.modelserver.announce import Announcement, first_record, make_announcer, reachable_address
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.encoding import encode, encode_preview
-from services.modelserver.events import StageDone
 from services.modelserver.gpu import Reading, open_gpu
 from services.modelserver.instruments import StageRecorder
 from services.modelserver.settings import SHIPPED_MODELS, ModelServerSettings

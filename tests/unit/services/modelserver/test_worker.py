@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from libs.blobs.memory import MemoryBlobs
 from libs.clock import SystemClock
 from libs.errors import PreconditionFailed, Unavailable
+from libs.generation.attempt import FailureKind, ImageStored, StageDone
 from libs.generation.model import Model, ModelLimits
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
@@ -23,7 +24,7 @@ from services.modelserver.attempts import Attempts
 from services.modelserver.delivery import Delivery
 from services.modelserver.engine import protocol
 from services.modelserver.engine.fake import FakeEngine
-from services.modelserver.events import Done, Failed, FailureKind, ImageStored, Progress, StageDone
+from services.modelserver.events import Done, Failed, Progress
 from services.modelserver.models import ModelFolder
 from services.modelserver.shelf import Shelf
 from services.modelserver.worker import Worker

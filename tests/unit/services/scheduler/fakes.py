@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
-from libs.clients.modelserver import AttemptDone, AttemptEvent, ImageStored, Order, Progress, StageDone
+from libs.clients.modelserver import AttemptDone, AttemptEvent, Order, Progress
 from libs.errors import Unavailable
 from libs.fleet.record import WorkerRecord
+from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId, new_job_id

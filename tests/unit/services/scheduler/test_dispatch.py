@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from libs.clients.modelserver import (
-    AttemptDone,
-    AttemptFailed,
-    FailureKind,
-    Progress,
-    WorkerLost,
-    WorkerRefused,
-)
+from libs.clients.modelserver import AttemptDone, AttemptFailed, Progress, WorkerLost, WorkerRefused
 from libs.errors import PreconditionFailed
+from libs.generation.attempt import FailureKind
 from services.scheduler.job import DurableEvent, Job, JobState
 from services.scheduler.store import Deposed
 from tests.unit.services.scheduler.fakes import STEPS, Bench, Script, pictures, record, silence, spec

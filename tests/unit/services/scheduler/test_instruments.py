@@ -6,7 +6,8 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 
-from libs.clients.modelserver import AttemptFailed, FailureKind
+from libs.clients.modelserver import AttemptFailed
+from libs.generation.attempt import FailureKind
 from libs.telemetry import metrics
 from tests.unit.services.scheduler.fakes import Bench, record, silence
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from libs.blobs.store import image_key
-from libs.clients.modelserver import AttemptFailed, FailureKind, Progress
+from libs.clients.modelserver import AttemptFailed, Progress
 from libs.errors import NotFound, Unavailable
+from libs.generation.attempt import FailureKind
 from libs.ids import TenantId, WorkerId
 from services.scheduler.job import Job, JobState, OutboxMessage
 from services.scheduler.memory_store import MemoryStore

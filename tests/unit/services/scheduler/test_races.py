@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from libs.blobs.store import image_key
-from libs.clients.modelserver import AttemptFailed, FailureKind
+from libs.clients.modelserver import AttemptFailed
+from libs.generation.attempt import FailureKind
 from libs.generation.model import Model
 from libs.ids import JobId, TenantId
 from services.scheduler.job import Job, JobState

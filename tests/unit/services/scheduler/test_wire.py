@@ -7,18 +7,19 @@ from google.rpc import error_details_pb2, status_pb2
 from darkroom.scheduler.v1 import scheduler_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.clients.modelserver import Preview, Progress
+from libs.generation.attempt import ImageStored, StageDone
 from libs.ids import JobId, WorkerId
 from libs.wire.spec import spec_to_pb
 from services.scheduler import endings, event_wire, wire
 from services.scheduler.endings import Yield
 from services.scheduler.estimates import QueueEstimate
-from services.scheduler.job import Failure, ImageRecord, StageRecord
+from services.scheduler.job import Failure
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.store import Start
 from tests.unit.services.scheduler.fakes import job, spec
 
 NOW = 1_700_000_000.0
-PICTURE = ImageRecord(0, "a" * 64, "image/png", 128, 128, 7, 99)
+PICTURE = ImageStored(0, "a" * 64, "image/png", 128, 128, 7, 99)
 QUEUE = QueueEstimate(3, 1.5, 3.0, True, NOW)
 
 
@@ -28,7 +29,7 @@ async def lived(*, failure: Failure | None = None) -> tuple[MemoryStore, JobId]:
     waiting = (await store.accept(job(NOW, spec=spec(labels={"a": "b"})), [])).job
     running = await store.start(Start(waiting.id, 1, WorkerId("w"), epoch, NOW + 1))
     assert running is not None
-    brought = Yield((PICTURE,), (StageRecord("queue", NOW, NOW + 1), StageRecord("denoise", NOW + 1, NOW + 2)), 250.0)
+    brought = Yield((PICTURE,), (StageDone("queue", NOW, NOW + 1), StageDone("denoise", NOW + 1, NOW + 2)), 250.0)
     if failure:
         await store.end(endings.failed(running, failure, brought, epoch=epoch, now=NOW + 2))
     else:
