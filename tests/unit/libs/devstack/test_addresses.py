@@ -17,8 +17,12 @@ from libs.devstack.folder import DataFolder, FolderInUse, FolderUnusable
 
 
 def lowest_first(taken: Collection[int]) -> int:
-    """Choose as badly as can be: always the lowest, so that two stacks choose the same."""
-    return min(set(range(19_000, 19_500)) - set(taken))
+    """Choose as badly as can be: always the lowest, so that two stacks choose the same.
+
+    From numbers of this process only: claims hold for the whole machine, and tests run side by side.
+    """
+    first = 1_000_000 + 500 * os.getpid()  # no port at all; nothing here listens
+    return min(set(range(first, first + 500)) - set(taken))
 
 
 def every_port(chosen: addresses.Addresses) -> list[str]:
