@@ -38,7 +38,10 @@ class ModelDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model folder. `version` is a digest of its files; `unusable_reason` is empty when it serves."""
+    """One model folder. `version` is a digest of its files; `unusable_reason` is empty when it serves.
+
+    `loras` are names of adapters beside it; they may come and go without a new version.
+    """
 
     id: str
     version: str
@@ -49,6 +52,7 @@ class Model:
     unusable_reason: str = ""
     residency: str = "disk"
     workers: int = 0
+    loras: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,17 @@ _MAX_ECHO = 40  # characters of a wrong value that are repeated to its sender
 FORMATS = ("png", "jpeg", "webp")
 SEED_SPACE = 2**32
 
+MAX_LORAS, MAX_LORA_WEIGHT = 4, 2.0
+
 N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraUse:
+    """An adapter of the model and how strongly it acts; 1 is as it was trained."""
+
+    name: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,7 @@ class SpecRequest:
     priority: int = 0
     deadline_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    loras: tuple[LoraUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class GenerationSpec:
     priority: int = 0
     deadline_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    loras: tuple[LoraUse, ...] = ()
 
     @property
     def guided(self) -> bool:
@@ -104,8 +117,10 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
         priority=request.priority,
         deadline_s=request.deadline_s,
         labels=dict(request.labels),
+        loras=request.loras,
     )
     problems += _text_problems(spec) + _number_problems(spec, model) + _choice_problems(spec, model)
+    problems += _lora_problems(spec, model)
     if problems:
         raise invalid(problems)
     return spec
@@ -214,3 +229,19 @@ def _choice_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
         for name, value, allowed in choices
         if value not in allowed
     ]
+
+
+def _lora_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
+    names, told = [use.name for use in spec.loras], list[str]()
+    if len(names) > MAX_LORAS:
+        told.append(f"has {len(names)} entries, at most {MAX_LORAS} are allowed")
+    if len(set(names)) < len(names):
+        told.append("names an adapter more than once")
+    if not all(-MAX_LORA_WEIGHT <= use.weight <= MAX_LORA_WEIGHT for use in spec.loras):  # NaN is refused, too
+        told.append(f"has a weight that is not from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g}")
+    unknown = next((name for name in names if name not in model.loras), None)
+    if unknown is not None:
+        near = ", ".join(difflib.get_close_matches(unknown[:_MAX_ECHO], model.loras, n=3, cutoff=0.0))
+        known = f"near it is {near}" if near else "it has none"
+        told.append(f"names {unknown[:_MAX_ECHO]!r}, which is no adapter of the model; {known}")
+    return [Violation("loras", one) for one in told]

@@ -25,6 +25,7 @@ def model_to_pb(model: Model) -> pb.Model:
         unusable_reason=model.unusable_reason,
         residency=model.residency,
         workers=model.workers,
+        loras=model.loras,
     )
 
 
@@ -56,4 +57,5 @@ def model_from_pb(model: pb.Model) -> Model:
         unusable_reason=model.unusable_reason,
         residency=model.residency,
         workers=model.workers,
+        loras=tuple(model.loras),
     )

@@ -97,5 +97,5 @@ def _default(before: Catalog, described: Descriptions, chosen: Mapping[str, Mode
 def _model(document: Mapping[str, Any]) -> Model:
     limits, defaults = dict(document["limits"]), document["defaults"]
     limits["samplers"] = tuple(limits["samplers"])
-    plain = {**document, "aliases": tuple(document["aliases"])}
+    plain = {**document, "aliases": tuple(document["aliases"]), "loras": tuple(document.get("loras", ()))}
     return Model(**{**plain, "limits": ModelLimits(**limits), "defaults": ModelDefaults(**defaults)})

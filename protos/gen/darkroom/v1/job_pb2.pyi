@@ -24,6 +24,34 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class LoraUse(_message.Message):
+    """An adapter of the model and how strongly it acts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the adapter; one of the model's `loras`."""
+    weight: _builtins.float
+    """Strength, -2 to 2; 1 when absent, which is how it was trained."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "name", b"name", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___LoraUse: _TypeAlias = LoraUse  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """What to draw. A prompt alone is a whole request; every other field has the model's default.
     In a job that was accepted every field holds the value that is used.
@@ -70,6 +98,7 @@ class JobSpec(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 2000 characters."""
     negative_prompt: _builtins.str
@@ -110,6 +139,10 @@ class JobSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels of the caller, at most 16, kept with the job."""
 
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraUse]:
+        """Adapters (LoRA) that change the model for this request, at most 4, each once."""
+
     def __init__(
         self,
         *,
@@ -132,10 +165,11 @@ class JobSpec(_message.Message):
         deadline_s: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        loras: _abc.Iterable[Global___LoraUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "deadline_s", b"deadline_s", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "labels", b"labels", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "deadline_s", b"deadline_s", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "labels", b"labels", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015

@@ -126,6 +126,7 @@ class Model(_message.Message):
     UNUSABLE_REASON_FIELD_NUMBER: _builtins.int
     RESIDENCY_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id as requests name it."""
     object: _builtins.str
@@ -156,6 +157,10 @@ class Model(_message.Message):
     def defaults(self) -> Global___ModelDefaults:
         """What a request gets when it does not ask."""
 
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of its adapters (LoRA), for `loras` of a request."""
+
     def __init__(
         self,
         *,
@@ -171,10 +176,11 @@ class Model(_message.Message):
         unusable_reason: _builtins.str = ...,
         residency: _builtins.str = ...,
         workers: _builtins.int = ...,
+        loras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "id", b"id", "limits", b"limits", "object", b"object", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "id", b"id", "limits", b"limits", "loras", b"loras", "object", b"object", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from libs.errors import InvalidRequest
 from libs.generation.model import Model, ModelLimits
-from libs.generation.spec import GenerationSpec, SpecRequest, resolve
+from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest, resolve
 
 MODEL = Model("m", "1", "P", limits=ModelLimits(max_size=1024, max_pixels=512 * 1024))
 
@@ -106,3 +106,28 @@ def test_an_aspect_ratio_gives_sizes_of_the_model_step(left: int, right: int) ->
 def test_seeds_of_pictures_wrap_around(seed: int, index: int) -> None:
     spec: GenerationSpec = resolve(SpecRequest(prompt="a", seed=seed), MODEL, 7)
     assert spec.image_seed(index) == (seed + index) % 2**32
+
+
+@pytest.mark.parametrize(
+    ("loras", "told"),
+    [
+        ([LoraUse("inc")], "names 'inc', which is no adapter of the model; near it is ink"),
+        ([LoraUse("ink", 2.5)], "has a weight that is not from -2 to 2"),
+        ([LoraUse("ink", float("nan"))], "has a weight that is not from -2 to 2"),
+        ([LoraUse("ink"), LoraUse("ink", -1)], "names an adapter more than once"),
+        ([LoraUse(f"l{n}") for n in range(5)], "has 5 entries, at most 4 are allowed"),
+    ],
+)
+def test_adapters_are_known_few_and_within_range(loras: list[LoraUse], told: str) -> None:
+    model = Model("m", "1", "P", loras=("ink", "l0", "l1", "l2", "l3", "l4"))
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(SpecRequest(prompt="a", loras=tuple(loras)), model, 7)
+    (violation,) = caught.value.violations
+    assert violation.field == "loras"
+    assert violation.description.startswith(told)
+
+
+def test_known_adapters_are_taken_as_they_were_given() -> None:
+    model, uses = Model("m", "1", "P", loras=("ink", "sky")), (LoraUse("sky", -2.0), LoraUse("ink", 2.0))
+    assert resolve(SpecRequest(prompt="a", loras=uses), model, 7).loras == uses
+    assert violations(SpecRequest(prompt="a", loras=uses[:1]))["loras"].endswith("it has none")

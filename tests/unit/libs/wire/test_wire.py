@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from darkroom.v1 import job_pb2, model_pb2
 from libs.generation.model import Model, ModelDefaults, ModelLimits
-from libs.generation.spec import GenerationSpec, SpecRequest
+from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest
 from libs.wire.model import model_from_pb, model_to_pb
 from libs.wire.spec import request_digest, request_from_pb, spec_from_json, spec_from_pb, spec_to_json, spec_to_pb
 
@@ -20,6 +20,7 @@ SPECS = st.builds(
     guidance_scale=st.floats(allow_nan=False), seed=U32, sampler=TEXT, output_format=TEXT, output_quality=U32,
     preview=st.booleans(), priority=st.integers(-(2**31), 2**31 - 1), deadline_s=U32,
     labels=st.dictionaries(TEXT, TEXT, max_size=3),
+    loras=st.lists(st.builds(LoraUse, TEXT, st.floats(allow_nan=False)), max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def test_every_field_of_the_message_is_carried() -> None:
     filled = job_pb2.JobSpec(
         prompt="p", negative_prompt="n", model="m", width=1, height=2, size="1x2", aspect_ratio="1:2", images=3,
         steps=4, guidance_scale=5.5, seed=6, sampler="s", output_format="png", output_quality=7, preview=True,
-        priority=-8, deadline_s=9, labels={"a": "b"},
+        priority=-8, deadline_s=9, labels={"a": "b"}, loras=[job_pb2.LoraUse(name="l", weight=0.5)],
     )  # fmt: skip
     request = request_from_pb(filled)
     assert [f.name for f in dataclasses.fields(request) if not getattr(request, f.name)] == []
@@ -45,12 +46,31 @@ def test_every_field_of_the_message_is_carried() -> None:
 def test_zero_is_not_absent() -> None:
     assert request_from_pb(job_pb2.JobSpec(seed=0)).seed == 0
     assert request_from_pb(job_pb2.JobSpec()).seed is None
+    weights = [
+        use.weight
+        for use in request_from_pb(job_pb2.JobSpec(loras=[job_pb2.LoraUse(weight=0), job_pb2.LoraUse()])).loras
+    ]
+    assert weights == [0.0, 1.0]
+
+
+def test_a_spec_stored_before_there_were_adapters_has_none() -> None:
+    spec = GenerationSpec("p", "", "m", 64, 64, 1, 4, 1.0, 5, "euler")
+    stored = spec_to_json(spec)
+    del stored["loras"]
+    assert spec_from_json(stored) == spec
 
 
 def test_a_digest_ignores_order_and_sees_every_change() -> None:
     base = SpecRequest(prompt="a", labels={"x": "1", "y": "2"})
     assert request_digest(base) == request_digest(dataclasses.replace(base, labels={"y": "2", "x": "1"}))
-    changed = [{"prompt": "b"}, {"seed": 0}, {"labels": {}}, {"preview": True}, {"width": 8}]
+    changed = [
+        {"prompt": "b"},
+        {"seed": 0},
+        {"labels": {}},
+        {"preview": True},
+        {"width": 8},
+        {"loras": (LoraUse("l"),)},
+    ]
     digests = {request_digest(dataclasses.replace(base, **change)) for change in changed}  # type: ignore[arg-type]
     assert len(digests | {request_digest(base)}) == len(changed) + 1
 
@@ -58,7 +78,7 @@ def test_a_digest_ignores_order_and_sees_every_change() -> None:
 def test_a_model_survives_the_wire() -> None:
     model = Model(
         "m", "v", "StableDiffusionPipeline", ("a", "b"), ModelLimits(8, 16, 4, 99, 5, 2, 3.5, ("x",)),
-        ModelDefaults(8, 12, 3, 1.5, "x"), "why", "vram", 2,
+        ModelDefaults(8, 12, 3, 1.5, "x"), "why", "vram", 2, ("ink",),
     )  # fmt: skip
     wire = model_pb2.Model.FromString(model_to_pb(model).SerializeToString())
     assert model_from_pb(wire) == model
