@@ -32,6 +32,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Strength of the prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; chosen when absent.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="Adapter as name or name:weight; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
     """Draw a picture and save it."""
@@ -45,6 +46,7 @@ def generate(
     for name, value in given.items():
         if value is not None:
             _set(spec, name, value)
+    spec.loras.extend(_lora(text) for text in lora or ())
     target: Target = context.obj
     output.run(_generate(target, spec, out, as_json))
 
@@ -54,6 +56,14 @@ def _set(spec: job_pb2.JobSpec, name: str, value: float) -> None:
         setattr(spec, name, value)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"--{name.partition('_')[0]}") from None
+
+
+def _lora(text: str) -> job_pb2.LoraUse:
+    name, colon, weight = text.partition(":")
+    try:
+        return job_pb2.LoraUse(name=name, weight=float(weight) if colon else None)
+    except ValueError:
+        raise typer.BadParameter(f"{weight!r} is not a number", param_hint="--lora") from None
 
 
 async def _generate(target: Target, spec: job_pb2.JobSpec, out: Path, as_json: bool) -> None:

@@ -12,15 +12,17 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest, Violation
 from services.gateway.drafts import Draft
 
 REQUEST_ID = "request_id"
+_MOST_ENTRIES = 16  # of a list that are looked at; one that is longer is refused for its length
 _SHOWN_NAME = 40  # characters of an unknown name that are repeated to its sender
 
+_FIELDS = job_pb2.JobSpec.DESCRIPTOR
 _UNSIGNED, _SIGNED = (0, 2**32 - 1), (-(2**31), 2**31 - 1)
 _WORDS = {
     FieldDescriptor.TYPE_STRING: "a text",
@@ -53,7 +55,7 @@ def parse_draft(body: bytes) -> Draft:
     for key, value in document.items():
         name = _canonical(key)
         if name is None:
-            problems.append(Violation(_shown(key), _unknown(key)))
+            problems.append(Violation(_shown(key), _unknown(key, [*_FIELDS.fields_by_name, REQUEST_ID])))
         elif name in seen:
             problems.append(Violation(name, f"is given more than once, also as {key}"))
         elif name == REQUEST_ID:
@@ -92,37 +94,72 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _canonical(key: str) -> str | None:
-    fields = job_pb2.JobSpec.DESCRIPTOR
-    if not key.isascii():
-        return None  # half a surrogate pair would break the look-up
     if key in (REQUEST_ID, "requestId"):
         return REQUEST_ID
-    field = fields.fields_by_name.get(key) or fields.fields_by_camelcase_name.get(key)
+    field = _field(_FIELDS, key)
     return field.name if field else None
 
 
-def _unknown(key: str) -> str:
-    known = [*job_pb2.JobSpec.DESCRIPTOR.fields_by_name, REQUEST_ID]
+def _field(message: Descriptor, key: str) -> FieldDescriptor | None:
+    if not key.isascii():
+        return None  # half a surrogate pair would break the look-up
+    return message.fields_by_name.get(key) or message.fields_by_camelcase_name.get(key)
+
+
+def _unknown(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key[:_SHOWN_NAME], known, n=1, cutoff=0.5)
     return f"is not a field; did you mean {near[0]}?" if near else "is not a field; the guide lists them all"
 
 
 def _take(spec: job_pb2.JobSpec, name: str, value: Any) -> list[Violation]:
     """Set one field, or return what is wrong with its value."""
-    field = job_pb2.JobSpec.DESCRIPTOR.fields_by_name[name]
-    if value is None:
-        return []
-    repeated = value.repeated if isinstance(value, _Object) else []
-    if repeated:
-        return [Violation(name, f"holds {_shown(key)} more than once") for key in repeated[:3]]
-    if not _fits(field, value):
-        return [_wrong(name, _WORDS[field.type], value)]
+    field = _FIELDS.fields_by_name[name]
+    problems = [] if value is None else _problems(field, name, value)
+    if value is None or problems:
+        return problems
     try:
         json_format.ParseDict({name: value}, spec)
     except (json_format.ParseError, ValueError):
         spec.ClearField(name)  # type: ignore[arg-type]
-        return [Violation(name, f"must be {_WORDS[field.type]} of valid Unicode")]
+        return [Violation(name, f"must be {_words(field)} of valid Unicode")]
     return []
+
+
+def _problems(field: FieldDescriptor, shown: str, value: Any) -> list[Violation]:
+    """Return what is wrong with the form of a value that is not null."""
+    repeated = value.repeated if isinstance(value, _Object) else []
+    if repeated:
+        return [Violation(shown, f"holds {_shown(key)} more than once") for key in repeated[:3]]
+    message = _listed(field)
+    if message is None:
+        return [] if _fits(field, value) else [_wrong(shown, _words(field), value)]
+    if not isinstance(value, list):
+        return [_wrong(shown, _words(field), value)]
+    entries = enumerate(value[:_MOST_ENTRIES])
+    return [one for index, entry in entries for one in _entry_problems(message, f"{shown}[{index}]", entry)]
+
+
+def _entry_problems(message: Descriptor, shown: str, entry: Any) -> list[Violation]:
+    if not isinstance(entry, _Object):
+        return [_wrong(shown, "an object", entry)]
+    problems = [Violation(shown, f"holds {_shown(key)} more than once") for key in entry.repeated[:3]]
+    for key, value in entry.items():
+        field = _field(message, key)
+        if field is None:
+            problems.append(Violation(f"{shown}.{_shown(key)}", _unknown(key, list(message.fields_by_name))))
+        elif value is not None:
+            problems += _problems(field, f"{shown}.{field.name}", value)
+    return problems
+
+
+def _listed(field: FieldDescriptor) -> Descriptor | None:
+    """Return what a field takes a list of, if it does; a map repeats, too, and takes one object."""
+    message = field.message_type if field.is_repeated else None
+    return None if message is None or message.GetOptions().map_entry else message
+
+
+def _words(field: FieldDescriptor) -> str:
+    return "a list of objects" if _listed(field) else _WORDS[field.type]
 
 
 def _fits(field: FieldDescriptor, value: Any) -> bool:

@@ -113,7 +113,8 @@ def test_a_refusal_of_very_much_is_cut_and_says_so() -> None:
 
 
 def test_every_field_can_be_wrong_at_once() -> None:
-    wrong: dict[str, Any] = {name: [] for name in job_pb2.JobSpec.DESCRIPTOR.fields_by_name}
+    fields = job_pb2.JobSpec.DESCRIPTOR.fields
+    wrong: dict[str, Any] = {field.name: 5 if field.is_repeated else [] for field in fields}
     assert set(told(wrong)) == set(wrong)
 
 
@@ -133,6 +134,32 @@ def test_an_unknown_model_beside_other_mistakes_is_one_of_them() -> None:
 )
 def test_numbers_and_types_that_a_field_cannot_hold(value: Any, field: str) -> None:
     assert set(told({"prompt": "a", field: value})) == {field}
+
+
+def test_adapters_are_a_list_of_objects() -> None:
+    spec = parse_draft(
+        b'{"prompt": "a", "loras": [{"name": "ink", "weight": 0}, {"name": "sky", "weight": null}]}'
+    ).spec
+    assert spec.loras == [job_pb2.LoraUse(name="ink", weight=0), job_pb2.LoraUse(name="sky")]
+
+
+@pytest.mark.parametrize(
+    ("loras", "field", "words"),
+    [
+        (b'"ink"', "loras", "must be a list of objects, not a text"),
+        (b'{"name": "ink"}', "loras", "must be a list of objects, not an object"),
+        (b'["ink"]', "loras[0]", "must be an object, not a text"),
+        (b"[null]", "loras[0]", "must be an object, not null"),
+        (b'[{"name": 3}]', "loras[0].name", "must be a text, not 3"),
+        (b'[{"name": "a", "weight": "1"}]', "loras[0].weight", "must be a number, not a text"),
+        (b'[{"name": "a", "wait": 1}]', "loras[0].wait", "is not a field; did you mean weight?"),
+        (b'[{"name": "a", "name": "b"}]', "loras[0]", "holds name more than once"),
+        (b'[{"name": "\\ud800"}]', "loras", "must be a list of objects of valid Unicode"),
+        (b'[{"name": "nope"}]', "loras", "names 'nope', which is no adapter of the model; it has none"),
+    ],
+)
+def test_a_list_that_is_wrong_inside(loras: bytes, field: str, words: str) -> None:
+    assert told(b'{"prompt": "a", "loras": ' + loras + b"}") == {field: words}
 
 
 def test_a_field_that_comes_twice() -> None:
