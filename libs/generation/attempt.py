@@ -15,6 +15,7 @@ class FailureKind(enum.Enum):
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"  # the model cannot be used on that worker
     CANCELLED = "CANCELLED"  # it was told to stop
     DRAINING = "DRAINING"  # the worker goes away and hands the job back
+    BLOCKED = "BLOCKED"  # the safety check found what is not allowed, in the prompt or in pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,15 @@ class StageDone:
     name: str
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A checkpoint is in the blob store under the key `ref`: any worker can go on after `step` of `total`."""
+
+    ref: str
+    step: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

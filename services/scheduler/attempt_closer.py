@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 
@@ -76,7 +77,9 @@ class AttemptCloser:
             jitter=self._jitter(),
         )
         if isinstance(decision, Failure):
-            return endings.failed(job, decision, brought, epoch=epoch, now=now)
+            blocked = functools.partial(endings.blocked, result_life_s=self._result_life_s)
+            end = blocked if close.fault is Fault.BLOCKED else endings.failed
+            return end(job, decision, brought, epoch=epoch, now=now)
         if decision.elsewhere:
             self._jobs.avoid(job.id, attempt.worker.worker_id)
         return Requeue(

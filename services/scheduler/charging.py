@@ -2,6 +2,7 @@
 
 succeeded                measured units, at most 1.5 times the estimate: what lies above was our mis-estimate
 cancelled while running  measured units so far, under the same cap
+blocked by the safety    the same: nothing for a prompt that was refused, the drawing for pictures that were withheld
 everything else          nothing: it never started, or the fault was ours
 """
 
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from services.scheduler.job import Change, Job, OutboxMessage
 
 CAP = 1.5
+BLOCKED = frozenset({"SAFETY_PROMPT_BLOCKED", "SAFETY_OUTPUT_BLOCKED"})  # the fault lies with what was asked for
 
 OUTCOMES: Mapping[Change, str] = MappingProxyType(
     {
@@ -34,10 +36,13 @@ class Charge:
     reason: str = ""
 
 
-def charge(change: Change, estimated_units: float, gpu_ms: float) -> Charge:
-    """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device."""
+def charge(change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "") -> Charge:
+    """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device.
+
+    `reason` says why it failed, if it did.
+    """
     actual = round(gpu_ms, 1)
-    if change not in (Change.SUCCEED, Change.CANCEL):
+    if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED:
         return Charge(actual, 0.0, "it never ran" if change is Change.EXPIRE else "it failed, so nothing is charged")
     cap = round(CAP * estimated_units, 1)
     if actual > cap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.generation.attempt import ImageStored, StageDone
 from services.scheduler.charging import OUTCOMES, charge, settlement
@@ -33,6 +33,16 @@ def failed(job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int,
     return _ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure)
 
 
+def blocked(job: Job, failure: Failure, brought: Yield, *, epoch: int, now: float, result_life_s: float) -> Ending:
+    """Return the end of a job with content that is not allowed.
+
+    It has failed; pictures that may be shown are listed and kept for `result_life_s`, and what was drawn is charged.
+    """
+    told = replace(failure, metadata={**failure.metadata, "charged": "true" if brought.gpu_ms else "false"})
+    expires_at = now + result_life_s if brought.images else None
+    return _ending(job, Change.FAIL, brought, epoch=epoch, now=now, failure=told, expires_at=expires_at)
+
+
 def cancelled(job: Job, brought: Yield = _NOTHING, *, epoch: int, now: float) -> Ending:
     """Return the end of a job that its owner withdrew, waiting or running."""
     kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
@@ -61,7 +71,7 @@ def _ending(
     failure: Failure | None = None,
     expires_at: float | None = None,
 ) -> Ending:
-    charged = charge(change, job.estimated_units, brought.gpu_ms)
+    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=failure.reason if failure else "")
     message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
     return Ending(
         job_id=job.id,

@@ -1,7 +1,7 @@
 """When, and whether, a job runs again after an attempt that brought no pictures. Pure.
 
     fault               again?                                counts towards the dead letter?
-    INVALID             never                                 –
+    INVALID, BLOCKED    never                                 –
     OUT_OF_MEMORY       once                                  yes
     TRANSIENT           after a growing, random wait          yes
     WORKER_LOST         at once, elsewhere where possible     yes
@@ -10,7 +10,8 @@
     RESTARTED           at once (the scheduler's own fault)   no
 
 An attempt counts from its start, so `counted` is how many there were with the one that failed. After
-MAX_COUNTED_ATTEMPTS the job is dead. No fault of the platform is charged (charging.py).
+MAX_COUNTED_ATTEMPTS the job is dead. No fault of the platform is charged; of blocked pictures the drawing is
+(charging.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Fault(enum.Enum):
     """What kept an attempt from its pictures."""
 
     INVALID = "INVALID"  # the request can never succeed
+    BLOCKED = "BLOCKED"  # the safety check found what is not allowed
     OUT_OF_MEMORY = "OUT_OF_MEMORY"  # the device ran out of memory
     TRANSIENT = "TRANSIENT"  # a passing fault
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"  # the model cannot be used on that worker
@@ -79,6 +81,8 @@ def decide(
         return Again("refused", counted=False, wait_s=wait_s, elsewhere=True)
     if mishap.fault is Fault.INVALID:
         return Failure(mishap.reason or "INVALID_REQUEST", f"{_sentence(mishap)} {_TOLD}", {"charged": "false"})
+    if mishap.fault is Fault.BLOCKED:  # what it is charged depends on what was drawn: endings.blocked
+        return Failure(mishap.reason or "SAFETY_OUTPUT_BLOCKED", _sentence(mishap))
     if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before:
         told = f"The device ran out of memory twice. {_TOLD} A smaller size, fewer steps or fewer images may fit."
         return Failure("GPU_OUT_OF_MEMORY", told, {"charged": "false"})

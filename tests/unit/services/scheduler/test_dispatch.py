@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from libs.clients.modelserver import AttemptDone, AttemptFailed, Progress, WorkerLost, WorkerRefused
+from libs.clients.modelserver import (
+    AttemptDone,
+    AttemptEvent,
+    AttemptFailed,
+    Order,
+    Progress,
+    WorkerLost,
+    WorkerRefused,
+)
 from libs.errors import PreconditionFailed
-from libs.generation.attempt import FailureKind
+from libs.generation.attempt import FailureKind, ImageStored
 from services.scheduler.job import DurableEvent, Job, JobState
 from services.scheduler.store import Deposed
 from tests.unit.services.scheduler.fakes import STEPS, Bench, Script, pictures, record, silence, spec
@@ -114,6 +122,25 @@ async def test_invalid_fails_at_once_and_is_not_charged(bench: Bench) -> None:
         failed = await bench.now(waiting.id)
         assert (failed.state, reason(failed)) == (JobState.FAILED, "INVALID_REQUEST")
         assert (failed.actual_units, failed.charged_units) == (99.0, 0.0)
+
+
+async def test_pictures_that_are_withheld_fail_the_job_once_and_the_others_are_listed_and_charged(bench: Bench) -> None:
+    def one_of_two(order: Order) -> list[AttemptEvent]:
+        shown = [event for event in pictures(order) if isinstance(event, ImageStored)][:1]
+        return [*shown, AttemptFailed(FailureKind.BLOCKED, "SAFETY_OUTPUT_BLOCKED", "One is withheld.", 120.0)]
+
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=one_of_two)
+        failed = await bench.now((await bench.submit(spec=spec(images=2))).id)
+        assert (failed.state, reason(failed), len(server.orders)) == (JobState.FAILED, "SAFETY_OUTPUT_BLOCKED", 1)
+        assert [image.index for image in failed.images] == [0]
+        assert failed.expires_at == bench.clock.now() + 24 * 3600
+        assert (failed.charged_units, failed.failure.metadata) == (120.0, {"charged": "true"})
+        assert await bench.kinds(failed.id) == ["queued", "started", "image", "failed"]
+        server.script = lambda order: [AttemptFailed(FailureKind.BLOCKED, "SAFETY_PROMPT_BLOCKED", "Not here.")]
+        refused = await bench.now((await bench.submit()).id)
+        assert (refused.charged_units, refused.expires_at) == (0.0, None)
+        assert refused.failure.metadata == {"charged": "false"}
 
 
 async def test_memory_is_tried_once_more(bench: Bench) -> None:

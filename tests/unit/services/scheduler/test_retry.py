@@ -32,12 +32,13 @@ def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom:
     answer = decided(fault, counted, oom=oom, jitter=jitter)
     if isinstance(answer, Failure):
         assert answer.reason in REASONS
+    if isinstance(answer, Failure) and fault is not Fault.BLOCKED:
         assert "Nothing was charged." in answer.message
         assert answer.metadata["charged"] == "false"
-    elif answer.counted:
+    elif isinstance(answer, Again) and answer.counted:
         assert counted < MAX_COUNTED_ATTEMPTS
         assert 0 <= answer.wait_s <= 30.0
-    else:
+    elif isinstance(answer, Again):
         assert fault in FREE
 
 
@@ -64,6 +65,16 @@ def test_invalid_ends_at_once_and_memory_is_tried_once_more() -> None:
     assert failed(decide(invalid, counted=1, out_of_memory_before=False, jitter=0)) == "INVALID_DIMENSIONS"
     assert again(Fault.OUT_OF_MEMORY).elsewhere
     assert failed(decided(Fault.OUT_OF_MEMORY, counted=2, oom=True)) == "GPU_OUT_OF_MEMORY"
+
+
+def test_what_is_not_allowed_is_never_tried_again_and_the_drawing_is_charged() -> None:
+    told = Mishap(Fault.BLOCKED, "SAFETY_PROMPT_BLOCKED", "Not here.")
+    assert decide(told, counted=1, out_of_memory_before=False, jitter=0) == Failure(told.reason, told.message)
+    assert failed(decided(Fault.BLOCKED)) == "SAFETY_OUTPUT_BLOCKED"
+    assert charge(Change.FAIL, 100.0, 90.0, reason="SAFETY_OUTPUT_BLOCKED").charged_units == 90.0
+    assert charge(Change.FAIL, 100.0, 900.0, reason="SAFETY_OUTPUT_BLOCKED").charged_units == 150.0
+    assert charge(Change.FAIL, 100.0, 0.0, reason="SAFETY_PROMPT_BLOCKED").charged_units == 0.0
+    assert charge(Change.FAIL, 100.0, 90.0, reason="GPU_OUT_OF_MEMORY").charged_units == 0.0
 
 
 def test_only_transient_faults_wait_and_longer_each_time() -> None:

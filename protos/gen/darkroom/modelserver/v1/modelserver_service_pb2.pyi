@@ -32,6 +32,7 @@ class ExecuteRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    RESUME_FROM_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Job id."""
     attempt: _builtins.int
@@ -40,6 +41,8 @@ class ExecuteRequest(_message.Message):
     """Epoch of the leader that sends it; a lower one than seen before is refused."""
     model_version: _builtins.str
     """Pinned model, `id@version`."""
+    resume_from: _builtins.str
+    """Key in the blob store of the checkpoint of an earlier attempt to go on from; empty: from the start."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """What to draw, every default filled in."""
@@ -52,10 +55,11 @@ class ExecuteRequest(_message.Message):
         epoch: _builtins.int = ...,
         model_version: _builtins.str = ...,
         spec: _job_pb2.JobSpec | None = ...,
+        resume_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "job_id", b"job_id", "model_version", b"model_version", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "job_id", b"job_id", "model_version", b"model_version", "resume_from", b"resume_from", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,6 +94,36 @@ class StageDone(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StageDone: _TypeAlias = StageDone  # noqa: Y015
+
+@_typing.final
+class CheckpointSaved(_message.Message):
+    """A checkpoint is in the blob store: the attempt can go on after `step` on any worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    """Its key in the blob store."""
+    step: _builtins.int
+    """Denoising steps that it holds, from 1 to total."""
+    total: _builtins.int
+    """Denoising steps in all."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        step: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "step", b"step", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointSaved: _TypeAlias = CheckpointSaved  # noqa: Y015
 
 @_typing.final
 class AttemptDone(_message.Message):
@@ -143,6 +177,8 @@ class AttemptFailed(_message.Message):
         """It was cancelled."""
         DRAINING: AttemptFailed._Kind.ValueType  # 6
         """The worker is draining and hands the job back; not counted."""
+        BLOCKED: AttemptFailed._Kind.ValueType  # 7
+        """The safety check found what is not allowed; never tried again, what was drawn is charged."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """Whose fault it was, and so what happens next."""
@@ -161,6 +197,8 @@ class AttemptFailed(_message.Message):
     """It was cancelled."""
     DRAINING: AttemptFailed.Kind.ValueType  # 6
     """The worker is draining and hands the job back; not counted."""
+    BLOCKED: AttemptFailed.Kind.ValueType  # 7
+    """The safety check found what is not allowed; never tried again, what was drawn is charged."""
 
     KIND_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -202,6 +240,7 @@ class ExecuteEvent(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _job_pb2.Progress:
         """A step is done."""
@@ -226,6 +265,10 @@ class ExecuteEvent(_message.Message):
     def failed(self) -> Global___AttemptFailed:
         """The attempt ended without its pictures."""
 
+    @_builtins.property
+    def checkpoint(self) -> Global___CheckpointSaved:
+        """It can go on from here on another worker."""
+
     def __init__(
         self,
         *,
@@ -235,12 +278,13 @@ class ExecuteEvent(_message.Message):
         image: _job_pb2.Image | None = ...,
         done: Global___AttemptDone | None = ...,
         failed: Global___AttemptFailed | None = ...,
+        checkpoint: Global___CheckpointSaved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "failed", b"failed", "image", b"image", "preview", b"preview", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "done", b"done", "event", b"event", "failed", b"failed", "image", b"image", "preview", b"preview", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "failed", b"failed", "image", b"image", "preview", b"preview", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "done", b"done", "event", b"event", "failed", b"failed", "image", b"image", "preview", b"preview", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "preview", "stage", "image", "done", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "preview", "stage", "image", "done", "failed", "checkpoint"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
