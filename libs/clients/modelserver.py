@@ -19,7 +19,7 @@ import grpc
 from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
 from libs import errors
-from libs.generation.attempt import FailureKind, ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
@@ -47,13 +47,17 @@ class WorkerLost(errors.Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt at one job; (job, attempt) is its token. `model_version` is pinned, `id@version`."""
+    """One attempt at one job; (job, attempt) is its token. `model_version` is pinned, `id@version`.
+
+    `resume_from` is the `ref` of the checkpoint to go on from, or empty.
+    """
 
     job_id: JobId
     attempt: int
     epoch: int
     model_version: str
     spec: GenerationSpec
+    resume_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class AttemptFailed:
     gpu_ms: float = 0.0
 
 
-AttemptEvent = Progress | Preview | StageDone | ImageStored | AttemptDone | AttemptFailed
+AttemptEvent = Progress | Preview | StageDone | ImageStored | Checkpointed | AttemptDone | AttemptFailed
 
 
 class ModelServer(Protocol):
@@ -179,6 +183,9 @@ def event_from_pb(event: pb.ExecuteEvent) -> AttemptEvent | None:
             return StageDone(event.stage.name, event.stage.start_s, event.stage.end_s)
         case "image":
             return image_from_pb(event.image)
+        case "checkpoint":
+            c = event.checkpoint
+            return Checkpointed(c.ref, c.step, c.total)
         case "done":
             return AttemptDone(event.done.gpu_ms, event.done.peak_memory_bytes)
         case "failed":
@@ -194,6 +201,7 @@ def _order_to_pb(order: Order) -> pb.ExecuteRequest:
         epoch=order.epoch,
         model_version=order.model_version,
         spec=spec_to_pb(order.spec),
+        resume_from=order.resume_from,
     )
 
 

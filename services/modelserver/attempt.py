@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from opentelemetry.context import Context
 
-from libs.generation.attempt import StageDone
+from libs.generation.attempt import Checkpointed, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Event, Preview, Progress
@@ -22,13 +22,17 @@ Key = tuple[JobId, int]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the scheduler sends. `epoch` is that of the leader that sent it."""
+    """What the scheduler sends. `epoch` is that of the leader that sent it.
+
+    `resume_from` is the key of a checkpoint in the blob store, or empty.
+    """
 
     job_id: JobId
     attempt: int
     epoch: int
     pinned: str
     spec: GenerationSpec
+    resume_from: str = ""
 
     @property
     def key(self) -> Key:
@@ -95,9 +99,13 @@ class Attempt:
 
 
 def _replay(events: list[Event | None]) -> list[Event]:
-    latest = next((index for index in range(len(events) - 1, -1, -1) if isinstance(events[index], Progress)), -1)
+    latest = (_last(events, Progress), _last(events, Checkpointed))  # older checkpoints are deleted by now
     return [
         event
         for index, event in enumerate(events)
-        if event is not None and (index == latest or not isinstance(event, TRANSIENT_EVENTS))
+        if event is not None and (index in latest or not isinstance(event, (*TRANSIENT_EVENTS, Checkpointed)))
     ]
+
+
+def _last(events: list[Event | None], kind: type[object]) -> int:
+    return next((index for index in range(len(events) - 1, -1, -1) if isinstance(events[index], kind)), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from libs.generation.attempt import FailureKind, ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,6 @@ class Failed:
     gpu_ms: float = 0.0
 
 
-Event = Progress | Preview | StageDone | ImageStored | Done | Failed
+Event = Progress | Preview | StageDone | ImageStored | Checkpointed | Done | Failed
 TRANSIENT_EVENTS = (Progress, Preview)
 FINAL_EVENTS = (Done, Failed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest
-from libs.generation.attempt import FailureKind, ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.ids import JobId
 from libs.wire.image import image_to_pb
 from libs.wire.spec import spec_from_pb
@@ -25,6 +25,7 @@ def order_from_pb(request: pb.ExecuteRequest) -> Order:
         epoch=request.epoch,
         pinned=request.model_version,
         spec=spec_from_pb(request.spec),
+        resume_from=request.resume_from,
     )
 
 
@@ -48,6 +49,8 @@ def event_to_pb(event: Event, attempt: int) -> pb.ExecuteEvent:
             return pb.ExecuteEvent(stage=pb.StageDone(name=name, start_s=start_s, end_s=end_s))
         case ImageStored():
             return pb.ExecuteEvent(image=image_to_pb(event))
+        case Checkpointed(ref, step, total):
+            return pb.ExecuteEvent(checkpoint=pb.CheckpointSaved(ref=ref, step=step, total=total))
         case Done(gpu_ms, peak_memory_bytes):
             return pb.ExecuteEvent(done=pb.AttemptDone(gpu_ms=gpu_ms, peak_memory_bytes=peak_memory_bytes))
         case Failed(kind, reason, message, gpu_ms):

@@ -6,7 +6,7 @@ import asyncio
 
 from opentelemetry.context import Context
 
-from libs.generation.attempt import ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.modelserver.attempt import Attempt, Order
@@ -50,6 +50,14 @@ async def test_a_late_follower_gets_what_lasts_and_the_latest_progress_then_the_
     attempt.post(STEPS[2])
     attempt.post(DONE)
     assert await following == [STAGE, STEPS[1], STEPS[2], DONE]
+
+
+async def test_of_the_checkpoints_a_late_follower_gets_the_last_one_only():
+    attempt = _attempt()
+    checkpoints = [Checkpointed(f"checkpoints/job_1/1-{step}", step, 3) for step in (1, 2)]
+    for event in (STEPS[0], checkpoints[0], STEPS[1], checkpoints[1], STEPS[2], DONE):
+        attempt.post(event)
+    assert await _all(attempt) == [checkpoints[1], STEPS[2], DONE]
 
 
 async def test_after_the_end_the_outcome_is_replayed_and_nothing_follows_it():
