@@ -1,4 +1,4 @@
-"""Where pictures are kept: write-once objects, named by the hash of their content.
+"""Where pictures are kept: write-once objects, named by the hash of their content; and checkpoints, for a while.
 
 The seam is `BlobStore` (store.py); two adapters keep its promises: `ObjectBlobs` (objects.py: a folder or S3) and
 `MemoryBlobs` (memory.py). `opening.py` picks one from a setting. The store is gone: every call fails with Unavailable

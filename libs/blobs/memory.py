@@ -36,6 +36,12 @@ class MemoryBlobs:
         """Remove the object; fine when it is missing."""
         self._objects.pop(check_key(key), None)
 
+    async def list_keys(self, folder: str) -> AsyncIterator[str]:
+        """Yield the keys below a folder."""
+        within = check_key(folder) + "/"
+        for key in [key for key in self._objects if key.startswith(within)]:
+            yield key
+
     def _object(self, key: str) -> bytes:
         if check_key(key) not in self._objects:
             raise missing(key)

@@ -65,6 +65,19 @@ class ObjectBlobs:
             except FileNotFoundError:
                 return  # a folder says so, S3 does not
 
+    async def list_keys(self, folder: str) -> AsyncIterator[str]:
+        """Yield the keys below a folder. The deadline is counted anew for each page."""
+        async with self._call(folder):
+            pages = obstore.list(self._store, check_key(folder))
+        while True:
+            async with self._call(folder):
+                try:
+                    page = await anext(pages)
+                except StopAsyncIteration:
+                    return
+            for found in page:
+                yield found["path"]
+
     @asynccontextmanager
     async def _call(self, key: str) -> AsyncGenerator[None, None]:
         """Put a deadline on a call, and give its failures the names of `libs.errors`."""

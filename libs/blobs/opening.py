@@ -31,4 +31,4 @@ def open_blobs(place: str | Path, *, deadline_s: float = DEADLINE_S) -> ObjectBl
         return ObjectBlobs(s3, attributes=True, deadline_s=deadline_s)
     folder = Path(place).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    return ObjectBlobs(LocalStore(folder), attributes=False, deadline_s=deadline_s)
+    return ObjectBlobs(LocalStore(folder, automatic_cleanup=True), attributes=False, deadline_s=deadline_s)

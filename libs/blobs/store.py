@@ -5,6 +5,9 @@ Promises:
 2. What was put is there for every later reader until it is deleted. Deleting what is missing is no error.
 3. Every call ends within the adapter's deadline, or fails with Unavailable.
 4. A key that `check_key` does not know is a ValueError, before anything is touched.
+
+    images/<sha256>                         pictures
+    checkpoints/<job id>/<attempt>-<step>   what another worker needs to go on; gone when the job ends
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from libs.errors import NotFound
+from libs.ids import JobId
 
 CHUNK_BYTES = 256 * 1024
 DEADLINE_S = 60.0  # moving one picture; the same as libs.rpc.deadlines.BLOB_S
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+CHECKPOINTS = "checkpoints"
 
 
 class BlobStore(Protocol):
@@ -45,12 +50,26 @@ class BlobStore(Protocol):
         """Remove the object; fine when it is missing."""
         ...
 
+    def list_keys(self, folder: str) -> AsyncIterator[str]:
+        """Yield the keys below `folder/`, in no order; none when there is no such folder."""
+        ...
+
 
 def image_key(sha256: str) -> str:
     """Return the key of a picture from the hex SHA-256 of its bytes; raises ValueError for anything else."""
     if not _SHA256.fullmatch(sha256):
         raise ValueError("a picture is named by 64 hex digits in lower case")
     return f"images/{sha256}"
+
+
+def checkpoint_folder(job_id: JobId) -> str:
+    """Return what the keys of all checkpoints of a job begin with, without the last slash."""
+    return f"{CHECKPOINTS}/{job_id}"
+
+
+def checkpoint_key(job_id: JobId, attempt: int, step: int) -> str:
+    """Return the key of what an attempt has after a step."""
+    return f"{checkpoint_folder(job_id)}/{attempt}-{step}"
 
 
 def check_key(key: str) -> str:

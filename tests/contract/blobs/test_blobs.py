@@ -11,8 +11,9 @@ from obstore.store import MemoryStore
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.objects import ObjectBlobs
 from libs.blobs.opening import open_blobs
-from libs.blobs.store import BlobStore, image_key
+from libs.blobs.store import BlobStore, checkpoint_folder, checkpoint_key, image_key
 from libs.errors import NotFound, Unavailable
+from libs.ids import JobId
 
 DATA = bytes(range(256)) * 300
 KEY = image_key(hashlib.sha256(DATA).hexdigest())
@@ -64,6 +65,35 @@ async def test_deleted_is_gone_and_can_come_back(blobs):
 async def test_an_empty_object_has_no_chunks(blobs):
     await blobs.put("images/empty", b"", "image/png")
     assert await _read(blobs, "images/empty") == b""
+
+
+async def test_a_folder_lists_all_that_is_below_it_and_nothing_beside_it(blobs):
+    assert await _listed(blobs, "checkpoints") == set()
+    mine = {checkpoint_key(JobId("job_1"), 1, step) for step in range(1, 1100)}  # more than a page of S3
+    others = {checkpoint_key(JobId("job_11"), 1, 1), "checkpoints/job_2/1-1", KEY}
+    for key in mine | others:
+        await blobs.put(key, b"x", "application/octet-stream")
+    assert await _listed(blobs, checkpoint_folder(JobId("job_1"))) == mine
+    assert await _listed(blobs, "checkpoints") == mine | others - {KEY}
+    for key in mine:
+        await blobs.delete(key)
+    assert await _listed(blobs, checkpoint_folder(JobId("job_1"))) == set()
+    with pytest.raises(ValueError, match="not the name of an object"):
+        await _listed(blobs, "checkpoints/")
+
+
+async def _listed(blobs: BlobStore, folder: str) -> set[str]:
+    return {key async for key in blobs.list_keys(folder)}
+
+
+async def test_a_folder_that_is_empty_again_is_gone(tmp_path):
+    blobs = open_blobs(tmp_path / "blobs")
+    key = checkpoint_key(JobId("job_1"), 1, 1)
+    await blobs.put(key, DATA, "application/octet-stream")
+    await blobs.delete(key)
+    assert list((tmp_path / "blobs").iterdir()) == []
+    await blobs.put(key, DATA, "application/octet-stream")
+    assert await _read(blobs, key) == DATA
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "images/../x", "images/.hidden", "images//x", "images/a b"])
