@@ -1,7 +1,7 @@
 """What a request costs in units: one table for limiter, scheduler, estimates and ETA.
 
-One unit is one millisecond of the reference device. The prior is `fixed + steps · images · rows · (b·MP + c·MP²)`
-until measurements replace it (design/5-limits, Unit).
+One unit is one millisecond of the reference device. Until measurements replace it (design/5-limits, Unit) the prior is
+`fixed + steps · images · frames · rows · (b·MP + c·MP²)`, of the steps only those that are computed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class CostTable:
     prior: CostEntry = CostEntry()
 
     def units(self, spec: GenerationSpec, model_version: str) -> float:
-        """Return the units that `spec` is estimated to cost; grows with size, steps, images and guidance."""
+        """Return the units that `spec` is estimated to cost; grows with size, steps, strength, images, frames and guidance."""
         entry = self.entries.get(model_version, self.prior)
         pixels = entry.per_mp * spec.megapixels + entry.per_mp2 * spec.megapixels**2
         rows = entry.guided if spec.guided else 1.0
-        return round(entry.fixed + spec.steps * spec.images * rows * pixels, 1)
+        pictures = spec.images * (spec.frames or 1)
+        return round(entry.fixed + spec.drawn_steps * pictures * rows * pixels, 1)

@@ -10,10 +10,15 @@ from libs.errors import NotFound, PreconditionFailed
 
 _MOST_NAMED = 5
 
+# What a model draws from: the prompt alone; an input picture, with the prompt where the model takes one; a picture
+# and a mask. And what comes out.
+TEXT, IMAGE, INPAINT = "text", "image", "inpaint"
+STILL, VIDEO = "image", "video"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """What a request may ask for. Sizes in pixels."""
+    """What a request may ask for. Sizes in pixels. A clip has 1 + k · `frame_step` frames; both are 0 for pictures."""
 
     min_size: int = 64
     max_size: int = 1024
@@ -23,17 +28,25 @@ class ModelLimits:
     max_images: int = 4
     max_guidance_scale: float = 20.0
     samplers: tuple[str, ...] = ("euler",)
+    max_frames: int = 0
+    frame_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDefaults:
-    """What a request gets where it leaves a field out. Sizes in pixels."""
+    """What a request gets where it leaves a field out. Sizes in pixels.
+
+    `strength` is 0 where the model takes none; `frames` and `fps` (frames a second) are 0 for pictures.
+    """
 
     width: int = 512
     height: int = 512
     steps: int = 20
     guidance_scale: float = 5.0
     sampler: str = "euler"
+    strength: float = 0.0
+    frames: int = 0
+    fps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +66,18 @@ class Model:
     residency: str = "disk"
     workers: int = 0
     loras: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = (TEXT,)
+    output: str = STILL
 
     @property
     def pinned(self) -> str:
         """The name that never moves, `id@version`."""
         return f"{self.id}@{self.version}"
+
+    @property
+    def draws_video(self) -> bool:
+        """Whether clips come out."""
+        return self.output == VIDEO
 
     @property
     def usable(self) -> bool:

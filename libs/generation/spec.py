@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from libs.errors import InvalidRequest, Violation
-from libs.generation.model import Model
+from libs.generation import media
+from libs.generation.model import TEXT, Model
 
 MAX_PROMPT = 2000
 MAX_LABELS, MAX_LABEL = 16, 63
 _MAX_DIGITS = 9
 _MAX_ECHO = 40  # characters of a wrong value that are repeated to its sender
-FORMATS = ("png", "jpeg", "webp")
 SEED_SPACE = 2**32
 
 MAX_LORAS, MAX_LORA_WEIGHT = 4, 2.0
@@ -54,11 +54,19 @@ class SpecRequest:
     deadline_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     loras: tuple[LoraUse, ...] = ()
+    input_image: str = ""
+    mask_image: str = ""
+    strength: float | None = None
+    frames: int | None = None
+    fps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationSpec:
-    """A checked request with every default filled in. Image i uses `image_seed(i)`. Sizes in pixels."""
+    """A checked request with every default filled in. Image i uses `image_seed(i)`. Sizes in pixels.
+
+    `input_image` and `mask_image` are ids of uploads. None is what this request does not have (see `media`).
+    """
 
     prompt: str
     negative_prompt: str
@@ -77,6 +85,11 @@ class GenerationSpec:
     deadline_s: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     loras: tuple[LoraUse, ...] = ()
+    input_image: str = ""
+    mask_image: str = ""
+    strength: float | None = None
+    frames: int | None = None
+    fps: int | None = None
 
     @property
     def guided(self) -> bool:
@@ -87,6 +100,11 @@ class GenerationSpec:
     def megapixels(self) -> float:
         """Pixels of one picture, in millions."""
         return self.width * self.height / 1e6
+
+    @property
+    def drawn_steps(self) -> int:
+        """Steps that are computed: over an input picture fewer than `steps`."""
+        return media.drawn_steps(self.steps, self.strength)
 
     def image_seed(self, index: int) -> int:
         """Return the seed of picture `index`."""
@@ -99,7 +117,7 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
     `fresh_seed` is used when the request names none. Raises InvalidRequest with all violations.
     """
     width, height, problems = _dimensions(request, model)
-    defaults = model.defaults
+    defaults, (frames, fps) = model.defaults, media.clip(request, model)
     spec = GenerationSpec(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -111,16 +129,21 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
         guidance_scale=_given(request.guidance_scale, defaults.guidance_scale),
         seed=_given(request.seed, fresh_seed),
         sampler=request.sampler or defaults.sampler,
-        output_format=request.output_format or "png",
+        output_format=request.output_format or media.formats(model)[0],
         output_quality=_given(request.output_quality, 90),
         preview=request.preview,
         priority=request.priority,
         deadline_s=request.deadline_s,
         labels=dict(request.labels),
         loras=request.loras,
+        input_image=request.input_image,
+        mask_image=request.mask_image,
+        strength=media.strength(request, model),
+        frames=frames,
+        fps=fps,
     )
-    problems += _text_problems(spec) + _number_problems(spec, model) + _choice_problems(spec, model)
-    problems += _lora_problems(spec, model)
+    problems += _text_problems(spec, model) + _number_problems(spec, model) + _choice_problems(spec, model)
+    problems += _lora_problems(spec, model) + media.input_problems(spec, model) + media.clip_problems(spec, model)
     if problems:
         raise invalid(problems)
     return spec
@@ -183,9 +206,9 @@ def _rounded(value: float, step: int) -> int:
     return max(step, round(value / step) * step)
 
 
-def _text_problems(spec: GenerationSpec) -> list[Violation]:
+def _text_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
     problems = []
-    if not spec.prompt.strip():
+    if not spec.prompt.strip() and TEXT in model.tasks:
         problems.append(Violation("prompt", "must not be empty"))
     for name in ("prompt", "negative_prompt"):
         length = len(getattr(spec, name))
@@ -223,7 +246,10 @@ def _number_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
 
 
 def _choice_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
-    choices = (("sampler", spec.sampler, model.limits.samplers), ("output_format", spec.output_format, FORMATS))
+    choices = (
+        ("sampler", spec.sampler, model.limits.samplers),
+        ("output_format", spec.output_format, media.formats(model)),
+    )
     return [
         Violation(name, f"must be one of {', '.join(allowed)}, not {value[:_MAX_ECHO]!r}")
         for name, value, allowed in choices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from darkroom.v1 import model_pb2 as pb
-from libs.generation.model import Model, ModelDefaults, ModelLimits
+from libs.generation.model import STILL, TEXT, Model, ModelDefaults, ModelLimits
 
 
 def model_to_pb(model: Model) -> pb.Model:
@@ -26,6 +26,8 @@ def model_to_pb(model: Model) -> pb.Model:
         residency=model.residency,
         workers=model.workers,
         loras=model.loras,
+        tasks=model.tasks,
+        output=model.output,
     )
 
 
@@ -46,6 +48,8 @@ def model_from_pb(model: pb.Model) -> Model:
             max_images=limits.max_images,
             max_guidance_scale=limits.max_guidance_scale,
             samplers=tuple(limits.samplers),
+            max_frames=limits.max_frames,
+            frame_step=limits.frame_step,
         ),
         defaults=ModelDefaults(
             width=defaults.width,
@@ -53,9 +57,14 @@ def model_from_pb(model: pb.Model) -> Model:
             steps=defaults.steps,
             guidance_scale=defaults.guidance_scale,
             sampler=defaults.sampler,
+            strength=defaults.strength,
+            frames=defaults.frames,
+            fps=defaults.fps,
         ),
         unusable_reason=model.unusable_reason,
         residency=model.residency,
         workers=model.workers,
         loras=tuple(model.loras),
+        tasks=tuple(model.tasks) or (TEXT,),  # a worker of before does not say
+        output=model.output or STILL,
     )

@@ -11,13 +11,17 @@ from darkroom.v1 import job_pb2 as pb
 from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest
 
 _ASKED = ("size", "aspect_ratio")  # in requests only, a spec has width and height
-_PLAIN = ("prompt", "negative_prompt", "model", "sampler", "output_format", "preview", "priority", "deadline_s")
+_PLAIN = (
+    *("prompt", "negative_prompt", "model", "sampler", "output_format", "preview", "priority", "deadline_s"),
+    *("input_image", "mask_image"),
+)
 _OPTIONAL = ("width", "height", "images", "steps", "guidance_scale", "seed", "output_quality")
+_SOMETIMES = ("strength", "frames", "fps")  # None where a spec has no such thing
 
 
 def request_from_pb(spec: pb.JobSpec) -> SpecRequest:
     """Return the request as it came, absent fields as None or empty."""
-    given = {name: getattr(spec, name) for name in _OPTIONAL if spec.HasField(name)}  # type: ignore[arg-type]
+    given = {name: getattr(spec, name) for name in _OPTIONAL + _SOMETIMES if spec.HasField(name)}  # type: ignore[arg-type]
     plain = {name: getattr(spec, name) for name in _PLAIN + _ASKED}
     return SpecRequest(**plain, **given, labels=dict(spec.labels), loras=_loras(spec))
 
@@ -25,12 +29,13 @@ def request_from_pb(spec: pb.JobSpec) -> SpecRequest:
 def spec_from_pb(spec: pb.JobSpec) -> GenerationSpec:
     """Return a spec that was resolved before it was sent."""
     plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL}
-    return GenerationSpec(**plain, labels=dict(spec.labels), loras=_loras(spec))
+    given = {name: getattr(spec, name) for name in _SOMETIMES if spec.HasField(name)}  # type: ignore[arg-type]
+    return GenerationSpec(**plain, **given, labels=dict(spec.labels), loras=_loras(spec))
 
 
 def spec_to_pb(spec: GenerationSpec) -> pb.JobSpec:
     """Return the message of a resolved spec; every field that is used is set."""
-    plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL}
+    plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL + _SOMETIMES}
     loras = [pb.LoraUse(name=use.name, weight=use.weight) for use in spec.loras]
     return pb.JobSpec(**plain, labels=dict(spec.labels), loras=loras)
 
@@ -48,8 +53,12 @@ def spec_from_json(document: dict[str, Any]) -> GenerationSpec:
 
 
 def request_digest(request: SpecRequest) -> str:
-    """Return the digest that tells whether an idempotency key is used with the same request again."""
-    canonical = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    """Return the digest that tells whether an idempotency key is used with the same request again.
+
+    What is left out does not count, so that a field that is new in a release changes no digest of before.
+    """
+    given = {f.name: (getattr(request, f.name), f.default) for f in dataclasses.fields(request)}
+    canonical = {name: value for name, (value, default) in given.items() if value != default}
     canonical["labels"] = sorted(request.labels.items())
     canonical["loras"] = [dataclasses.astuple(use) for use in request.loras]
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()

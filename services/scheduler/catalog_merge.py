@@ -13,7 +13,7 @@ from typing import Any
 
 from libs.fleet.record import WorkerRecord
 from libs.generation.cost import CostEntry
-from libs.generation.model import Model, ModelDefaults, ModelLimits
+from libs.generation.model import TEXT, Model, ModelDefaults, ModelLimits
 from libs.ids import WorkerId
 
 
@@ -98,4 +98,5 @@ def _model(document: Mapping[str, Any]) -> Model:
     limits, defaults = dict(document["limits"]), document["defaults"]
     limits["samplers"] = tuple(limits["samplers"])
     plain = {**document, "aliases": tuple(document["aliases"]), "loras": tuple(document.get("loras", ()))}
+    plain["tasks"] = tuple(document.get("tasks", (TEXT,)))
     return Model(**{**plain, "limits": ModelLimits(**limits), "defaults": ModelDefaults(**defaults)})

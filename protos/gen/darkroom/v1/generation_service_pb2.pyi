@@ -384,6 +384,7 @@ class CheaperOption(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
@@ -394,6 +395,8 @@ class CheaperOption(_message.Message):
     """Pictures."""
     units: _builtins.float
     """Its cost in units."""
+    frames: _builtins.int
+    """Frames of a clip; 0 for pictures."""
     def __init__(
         self,
         *,
@@ -402,10 +405,11 @@ class CheaperOption(_message.Message):
         steps: _builtins.int = ...,
         images: _builtins.int = ...,
         units: _builtins.float = ...,
+        frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "images", b"images", "steps", b"steps", "units", b"units", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "height", b"height", "images", b"images", "steps", b"steps", "units", b"units", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

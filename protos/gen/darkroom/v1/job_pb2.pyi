@@ -98,7 +98,12 @@ class JobSpec(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    INPUT_IMAGE_FIELD_NUMBER: _builtins.int
+    MASK_IMAGE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    FPS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 2000 characters."""
     negative_prompt: _builtins.str
@@ -124,9 +129,9 @@ class JobSpec(_message.Message):
     sampler: _builtins.str
     """Sampler id; one of the model's samplers."""
     output_format: _builtins.str
-    """File format of the pictures: `png` (default), `jpeg` or `webp`."""
+    """File format: `png` (default), `jpeg` or `webp` of pictures, `mp4` (default) or `webp` of clips."""
     output_quality: _builtins.int
-    """Quality of jpeg and webp, 1 to 100."""
+    """Quality of jpeg, webp and mp4, 1 to 100."""
     preview: _builtins.bool
     """Whether previews are sent while the pictures develop."""
     priority: _builtins.int
@@ -135,6 +140,16 @@ class JobSpec(_message.Message):
     """Seconds from now within which the job must have started; 0 means no deadline."""
     validate_only: _builtins.bool
     """Check and price the request, then answer without creating a job."""
+    input_image: _builtins.str
+    """Id of an upload that the drawing starts from; for models with the task `image` or `inpaint`."""
+    mask_image: _builtins.str
+    """Id of an upload that says where `input_image` is drawn anew: white is, black stays; for the task `inpaint`."""
+    strength: _builtins.float
+    """How far the drawing may leave `input_image`, above 0 to 1; the model's default when absent."""
+    frames: _builtins.int
+    """Number of frames of a clip; for models whose output is `video`."""
+    fps: _builtins.int
+    """Frames a second of a clip; for models whose output is `video`."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels of the caller, at most 16, kept with the job."""
@@ -165,12 +180,21 @@ class JobSpec(_message.Message):
         deadline_s: _builtins.int = ...,
         validate_only: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        input_image: _builtins.str = ...,
+        mask_image: _builtins.str = ...,
+        strength: _builtins.float | None = ...,
         loras: _abc.Iterable[Global___LoraUse] | None = ...,
+        frames: _builtins.int | None = ...,
+        fps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "deadline_s", b"deadline_s", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "labels", b"labels", "loras", b"loras", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "deadline_s", b"deadline_s", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "input_image", b"input_image", "labels", b"labels", "loras", b"loras", "mask_image", b"mask_image", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
+    _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
+    _WhichOneofReturnType__frames: _TypeAlias = _typing.Literal["frames"]  # noqa: Y015
+    _WhichOneofArgType__frames: _TypeAlias = _typing.Literal["_frames", b"_frames"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
@@ -183,8 +207,14 @@ class JobSpec(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
     _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fps) -> _WhichOneofReturnType__fps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames) -> _WhichOneofReturnType__frames | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
@@ -197,6 +227,8 @@ class JobSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 

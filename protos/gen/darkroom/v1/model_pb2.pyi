@@ -32,6 +32,8 @@ class ModelLimits(_message.Message):
     MAX_IMAGES_FIELD_NUMBER: _builtins.int
     MAX_GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
     SAMPLERS_FIELD_NUMBER: _builtins.int
+    MAX_FRAMES_FIELD_NUMBER: _builtins.int
+    FRAME_STEP_FIELD_NUMBER: _builtins.int
     min_size: _builtins.int
     """Smallest width and height in pixels."""
     max_size: _builtins.int
@@ -46,6 +48,10 @@ class ModelLimits(_message.Message):
     """Most pictures in one job."""
     max_guidance_scale: _builtins.float
     """Largest guidance scale."""
+    max_frames: _builtins.int
+    """Most frames of a clip; 0 when the output is `image`."""
+    frame_step: _builtins.int
+    """The number of frames is 1 and a multiple of this more; 0 when the output is `image`."""
     @_builtins.property
     def samplers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sampler ids it can use."""
@@ -61,10 +67,12 @@ class ModelLimits(_message.Message):
         max_images: _builtins.int = ...,
         max_guidance_scale: _builtins.float = ...,
         samplers: _abc.Iterable[_builtins.str] | None = ...,
+        max_frames: _builtins.int = ...,
+        frame_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_guidance_scale", b"max_guidance_scale", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_size", b"max_size", "max_steps", b"max_steps", "min_size", b"min_size", "samplers", b"samplers", "size_step", b"size_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_step", b"frame_step", "max_frames", b"max_frames", "max_guidance_scale", b"max_guidance_scale", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_size", b"max_size", "max_steps", b"max_steps", "min_size", b"min_size", "samplers", b"samplers", "size_step", b"size_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +89,9 @@ class ModelDefaults(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
     SAMPLER_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    FPS_FIELD_NUMBER: _builtins.int
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
@@ -91,6 +102,12 @@ class ModelDefaults(_message.Message):
     """Guidance scale."""
     sampler: _builtins.str
     """Sampler id."""
+    strength: _builtins.float
+    """How far a drawing may leave its input image; 0 when the model takes no strength."""
+    frames: _builtins.int
+    """Frames of a clip; 0 when the output is `image`."""
+    fps: _builtins.int
+    """Frames a second of a clip; 0 when the output is `image`."""
     def __init__(
         self,
         *,
@@ -99,10 +116,13 @@ class ModelDefaults(_message.Message):
         steps: _builtins.int = ...,
         guidance_scale: _builtins.float = ...,
         sampler: _builtins.str = ...,
+        strength: _builtins.float = ...,
+        frames: _builtins.int = ...,
+        fps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guidance_scale", b"guidance_scale", "height", b"height", "sampler", b"sampler", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "sampler", b"sampler", "steps", b"steps", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,6 +147,8 @@ class Model(_message.Message):
     RESIDENCY_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id as requests name it."""
     object: _builtins.str
@@ -145,6 +167,8 @@ class Model(_message.Message):
     """Where its weights are now: `vram`, `ram` or `disk`."""
     workers: _builtins.int
     """Number of living workers that can run it."""
+    output: _builtins.str
+    """What comes out: `image` or `video`."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names that lead here now."""
@@ -160,6 +184,10 @@ class Model(_message.Message):
     @_builtins.property
     def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of its adapters (LoRA), for `loras` of a request."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it draws from: `text` (the prompt alone), `image` (an input image too), `inpaint` (an input image and a mask)."""
 
     def __init__(
         self,
@@ -177,10 +205,12 @@ class Model(_message.Message):
         residency: _builtins.str = ...,
         workers: _builtins.int = ...,
         loras: _abc.Iterable[_builtins.str] | None = ...,
+        tasks: _abc.Iterable[_builtins.str] | None = ...,
+        output: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "id", b"id", "limits", b"limits", "loras", b"loras", "object", b"object", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "id", b"id", "limits", b"limits", "loras", b"loras", "object", b"object", "output", b"output", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "tasks", b"tasks", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,12 @@ def test_the_formula() -> None:
     assert TABLE.units(spec(guidance_scale=1.0, images=3), "m@1") == 10 + 10 * 3 * 1 * 100
 
 
+def test_a_clip_costs_its_frames_and_a_drawing_over_a_picture_its_steps() -> None:
+    assert TABLE.units(spec(frames=16, fps=8), "m@1") == 10 + 10 * 16 * 2 * 100
+    assert TABLE.units(spec(input_image="upl_1", strength=0.31), "m@1") == 10 + 3 * 1 * 2 * 100
+    assert TABLE.units(spec(input_image="upl_1", strength=1.0), "m@1") == TABLE.units(spec(), "m@1")
+
+
 def test_an_unmeasured_version_has_the_prior() -> None:
     assert TABLE.units(spec(), "m@2") == CostTable({}).units(spec(), "m@1")
 

@@ -21,6 +21,8 @@ SPECS = st.builds(
     preview=st.booleans(), priority=st.integers(-(2**31), 2**31 - 1), deadline_s=U32,
     labels=st.dictionaries(TEXT, TEXT, max_size=3),
     loras=st.lists(st.builds(LoraUse, TEXT, st.floats(allow_nan=False)), max_size=3).map(tuple),
+    input_image=TEXT, mask_image=TEXT, strength=st.none() | st.floats(allow_nan=False), frames=st.none() | U32,
+    fps=st.none() | U32,
 )  # fmt: skip
 
 
@@ -36,6 +38,7 @@ def test_every_field_of_the_message_is_carried() -> None:
         prompt="p", negative_prompt="n", model="m", width=1, height=2, size="1x2", aspect_ratio="1:2", images=3,
         steps=4, guidance_scale=5.5, seed=6, sampler="s", output_format="png", output_quality=7, preview=True,
         priority=-8, deadline_s=9, labels={"a": "b"}, loras=[job_pb2.LoraUse(name="l", weight=0.5)],
+        input_image="i", mask_image="k", strength=0.1, frames=10, fps=11,
     )  # fmt: skip
     request = request_from_pb(filled)
     assert [f.name for f in dataclasses.fields(request) if not getattr(request, f.name)] == []
@@ -53,10 +56,11 @@ def test_zero_is_not_absent() -> None:
     assert weights == [0.0, 1.0]
 
 
-def test_a_spec_stored_before_there_were_adapters_has_none() -> None:
+def test_a_spec_stored_by_an_older_release_has_none_of_what_came_later() -> None:
     spec = GenerationSpec("p", "", "m", 64, 64, 1, 4, 1.0, 5, "euler")
     stored = spec_to_json(spec)
-    del stored["loras"]
+    for name in ("loras", "input_image", "mask_image", "strength", "frames", "fps"):
+        del stored[name]
     assert spec_from_json(stored) == spec
 
 
@@ -70,6 +74,9 @@ def test_a_digest_ignores_order_and_sees_every_change() -> None:
         {"preview": True},
         {"width": 8},
         {"loras": (LoraUse("l"),)},
+        {"input_image": "upl_1"},
+        {"strength": 1.0},
+        {"frames": 1},
     ]
     digests = {request_digest(dataclasses.replace(base, **change)) for change in changed}  # type: ignore[arg-type]
     assert len(digests | {request_digest(base)}) == len(changed) + 1
@@ -77,9 +84,14 @@ def test_a_digest_ignores_order_and_sees_every_change() -> None:
 
 def test_a_model_survives_the_wire() -> None:
     model = Model(
-        "m", "v", "StableDiffusionPipeline", ("a", "b"), ModelLimits(8, 16, 4, 99, 5, 2, 3.5, ("x",)),
-        ModelDefaults(8, 12, 3, 1.5, "x"), "why", "vram", 2, ("ink",),
+        "m", "v", "StableDiffusionPipeline", ("a", "b"), ModelLimits(8, 16, 4, 99, 5, 2, 3.5, ("x",), 81, 4),
+        ModelDefaults(8, 12, 3, 1.5, "x", 0.5, 17, 8), "why", "vram", 2, ("ink",), ("text", "image"), "video",
     )  # fmt: skip
     wire = model_pb2.Model.FromString(model_to_pb(model).SerializeToString())
     assert model_from_pb(wire) == model
     assert (wire.object, wire.owned_by, wire.usable) == ("model", "darkroom", False)
+
+
+def test_a_model_of_an_older_worker_draws_pictures_from_text() -> None:
+    model = model_from_pb(model_pb2.Model(id="m", version="1"))
+    assert (model.tasks, model.output, model.draws_video) == (("text",), "image", False)
