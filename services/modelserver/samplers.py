@@ -9,6 +9,8 @@ SAMPLERS: Mapping[str, str] = {
     "euler_a": "EulerAncestralDiscreteScheduler",
     "ddim": "DDIMScheduler",
     "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",  # few steps; for models, or adapters, that were distilled for it
 }
 
 # Schedulers whose configuration describes the same noise as those above, so that one can stand in for the other.
@@ -20,7 +22,6 @@ _EXCHANGEABLE = frozenset(SAMPLERS.values()) | {
     "KDPM2DiscreteScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
-    "UniPCMultistepScheduler",
 }
 _FLOW_MATCHING = frozenset({"FlowMatchEulerDiscreteScheduler"})
 OWN = "native"  # the scheduler that the model came with

@@ -13,7 +13,8 @@ import torch
 from libs.generation.spec import GenerationSpec
 from services.modelserver.samplers import SAMPLERS
 
-_OVERRIDES: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False}}  # its default is for pixels, not for latents
+# The default, or a DDPM model's own value, is for pixels and not for latents.
+_OVERRIDES: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False}, "lcm": {"clip_sample": False}}
 
 
 def call_arguments(pipe: Any, spec: GenerationSpec, on_step: Callable[..., dict[str, Any]]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_sizes_and_samplers_follow_from_the_model_without_a_description(tmp_path
     model = folder.model
     assert (model.defaults.width, model.defaults.height, model.defaults.sampler) == (512, 512, "euler")
     assert (model.limits.max_size, model.limits.size_step) == (1024, 8)
-    assert model.limits.samplers == ("euler", "euler_a", "ddim", "dpmpp_2m")
+    assert model.limits.samplers == ("euler", "euler_a", "ddim", "dpmpp_2m", "unipc", "lcm")
 
 
 def test_a_description_fills_in_what_it_says(tmp_path):
