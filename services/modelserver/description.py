@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from libs.generation.model import ModelDefaults, ModelLimits
-from services.modelserver.refusal import Unusable, read_json
-from services.modelserver.samplers import samplers_of
+from libs.generation.media import MAX_FPS
+from libs.generation.model import STILL, TEXT, VIDEO, ModelDefaults, ModelLimits
+from services.modelserver.derived import derive
+from services.modelserver.pipelines import Parameters
+from services.modelserver.refusal import Unusable
 
 DESCRIPTION = "darkroom.toml"
 DTYPES = ("float32", "float16", "bfloat16")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _SECTIONS = ("aliases", "defaults", "limits", "options")
-_MIN_SIZE, _FALLBACK_SIZE, _LATENT_FACTOR = 64, 512, 8
 
 D = TypeVar("D", ModelDefaults, ModelLimits, "ModelOptions")
 
@@ -37,6 +38,8 @@ class Description:
     limits: ModelLimits = field(default_factory=ModelLimits)
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
     options: ModelOptions = field(default_factory=ModelOptions)
+    tasks: tuple[str, ...] = (TEXT,)
+    output: str = STILL
 
 
 def is_model_name(name: str) -> bool:
@@ -44,15 +47,20 @@ def is_model_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def describe(folder: Path, index: dict[str, Any]) -> Description:
-    """Read the description of a model folder whose index was checked; raises Unusable."""
+def describe(folder: Path, index: dict[str, Any], parameters: Parameters) -> Description:
+    """Read the description of a model folder whose index was checked; raises Unusable.
+
+    `parameters` are those of the call of its pipeline.
+    """
     document = _document(folder / DESCRIPTION)
-    derived = _derived(folder, index)
+    derived = derive(folder, index, parameters)
     description = Description(
         aliases=_aliases(document.get("aliases", [])),
         limits=_filled(derived.limits, document, "limits"),
         defaults=_filled(derived.defaults, document, "defaults"),
         options=_filled(ModelOptions(), document, "options"),
+        tasks=derived.tasks,
+        output=derived.output,
     )
     _check(description, derived.limits.samplers)
     return description
@@ -67,21 +75,6 @@ def _document(file: Path) -> dict[str, Any]:
         raise Unusable(f"{DESCRIPTION} is broken: {error}") from error
     _refuse_unknown(document, _SECTIONS, "")
     return document
-
-
-def _derived(folder: Path, index: dict[str, Any]) -> Description:
-    """Guess from the denoiser's own sample size, which is counted in latents."""
-    denoiser = next((name for name in ("unet", "transformer") if isinstance(index.get(name), list)), None)
-    config = read_json(folder / denoiser / "config.json", f"{denoiser}/config.json") if denoiser else {}
-    sample = config.get("sample_size")
-    size = sample * _LATENT_FACTOR if isinstance(sample, int) and sample > 0 else _FALLBACK_SIZE
-    scheduler = index.get("scheduler")
-    samplers = samplers_of(scheduler[1] if isinstance(scheduler, list) else "")
-    step = _LATENT_FACTOR * (1 if denoiser == "unet" else 2)  # transformers take latents in patches of 2 × 2
-    limits = ModelLimits(
-        min_size=min(_MIN_SIZE, size), max_size=2 * size, size_step=step, max_pixels=2 * size * size, samplers=samplers
-    )
-    return Description(limits=limits, defaults=ModelDefaults(width=size, height=size, sampler=samplers[0]))
 
 
 def _aliases(value: object) -> tuple[str, ...]:
@@ -134,11 +127,24 @@ def _check(described: Description, samplers: tuple[str, ...]) -> None:
         "defaults.steps": not 1 <= defaults.steps <= limits.max_steps,
         "defaults.guidance_scale": defaults.guidance_scale > limits.max_guidance_scale,
         "defaults.sampler": defaults.sampler not in limits.samplers,
+        **_wrong_frames(described),
+        "defaults.strength": defaults.strength > 1,
         "options.dtype": described.options.dtype not in ("", *DTYPES),
     }
     for name, is_wrong in wrong.items():
         if is_wrong:
             raise Unusable(f"{DESCRIPTION}: {name} does not fit the other limits or the model")
+
+
+def _wrong_frames(described: Description) -> dict[str, bool]:
+    limits, defaults, video = described.limits, described.defaults, described.output == VIDEO
+    fits = 1 <= defaults.frames <= limits.max_frames and (defaults.frames - 1) % max(1, limits.frame_step) == 0
+    return {
+        "limits.max_frames": not video and limits.max_frames > 0,
+        "limits.frame_step": (limits.frame_step > 0) != video,
+        "defaults.frames": not fits if video else defaults.frames > 0,
+        "defaults.fps": not 1 <= defaults.fps <= MAX_FPS if video else defaults.fps > 0,
+    }
 
 
 def _fits(size: int, limits: ModelLimits) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from libs.generation.model import Model
 from services.modelserver.description import DESCRIPTION, ModelOptions, describe, is_model_name
 from services.modelserver.digests import FileDigests
+from services.modelserver.pipelines import Parameters
 from services.modelserver.refusal import Unusable
 from services.modelserver.safe_loading import INDEX, KnownClasses, check_folder, visible_files
 
@@ -70,7 +71,8 @@ def _examine(path: Path, digests: FileDigests, known: KnownClasses) -> ModelFold
         folder = replace(folder, model=replace(folder.model, version=version))
         if not is_model_name(path.name):
             raise Unusable("a model folder is named in lower case letters, digits, '.', '_' and '-'")
-        return _described(folder, check_folder(path, files, known))
+        index = check_folder(path, files, known)
+        return _described(folder, index, known.parameters(str(index["_class_name"])))
     except Unusable as refusal:
         reason = str(refusal)
     except OSError as error:
@@ -79,14 +81,16 @@ def _examine(path: Path, digests: FileDigests, known: KnownClasses) -> ModelFold
     return replace(folder, model=replace(folder.model, unusable_reason=reason))
 
 
-def _described(folder: ModelFolder, index: dict[str, object]) -> ModelFolder:
-    description = describe(folder.path, index)
+def _described(folder: ModelFolder, index: dict[str, object], parameters: Parameters) -> ModelFolder:
+    description = describe(folder.path, index, parameters)
     model = replace(
         folder.model,
         pipeline=str(index["_class_name"]),
         aliases=description.aliases,
         limits=description.limits,
         defaults=description.defaults,
+        tasks=description.tasks,
+        output=description.output,
     )
     return ModelFolder(folder.path, model, description.options)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.modelserver.pipelines import Parameters
 from services.modelserver.refusal import Unusable, read_json
 from services.modelserver.weights import check_weights
 
@@ -32,6 +33,10 @@ class KnownClasses(Protocol):
 
     def pipeline(self, name: str) -> bool:
         """Return whether diffusers has this pipeline."""
+        ...
+
+    def parameters(self, pipeline: str) -> Parameters:
+        """Return the parameters of the call of one of those pipelines."""
         ...
 
     def component(self, library: str, name: str) -> bool:

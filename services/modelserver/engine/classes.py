@@ -8,6 +8,8 @@ import diffusers
 import transformers
 from diffusers import pipelines
 
+from services.modelserver.pipelines import REQUIRED, Parameters
+
 _LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 
 
@@ -18,6 +20,12 @@ class LibraryClasses:
         """Return whether diffusers has this pipeline."""
         kind = getattr(diffusers, name, None) if name.isidentifier() else None
         return inspect.isclass(kind) and issubclass(kind, diffusers.DiffusionPipeline)
+
+    def parameters(self, pipeline: str) -> Parameters:
+        """Return the parameters of a pipeline's call, without those that are passed on as they come."""
+        taken = list(inspect.signature(getattr(diffusers, pipeline).__call__).parameters.values())[1:]
+        named = [p for p in taken if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        return {p.name: REQUIRED if p.default is p.empty else p.default for p in named}
 
     def component(self, library: str, name: str) -> bool:
         """Return whether the library, or a pipeline's own module in diffusers, has a class that loads itself."""

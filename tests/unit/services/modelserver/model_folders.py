@@ -25,6 +25,9 @@ class SomeClasses:
     def pipeline(self, name: str) -> bool:
         return name == "StableDiffusionPipeline"
 
+    def parameters(self, pipeline: str) -> dict[str, object]:
+        return {"prompt": None, "height": None, "width": None}
+
     def component(self, library: str, name: str) -> bool:
         return [library, name] in INDEX.values()
 

@@ -126,7 +126,7 @@ def test_a_description_fills_in_what_it_says(tmp_path):
     )
     assert folder.model.usable
     assert folder.model.aliases == ("default", "nice")
-    assert folder.model.defaults == ModelDefaults(128, 64, 8, 2.0, "ddim")
+    assert folder.model.defaults == ModelDefaults(128, 64, 8, 2.0, "ddim", 0.8)
     assert folder.model.limits == ModelLimits(64, 128, 8, 16384, 30, 2, 9.0, ("ddim",))
     assert folder.options.dtype == "float16"
 
