@@ -26,12 +26,12 @@ import transformers
 from safetensors import SafetensorError
 
 from libs.generation.spec import GenerationSpec
+from services.modelserver.checkpoints import MOST_BYTES
 from services.modelserver.engine.held_values import Held, NotPlain, from_json, give_back, hold, to_json
 from services.modelserver.engine.protocol import Mask, Pixels
 from services.modelserver.models import ModelFolder
 
 FORMAT = 1
-MOST_BYTES = 512 * 2**20
 _MAGIC = b"DRKCKPT\x01"
 _PREFIX = len(_MAGIC) + hashlib.sha256().digest_size
 _MOST_HEADER_BYTES = 2**20

@@ -89,7 +89,7 @@ def test_a_state_shares_nothing_with_the_sampler_that_goes_on() -> None:
 
 
 def test_everything_survives_the_bytes() -> None:
-    extra = {
+    extra: dict[str, Any] = {
         "half": torch.tensor([1.5, -0.0], dtype=torch.bfloat16),
         "whole": 3,
         "nothing": None,
