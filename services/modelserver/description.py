@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,22 +11,14 @@ from typing import Any, TypeVar
 from libs.generation.media import MAX_FPS
 from libs.generation.model import STILL, TEXT, VIDEO, ModelDefaults, ModelLimits
 from services.modelserver.derived import derive
+from services.modelserver.options import NAME, ModelOptions, wrong_options
 from services.modelserver.pipelines import Parameters
 from services.modelserver.refusal import Unusable
 
 DESCRIPTION = "darkroom.toml"
-DTYPES = ("float32", "float16", "bfloat16")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _SECTIONS = ("aliases", "defaults", "limits", "options")
 
-D = TypeVar("D", ModelDefaults, ModelLimits, "ModelOptions")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How a model is loaded. `dtype` is that of an accelerator, empty for its usual one; a CPU computes in float32."""
-
-    dtype: str = ""
+D = TypeVar("D", ModelDefaults, ModelLimits, ModelOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,7 @@ class Description:
 
 def is_model_name(name: str) -> bool:
     """Return whether this may be a model's id or alias."""
-    return _NAME.fullmatch(name) is not None
+    return NAME.fullmatch(name) is not None
 
 
 def describe(folder: Path, index: dict[str, Any], parameters: Parameters) -> Description:
@@ -98,6 +89,8 @@ def _typed(value: Any, like: object, shown: str) -> Any:
     if isinstance(like, tuple):
         fine = isinstance(value, list) and value and all(isinstance(part, str) for part in value)
         wanted = "a list of names"
+    elif isinstance(like, bool):
+        fine, wanted = isinstance(value, bool), "true or false"
     elif isinstance(like, str):
         fine, wanted = isinstance(value, str), "a text"
     else:
@@ -129,7 +122,7 @@ def _check(described: Description, samplers: tuple[str, ...]) -> None:
         "defaults.sampler": defaults.sampler not in limits.samplers,
         **_wrong_frames(described),
         "defaults.strength": defaults.strength > 1,
-        "options.dtype": described.options.dtype not in ("", *DTYPES),
+        **wrong_options(described.options),
     }
     for name, is_wrong in wrong.items():
         if is_wrong:

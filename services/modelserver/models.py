@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from libs.generation.model import Model
-from services.modelserver.description import DESCRIPTION, ModelOptions, describe, is_model_name
+from services.modelserver.description import DESCRIPTION, describe, is_model_name
 from services.modelserver.digests import FileDigests
+from services.modelserver.loras import LoraFile, find_loras, is_lora
+from services.modelserver.options import ModelOptions
 from services.modelserver.pipelines import Parameters
 from services.modelserver.refusal import Unusable
 from services.modelserver.safe_loading import INDEX, KnownClasses, check_folder, visible_files
@@ -29,6 +31,7 @@ class ModelFolder:
     path: Path
     model: Model
     options: ModelOptions = field(default_factory=ModelOptions)
+    loras: tuple[LoraFile, ...] = ()
 
 
 def scan(places: Sequence[Path], digests: FileDigests, known: KnownClasses) -> tuple[ModelFolder, ...]:
@@ -67,12 +70,16 @@ def _examine(path: Path, digests: FileDigests, known: KnownClasses) -> ModelFold
     try:
         files = visible_files(path)
         # The description is left out: another limit must not retire a version that jobs in the queue are pinned to.
-        version = digests.version(path, [file for file in files if file != path / DESCRIPTION])
+        # So are adapters, see loras.py.
+        versioned = [file for file in files if file != path / DESCRIPTION and not is_lora(path, file)]
+        version = digests.version(path, versioned)
         folder = replace(folder, model=replace(folder.model, version=version))
         if not is_model_name(path.name):
             raise Unusable("a model folder is named in lower case letters, digits, '.', '_' and '-'")
         index = check_folder(path, files, known)
-        return _described(folder, index, known.parameters(str(index["_class_name"])))
+        folder = _described(folder, index, known.parameters(str(index["_class_name"])))
+        loras = find_loras(path, files, digests)
+        return replace(folder, loras=loras, model=replace(folder.model, loras=tuple(lora.name for lora in loras)))
     except Unusable as refusal:
         reason = str(refusal)
     except OSError as error:

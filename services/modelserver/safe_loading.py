@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.modelserver.pipelines import Parameters
+from services.modelserver.quantised import check_quantised
 from services.modelserver.refusal import Unusable, read_json
 from services.modelserver.weights import check_weights
 
@@ -117,6 +118,6 @@ def _check_component(component: Path, name: str, library: str, class_name: str) 
         if not any((component / file).is_file() for file in described_by):
             raise Unusable(f"a file is missing: {name}/{described_by[0]}")
         return
-    read_json(component / "config.json", f"{name}/config.json")
+    check_quantised(read_json(component / "config.json", f"{name}/config.json"), name)
     stem = "diffusion_pytorch_model" if library == "diffusers" else "model"
     check_weights(component, stem, name)
