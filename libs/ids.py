@@ -10,8 +10,10 @@ JobId = NewType("JobId", str)
 TenantId = NewType("TenantId", str)
 KeyId = NewType("KeyId", str)
 WorkerId = NewType("WorkerId", str)
+UploadId = NewType("UploadId", str)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ULID_CHARS, _ULID_TIME_CHARS = 26, 10
 
 
 def new_ulid(now_s: float | None = None) -> str:
@@ -19,6 +21,16 @@ def new_ulid(now_s: float | None = None) -> str:
     milliseconds = int((time.time() if now_s is None else now_s) * 1000)
     number = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
     return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def ulid_time_s(ulid: str) -> float:
+    """Return when a ULID was made, in Unix seconds; raises ValueError for what is none."""
+    if len(ulid) != _ULID_CHARS or not set(ulid) <= set(_CROCKFORD):
+        raise ValueError(f"a ULID has {_ULID_CHARS} characters of {_CROCKFORD}")
+    milliseconds = 0
+    for character in ulid[:_ULID_TIME_CHARS]:
+        milliseconds = milliseconds * 32 + _CROCKFORD.index(character)
+    return milliseconds / 1000
 
 
 def new_job_id(now_s: float | None = None) -> JobId:
@@ -29,3 +41,8 @@ def new_job_id(now_s: float | None = None) -> JobId:
 def new_key_id() -> KeyId:
     """Return a new id of an API key."""
     return KeyId("key_" + new_ulid())
+
+
+def new_upload_id(now_s: float | None = None) -> UploadId:
+    """Return a new id of an uploaded picture; the time in it says until when it is kept."""
+    return UploadId("upl_" + new_ulid(now_s))

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import grpc
+from google.api import httpbody_pb2
 
 from darkroom.v1 import generation_service_pb2 as pb
 from darkroom.v1 import generation_service_pb2_grpc as rpc
-from darkroom.v1 import job_pb2, model_pb2, model_service_pb2, model_service_pb2_grpc
+from darkroom.v1 import (
+    job_pb2,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    upload_service_pb2,
+    upload_service_pb2_grpc,
+)
 from libs.backoff import Backoff
 from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
@@ -18,6 +26,7 @@ from libs.rpc.status import translated
 
 PEER = "Darkroom server"
 _MOST_TRIES = 40
+_PART_BYTES = 1024 * 1024
 
 
 class PublicClient:
@@ -26,6 +35,7 @@ class PublicClient:
     def __init__(self, channel: grpc.aio.Channel, key: str, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._jobs = rpc.GenerationServiceStub(channel)
+        self._uploads = upload_service_pb2_grpc.UploadServiceStub(channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
 
@@ -102,6 +112,12 @@ class PublicClient:
         call = self._jobs.DownloadImage(request, metadata=self._metadata, timeout=deadlines.BLOB_S)
         with translated(PEER):
             return b"".join([part.data async for part in call])
+
+    async def upload(self, data: bytes) -> upload_service_pb2.Upload:
+        """Send a picture that requests may start from."""
+        parts = (httpbody_pb2.HttpBody(data=data[at : at + _PART_BYTES]) for at in range(0, len(data), _PART_BYTES))
+        with translated(PEER):
+            return await self._uploads.UploadImage(parts, metadata=self._metadata, timeout=deadlines.UPLOAD_S)
 
     async def models(self) -> list[model_pb2.Model]:
         """List every model."""

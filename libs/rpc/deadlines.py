@@ -14,3 +14,4 @@ READY_S = 60.0  # a process coming up
 HEALTH_S = 2.0  # asking a peer whether it serves
 ETCD_S = 2.0  # one unary call to etcd
 BLOB_S = 60.0  # moving one picture
+UPLOAD_S = 120.0  # a picture on its way in over a slow line

@@ -1,10 +1,12 @@
 """MAIN PATH: from a request to a durable job.
 
-find by idempotency key → check and price → reserve → submit
-             │                                │         ├─ surely not committed → release
-             └ used before: answer its job    │         ├─ lost the race on the key → release, answer the winner
-                                              │         └─ outcome unknown → leave it: a tentative reservation expires
-                                              └ refused: the error says what fits
+find by idempotency key → check and price → look up uploads → reserve → submit
+             │                                                  │         ├─ surely not committed → release
+             └ used before: answer its job                      │         ├─ lost the race on the key → release,
+                                                                │         │  answer the winner
+                                                                │         └─ outcome unknown → leave it: a
+                                                                │            tentative reservation expires
+                                                                └ refused: the error says what fits
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from services.gateway.denials import denied
 from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
+from services.gateway.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +63,14 @@ class Admission:
         scheduler: Scheduler,
         limiter: Limiter,
         catalog: CatalogView,
+        uploads: Uploads,
         clock: Clock,
         after_reserve: Callable[[], None] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._limiter = limiter
         self._catalog = catalog
+        self._uploads = uploads
         self._clock = clock
         self._after_reserve = after_reserve
 
@@ -75,6 +80,7 @@ class Admission:
         if known is not None:
             return _replay(known, draft)
         priced = price(draft, self._catalog)
+        await self._uploads.check(caller.tenant_id, priced.spec)
         if draft.spec.validate_only:
             return Admitted(_unborn(draft, priced))
         job_id = new_job_id(self._clock.now())

@@ -12,12 +12,14 @@ import grpc
 from darkroom.v1 import generation_service_pb2 as generation
 from darkroom.v1 import model_service_pb2 as models
 from darkroom.v1 import site_service_pb2 as site
+from darkroom.v1 import upload_service_pb2 as uploading
 from darkroom.v1.generation_service_pb2_grpc import (
     GenerationServiceServicer,
     add_GenerationServiceServicer_to_server,
 )
 from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from darkroom.v1.site_service_pb2_grpc import SiteServiceServicer, add_SiteServiceServicer_to_server
+from darkroom.v1.upload_service_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
 from libs.clients.limiter import LimiterClient
@@ -44,11 +46,18 @@ from services.gateway.servicer import GenerationServicer, Parts
 from services.gateway.settings import AFTER_RESERVE, Settings
 from services.gateway.signing import Signer
 from services.gateway.site_servicer import SiteServicer, load_page
+from services.gateway.upload_servicer import UploadServicer
+from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting
 
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
-    for file, name in ((generation, "GenerationService"), (models, "ModelService"), (site, "SiteService"))
+    for file, name in (
+        (generation, "GenerationService"),
+        (models, "ModelService"),
+        (site, "SiteService"),
+        (uploading, "UploadService"),
+    )
 )
 
 
@@ -69,11 +78,12 @@ class Gateway:
         links = Links(signer)
         presenter = Presenter(links)
         self.relay = EventRelay(scheduler, presenter, clock)
-        admission = Admission(scheduler, limiter, self.catalog, clock, after_reserve)
+        self._uploads = Uploads(blobs, limiter, clock)
+        admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve)
         self._parts = Parts(
             scheduler=scheduler,
             creation=Creation(admission, Waiting(scheduler, self.relay, clock), presenter),
-            estimator=Estimator(scheduler, limiter, self.catalog),
+            estimator=Estimator(scheduler, limiter, self.catalog, self._uploads),
             relay=self.relay,
             downloads=Downloads(scheduler, blobs, links, clock),
             presenter=presenter,
@@ -85,13 +95,15 @@ class Gateway:
         self._measures = AnswerMeasures(metrics.meter(), clock)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve the three public services."""
+        """Serve the public services."""
         generations = Measured(GenerationServicer(self._parts), self._measures)
         catalog = Measured(ModelServicer(self.catalog), self._measures)
         pages = Measured(SiteServicer(self._health, load_page()), self._measures)
+        uploads = Measured(UploadServicer(self._uploads), self._measures)
         add_GenerationServiceServicer_to_server(cast("GenerationServiceServicer", generations), server)
         add_ModelServiceServicer_to_server(cast("ModelServiceServicer", catalog), server)
         add_SiteServiceServicer_to_server(cast("SiteServiceServicer", pages), server)
+        add_UploadServiceServicer_to_server(cast("UploadServiceServicer", uploads), server)
 
 
 async def main(settings: Settings) -> None:

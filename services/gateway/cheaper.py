@@ -24,7 +24,8 @@ class Option:
     def __str__(self) -> str:
         """The shape as callers read it: `768x768x20`, with the number of pictures when there are several."""
         many = f"x{self.spec.images}" if self.spec.images > 1 else ""
-        return f"{self.spec.width}x{self.spec.height}x{self.spec.steps}{many}"
+        frames = f", {self.spec.frames} frames" if self.spec.frames else ""
+        return f"{self.spec.width}x{self.spec.height}x{self.spec.steps}{many}{frames}"
 
 
 def cheaper(spec: GenerationSpec, model: Model, costs: CostTable, available_units: float) -> list[Option]:
@@ -37,12 +38,20 @@ def cheaper(spec: GenerationSpec, model: Model, costs: CostTable, available_unit
 
 def _options(spec: GenerationSpec, model: Model, costs: CostTable) -> Iterator[Option]:
     limits = model.limits
-    for images, size, steps in product({spec.images, 1}, _SHARES, _SHARES):
+    for images, size, steps, frames in product({spec.images, 1}, _SHARES, _SHARES, _frames(spec, model)):
         width = int(spec.width * size) // limits.size_step * limits.size_step
         height = int(spec.height * size) // limits.size_step * limits.size_step
         if min(width, height) < limits.min_size:
             continue
         smaller = dataclasses.replace(
-            spec, images=images, width=width, height=height, steps=max(1, round(spec.steps * steps))
+            spec, images=images, width=width, height=height, frames=frames, steps=max(1, round(spec.steps * steps))
         )
-        yield Option(smaller, costs.units(smaller, model.pinned))
+        if smaller.drawn_steps:
+            yield Option(smaller, costs.units(smaller, model.pinned))
+
+
+def _frames(spec: GenerationSpec, model: Model) -> set[int | None]:
+    if spec.frames is None:
+        return {None}
+    step = max(1, model.limits.frame_step)
+    return {1 + int((spec.frames - 1) * share) // step * step for share in _SHARES}

@@ -17,10 +17,11 @@ def denied(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> Darkroo
         return _never_fits(denial, priced, fitting)
     if denial.dimension == "cost":
         return _too_dear(denial, priced, fitting)
-    return _too_many(denial)
+    return too_many(denial)
 
 
-def _too_many(denial: Denial) -> LimitExceeded:
+def too_many(denial: Denial) -> LimitExceeded:
+    """Return the error of a caller whose requests of the minute are used."""
     told = f"All {denial.limit:.0f} requests of this minute are used. Nothing was charged. "
     return LimitExceeded(
         told + f"The same request will be taken in {_seconds(denial)}.",

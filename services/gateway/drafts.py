@@ -69,6 +69,8 @@ def text_problems(draft: Draft) -> list[Violation]:
         ("output_format", spec.output_format, _MAX_WORD),
         ("size", spec.size, _MAX_SHAPE),
         ("aspect_ratio", spec.aspect_ratio, _MAX_SHAPE),
+        ("input_image", spec.input_image, _MAX_WORD),
+        ("mask_image", spec.mask_image, _MAX_WORD),
         ("request_id", draft.request_id, MAX_REQUEST_ID),
     )
     for name, value, most in bounds:

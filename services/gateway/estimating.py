@@ -11,6 +11,7 @@ from services.gateway.cheaper import Option, cheaper
 from services.gateway.drafts import Draft, Priced, price
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
+from services.gateway.uploads import Uploads
 
 _UNITS_A_SECOND = 1000.0  # a unit is a millisecond of the reference device
 _P90 = 1.5  # until run times are calibrated: the bound up to which a job is charged
@@ -19,14 +20,16 @@ _P90 = 1.5  # until run times are calibrated: the bound up to which a job is cha
 class Estimator:
     """Answers estimates."""
 
-    def __init__(self, scheduler: Scheduler, limiter: Limiter, catalog: CatalogView) -> None:
+    def __init__(self, scheduler: Scheduler, limiter: Limiter, catalog: CatalogView, uploads: Uploads) -> None:
         self._scheduler = scheduler
         self._limiter = limiter
         self._catalog = catalog
+        self._uploads = uploads
 
     async def estimate(self, caller: Caller, draft: Draft) -> pb.Estimate:
         """Return the estimate; raises InvalidRequest as a creation would."""
         priced = price(draft, self._catalog)
+        await self._uploads.check(caller.tenant_id, priced.spec)
         decision = await self._limiter.peek(caller.tenant_id, caller.tier, priced.units)
         headers.add(decision.headers)
         queue = await self._scheduler.estimate_wait(caller.tier, priced.model.pinned, priced.units)
@@ -53,5 +56,10 @@ class Estimator:
 def _option(option: Option) -> pb.CheaperOption:
     spec = option.spec
     return pb.CheaperOption(
-        width=spec.width, height=spec.height, steps=spec.steps, images=spec.images, units=option.units
+        width=spec.width,
+        height=spec.height,
+        steps=spec.steps,
+        images=spec.images,
+        units=option.units,
+        frames=spec.frames or 0,
     )

@@ -11,7 +11,7 @@ from libs.ids import JobId, TenantId
 from services.gateway.signing import Signer
 
 _BLOB, _EVENTS = "blob", "events"
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 _TYPES = {extension: content_type for content_type, extension in _EXTENSIONS.items()}
 _NAME = re.compile(r"([0-9a-f]{64})\.(\w+)", re.ASCII)
 

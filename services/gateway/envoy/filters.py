@@ -6,12 +6,14 @@ grpc_web → transcoder → router
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from betterproto2 import Message
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Rule
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRemoveOnMatch
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
-from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
 from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
     GrpcJsonTranscoder,
@@ -29,10 +31,12 @@ from envoy_data_plane.google.protobuf import Any
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 
-from darkroom.v1 import generation_service_pb2, model_service_pb2, site_service_pb2
+from darkroom.v1 import generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2
 from services.gateway.envoy import authorization
 
 MAX_BODY_BYTES = 256 * 1024
+BUFFER = "envoy.filters.http.buffer"
+_PUBLIC = (generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page of 200 jobs with the longest prompts in the widest characters
 
 # The transcoder knows a fixed map of statuses and drops trailers; a servicer says `x-http-code: 202` in its initial
@@ -77,10 +81,14 @@ def chain(ratelimiter: str) -> list[HttpFilter]:
     ]
 
 
+def unbuffered() -> Mapping[str, Any]:
+    """Return the part of a route where a body passes as it comes: whoever reads it counts its bytes."""
+    return {BUFFER: Any.pack(BufferPerRoute(disabled=True))}
+
+
 def transcoder() -> GrpcJsonTranscoder:
     """Return the filter that serves REST from the annotations of the public protos."""
-    modules = (generation_service_pb2, model_service_pb2, site_service_pb2)
-    services = [name for m in modules for name in (s.full_name for s in m.DESCRIPTOR.services_by_name.values())]
+    services = [name for m in _PUBLIC for name in (s.full_name for s in m.DESCRIPTOR.services_by_name.values())]
     return GrpcJsonTranscoder(
         proto_descriptor_bin=_descriptors(),
         services=sorted(services),
@@ -99,7 +107,7 @@ def transcoder() -> GrpcJsonTranscoder:
 def _descriptors() -> bytes:
     # error_details must be in the set, or an error body with details comes out empty.
     files, pool = descriptor_pb2.FileDescriptorSet(), descriptor_pool.Default()
-    wanted, seen = [m.DESCRIPTOR.name for m in (generation_service_pb2, model_service_pb2, site_service_pb2)], set()
+    wanted, seen = [m.DESCRIPTOR.name for m in _PUBLIC], set()
     wanted.append(error_details_pb2.DESCRIPTOR.name)
 
     def add(name: str) -> None:

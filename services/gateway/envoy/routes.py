@@ -23,13 +23,14 @@ from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from services.gateway.envoy import authorization
+from services.gateway.envoy import authorization, filters
 from services.gateway.envoy.authorization import MESH_KEY, MESH_TOKEN
 
 _SERVICE = "/darkroom.v1."
 _STREAMS = ("WatchJob", "StreamJobEvents", "DownloadImage")
 _WAITING = ("CreateJob", "CreateJobJson")  # `Prefer: wait` holds them up to 60 s
-_WAIT_S, _ANSWER_S = 75, 30
+_UPLOADS = (f"{_SERVICE}UploadService/UploadImage", "/v1/uploads")  # as it comes, and as it is transcoded
+_WAIT_S, _ANSWER_S, _UPLOADED_S = 75, 30, 60
 _STREAM_IDLE = timedelta(hours=1)  # a typed watch says nothing while its job waits
 _EXPOSED = (
     "x-request-id,location,retry-after,etag,grpc-status,grpc-message,grpc-status-details-bin,ratelimit,ratelimit-policy,"
@@ -49,6 +50,7 @@ def public(gateway: str) -> RouteConfiguration:
             _to(gateway, RouteMatch(path=generation + "DownloadBlob"), 0, lenient=True),
             *(_to(gateway, RouteMatch(path=generation + name), 0) for name in _STREAMS),
             *(_to(gateway, RouteMatch(path=generation + name), _WAIT_S) for name in _WAITING),
+            *(_open_ended(_to(gateway, RouteMatch(path=path), _UPLOADED_S)) for path in _UPLOADS),
             _to(gateway, RouteMatch(prefix=_SERVICE), _ANSWER_S),
             _to(gateway, RouteMatch(prefix="/v1/blobs/"), _ANSWER_S, lenient=True),
             _to(gateway, RouteMatch(prefix="/v1/"), _ANSWER_S),
@@ -69,6 +71,12 @@ def _to(cluster: str, match: RouteMatch, timeout_s: int, *, lenient: bool = Fals
     if not timeout_s:
         action.idle_timeout = _STREAM_IDLE
     return Route(match=match, route=action, typed_per_filter_config=dict(authorization.on_route(lenient=lenient)))
+
+
+def _open_ended(route: Route) -> Route:
+    """Let bodies of any length in; the gateway stops reading where they get too long."""
+    route.typed_per_filter_config.update(filters.unbuffered())
+    return route
 
 
 def _nothing_here() -> Route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 from collections.abc import AsyncIterator
@@ -18,13 +19,16 @@ import pytest_asyncio
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
 from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, OkHttpResponse
 from envoy_data_plane.google.rpc import Status
+from PIL import Image
 
 from darkroom.v1 import job_pb2
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
 from libs.clients.limiter import LimiterClient
+from libs.clients.public import PublicClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import SystemClock
+from libs.generation.model import Model, ModelDefaults
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.secret_files import SigningKeys
@@ -36,6 +40,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PICTURE = os.urandom(3_000_000)
 SHA = hashlib.sha256(PICTURE).hexdigest()
+MODELS = (
+    Model("shapes", "abc", "P", workers=1),
+    Model("watercolour", "1", "P", tasks=("text", "image"), defaults=ModelDefaults(strength=0.8), workers=1),
+)
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Edge:
 
     scheduler: FakeScheduler
     client: httpx.AsyncClient
+    address: str
 
     async def create(self, document: dict[str, Any], **headers: str) -> httpx.Response:
         return await self.client.post("/v1/jobs", content=json.dumps(document), headers=headers)
@@ -72,7 +81,7 @@ def doorkeeper() -> grpc.GenericRpcHandler:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def edge() -> AsyncIterator[Edge]:
-    scheduler, limiter, blobs = FakeScheduler(), FakeLimiter(), MemoryBlobs()
+    scheduler, limiter, blobs = FakeScheduler(models=MODELS), FakeLimiter(), MemoryBlobs()
     await blobs.put(image_key(SHA), PICTURE, "image/png")
     async with AsyncExitStack() as stack:
         peers = [await scheduler.serve(), await limiter.serve()]
@@ -95,7 +104,7 @@ async def edge() -> AsyncIterator[Edge]:
         envoy = await stack.enter_async_context(EnvoyServer(**upstreams, mesh_token=MESH))
         bearer = {"authorization": "Bearer acme"}
         client = httpx.AsyncClient(base_url=f"http://{envoy.address}", headers=bearer, timeout=30)
-        yield Edge(scheduler, await stack.enter_async_context(client))
+        yield Edge(scheduler, await stack.enter_async_context(client), envoy.address)
 
 
 async def test_a_job_is_accepted(edge: Edge) -> None:
@@ -114,7 +123,8 @@ async def test_a_wait_answers_200(edge: Edge) -> None:
 
 
 async def test_the_largest_refusal_arrives_whole(edge: Edge) -> None:
-    wrong: dict[str, Any] = {name: [] for name in job_pb2.JobSpec.DESCRIPTOR.fields_by_name}
+    fields = job_pb2.JobSpec.DESCRIPTOR.fields
+    wrong: dict[str, Any] = {field.name: 1 if field.name == "loras" else [] for field in fields}
     answer = await edge.create({**wrong, **{f"{number}" + "é" * 60: 1 for number in range(300)}})
     details = {detail["@type"].rpartition(".")[2]: detail for detail in answer.json()["details"]}
     named = {violation["field"] for violation in details["BadRequest"]["field_violations"]}
@@ -206,3 +216,72 @@ async def test_documents(edge: Edge) -> None:
     models = (await edge.client.get("/v1/models")).json()
     assert (models["object"], models["data"][0]["id"]) == ("list", "shapes")
     assert (await edge.client.get("/v1/models/nope")).status_code == 404
+
+
+def photograph(width: int = 1500, height: int = 1000) -> bytes:
+    """Return a JPEG of noise, taken sideways: several MB."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kept = io.BytesIO()
+    Image.frombytes("RGB", (width, height), os.urandom(width * height * 3)).save(kept, "JPEG", quality=95, exif=exif)
+    return kept.getvalue()
+
+
+def reason_of(answer: httpx.Response) -> str:
+    return next(detail["reason"] for detail in answer.json()["details"] if "reason" in detail)
+
+
+async def test_a_picture_is_taken_in_and_a_request_starts_from_it(edge: Edge) -> None:
+    data = photograph()
+    assert len(data) > 1_000_000
+    answer = await edge.client.post("/v1/uploads", content=data, headers={"content-type": "text/plain"})
+    upload = answer.json()
+    assert (answer.status_code, upload["content_type"], upload["size_bytes"]) == (201, "image/jpeg", len(data))
+    assert (upload["width"], upload["height"]) == (1000, 1500)
+    assert answer.headers[LIMITS[0]] == LIMITS[1]
+    asked = {"prompt": "a", "model": "watercolour", "input_image": upload["id"]}
+    spec = (await edge.create(asked)).json()["spec"]
+    assert (spec["input_image"], spec["strength"]) == (upload["id"], 0.8)
+    submitted = edge.scheduler.requests[-1].spec
+    assert (submitted.input_image, submitted.strength) == (upload["id"], 0.8)
+    stranger = await edge.create(asked, authorization="Bearer other")
+    assert (stranger.status_code, reason_of(stranger)) == (404, "UPLOAD_NOT_FOUND")
+    old = {**asked, "input_image": "upl_01HF7YAT000000000000000000"}
+    for path in ("/v1/jobs", "/v1/jobs:estimate"):
+        over = await edge.client.post(path, content=json.dumps(old))
+        assert (over.status_code, reason_of(over)) == (400, "UPLOAD_EXPIRED")
+    words_only = await edge.create({**asked, "model": "shapes"})
+    assert (words_only.status_code, reason_of(words_only)) == (400, "INVALID_REQUEST")
+
+
+async def test_callers_without_a_key_and_over_grpc_send_pictures_too(edge: Edge) -> None:
+    data = photograph(64, 48)
+    anonymous = {"authorization": ""}
+    upload = (await edge.client.post("/v1/uploads", content=data, headers=anonymous)).json()
+    asked = {"prompt": "a", "model": "watercolour", "input_image": upload["id"]}
+    assert (await edge.create(asked, **anonymous)).status_code == 202
+    assert (await edge.create(asked)).status_code == 404
+    async with grpc.aio.insecure_channel(edge.address) as channel:
+        client = PublicClient(channel, "acme")
+        typed = await client.upload(photograph())
+        job = await client.create(job_pb2.JobSpec(prompt="a", model="watercolour", input_image=typed.id), "")
+        assert (typed.width, job.spec.input_image) == (1000, typed.id)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 400, "PICTURE_UNREADABLE"),
+        (b"GIF89a", 400, "PICTURE_UNREADABLE"),
+        (b"\xff\xd8\xff" + bytes(21_000_000), 413, "REQUEST_TOO_LARGE"),
+    ],
+)
+async def test_what_is_no_picture_is_refused(edge: Edge, body: bytes, status: int, reason: str) -> None:
+    answer = await edge.client.post("/v1/uploads", content=body)
+    assert (answer.status_code, reason_of(answer)) == (status, reason)
+    assert answer.headers["x-request-id"]
+
+
+async def test_other_bodies_are_still_bounded_at_the_door(edge: Edge) -> None:
+    answer = await edge.client.post("/v1/jobs", content=bytes(300_000))
+    assert (answer.status_code, reason_of(answer)) == (413, "REQUEST_TOO_LARGE")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darkroom.v1 import job_pb2
+from libs.blobs.memory import MemoryBlobs
 from libs.clients.limiter import Decision, Denial, Reservation
 from libs.clients.scheduler import Catalog, FoundJob, JobPage, Submission, Submitted
 from libs.errors import DarkroomError, NotFound
@@ -15,8 +16,10 @@ from libs.generation.cost import CostTable
 from libs.generation.model import Model
 from libs.ids import JobId, KeyId, TenantId
 from libs.secret_files import SigningKeys
+from libs.testing.clock import ManualClock
 from services.gateway.catalog import CatalogView
 from services.gateway.identity import Caller
+from services.gateway.uploads import Uploads
 
 NOW = 1_700_000_000
 JOB = JobId("job_01JD0000000000000000000000")
@@ -31,6 +34,11 @@ def catalog(*models: Model) -> CatalogView:
     view = CatalogView()
     view.replace(Catalog(1, models, CostTable({}), models[0].id if models else ""))
     return view
+
+
+def uploads() -> Uploads:
+    """Return a keeper of pictures that has none."""
+    return Uploads(MemoryBlobs(), FakeLimiter(), ManualClock(NOW))
 
 
 def job(state: job_pb2.Job.State.ValueType = job_pb2.Job.QUEUED, **fields: Any) -> job_pb2.Job:

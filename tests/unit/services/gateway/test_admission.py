@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from libs.errors import (
     Unavailable,
 )
 from libs.generation.cost import CostTable
-from libs.generation.model import Model
+from libs.generation.model import Model, ModelDefaults, ModelLimits
 from libs.generation.spec import SpecRequest, resolve
 from libs.rpc import headers
 from libs.testing.clock import ManualClock
@@ -24,7 +26,7 @@ from libs.wire.spec import request_digest
 from services.gateway.admission import Admission
 from services.gateway.cheaper import cheaper
 from services.gateway.drafts import Draft
-from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, job
+from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, job, uploads
 
 DRAFT = Draft(job_pb2.JobSpec(prompt="a circle", seed=3), "once")
 DIGEST = request_digest(DRAFT.request)
@@ -41,6 +43,7 @@ class Bench:
             self.scheduler,
             self.limiter,
             catalog(*(models or (MODEL,))),
+            uploads(),
             ManualClock(),
             lambda: self.log.append("between"),
         )
@@ -155,7 +158,7 @@ async def test_a_key_that_cannot_be_kept_is_not_looked_up(bench: Bench, key: str
 
 async def test_no_model_is_a_matter_of_time() -> None:
     empty = Bench()
-    empty.admission = Admission(empty.scheduler, empty.limiter, catalog(), ManualClock())
+    empty.admission = Admission(empty.scheduler, empty.limiter, catalog(), uploads(), ManualClock())
     error = await empty.refused()
     assert (error.reason, error.retry_after_s) == ("NO_CAPACITY", 5.0)
 
@@ -199,3 +202,29 @@ def test_smaller_requests_are_smaller_valid_and_fit(side: int, steps: int, image
         assert all(new <= old for new, old in zip(shape, (side, side, steps, images), strict=True))
         again = resolve(SpecRequest("a", width=shape[0], height=shape[1], steps=shape[2], images=shape[3]), MODEL, 0)
         assert CostTable({}).units(again, MODEL.pinned) == option.units <= available
+
+
+@given(st.integers(0, 20), st.integers(1, 100), st.floats(0, 1e6))
+def test_smaller_clips_have_fewer_frames_that_the_model_can_draw(
+    steps_of_four: int, steps: int, available: float
+) -> None:
+    limits, defaults = ModelLimits(max_frames=81, frame_step=4), ModelDefaults(frames=17, fps=8)
+    film = Model("film", "1", "P", limits=limits, defaults=defaults, output="video")
+    spec = resolve(SpecRequest(prompt="a", frames=1 + 4 * steps_of_four, steps=steps), film, 0)
+    for option in cheaper(spec, film, CostTable({}), available):
+        new = option.spec
+        again = SpecRequest(
+            "a", width=new.width, height=new.height, steps=new.steps, images=new.images, frames=new.frames
+        )
+        assert (new.frames or 0) <= (spec.frames or 0)
+        assert CostTable({}).units(resolve(again, film, 0), film.pinned) == option.units <= available
+        assert str(option).endswith(f", {new.frames} frames")
+
+
+@given(st.integers(1, 50), st.floats(0.02, 1), st.floats(0, 1e5))
+def test_smaller_drawings_over_a_picture_still_draw(steps: int, strength: float, available: float) -> None:
+    painter = Model("painter", "1", "P", tasks=("text", "image"), defaults=ModelDefaults(strength=0.8))
+    steps = max(steps, math.ceil(1 / strength))
+    request = SpecRequest("a", input_image="upl_01JD0000000000000000000000", steps=steps, strength=strength)
+    for option in cheaper(resolve(request, painter, 0), painter, CostTable({}), available):
+        assert option.spec.drawn_steps >= 1

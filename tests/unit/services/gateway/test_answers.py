@@ -37,6 +37,7 @@ from tests.unit.services.gateway.fakes import (
     catalog,
     image,
     job,
+    uploads,
 )
 
 PRESENTER = Presenter(Links(Signer(KEYS)))
@@ -56,7 +57,7 @@ class Context:
 def creation(scheduler: FakeScheduler) -> Creation:
     clock = ManualClock(NOW)
     relay = EventRelay(scheduler, PRESENTER, clock)
-    admission = Admission(scheduler, FakeLimiter(), catalog(MODEL), clock)
+    admission = Admission(scheduler, FakeLimiter(), catalog(MODEL), uploads(), clock)
     return Creation(admission, Waiting(scheduler, relay, clock), PRESENTER)
 
 
@@ -118,7 +119,7 @@ def test_links_end_with_the_pictures() -> None:
 async def test_an_estimate_of_what_would_be_taken() -> None:
     scheduler = FakeScheduler(queue=job_pb2.QueueStatus(position=4))
     collected = headers.begin()
-    estimate = await Estimator(scheduler, FakeLimiter(), catalog(MODEL)).estimate(
+    estimate = await Estimator(scheduler, FakeLimiter(), catalog(MODEL), uploads()).estimate(
         CALLER, Draft(job_pb2.JobSpec(prompt="a"))
     )
     assert (estimate.would_admit, estimate.binding_limit, estimate.queue.position) == (True, "", 4)
@@ -129,13 +130,13 @@ async def test_an_estimate_of_what_would_be_taken() -> None:
 
 async def test_an_estimate_of_what_would_be_refused() -> None:
     limiter = FakeLimiter(denial=Denial("cost", 6000, 2500, 38), available_units=2500)
-    estimate = await Estimator(FakeScheduler(), limiter, catalog(MODEL)).estimate(
+    estimate = await Estimator(FakeScheduler(), limiter, catalog(MODEL), uploads()).estimate(
         CALLER, Draft(job_pb2.JobSpec(prompt="a"))
     )
     assert (estimate.would_admit, estimate.binding_limit, estimate.retry_after_s) == (False, "cost", 38)
     assert all(option.units <= 2500 for option in estimate.cheaper)
     limiter.denial = Denial("requests", 60, 0, 1)
-    estimate = await Estimator(FakeScheduler(), limiter, catalog(MODEL)).estimate(
+    estimate = await Estimator(FakeScheduler(), limiter, catalog(MODEL), uploads()).estimate(
         CALLER, Draft(job_pb2.JobSpec(prompt="a"))
     )
     assert (estimate.binding_limit, list(estimate.cheaper)) == ("requests", [])

@@ -1,0 +1,117 @@
+"""Pictures that requests start from: taken in, kept for their tenant for 24 hours, looked up when a request names one.
+
+A tenant's upload lies under the tenant's own key (libs/blobs/uploads), so that for everybody else there is none.
+An upload counts as one request of its minute and costs no units.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from darkroom.v1 import upload_service_pb2 as pb
+from libs.blobs.store import BlobStore
+from libs.blobs.uploads import expires_at, upload_key
+from libs.clients.limiter import Denial, Reservation
+from libs.clock import Clock
+from libs.errors import DeadlinePassed, InvalidRequest, LimitExceeded, NotFound, PreconditionFailed, Unavailable
+from libs.generation.spec import GenerationSpec
+from libs.ids import JobId, TenantId, UploadId, new_upload_id
+from libs.rpc import deadlines, headers
+from services.gateway.denials import too_many
+from services.gateway.identity import Caller
+from services.gateway.peers import Limiter
+from services.gateway.pictures import MAX_BYTES, Picture, read_picture
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE, _DECODED_AT_ONCE = 16, 2  # on their way in, each up to 20 MB; decoded, each up to 64 MB of pixels
+
+
+class Uploads:
+    """Takes pictures in and vouches for them."""
+
+    def __init__(self, blobs: BlobStore, limiter: Limiter, clock: Clock) -> None:
+        self._blobs, self._limiter, self._clock = blobs, limiter, clock
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)
+
+    async def take(self, caller: Caller, parts: AsyncIterator[bytes]) -> pb.Upload:
+        """Read a picture to its end and keep it. Raises InvalidRequest, LimitExceeded or Unavailable."""
+        if self._room.locked():
+            told = "Too many pictures are on their way in. Nothing was charged; try again in 2 s."
+            raise Unavailable(told, retry_after_s=2.0)
+        async with self._room:
+            upload_id = new_upload_id(self._clock.now())
+            await self._count(caller, upload_id)
+            data = await _received(parts)
+            async with self._decoding:
+                picture = await asyncio.to_thread(read_picture, data)
+            await self._blobs.put(upload_key(caller.tenant_id, upload_id), picture.png, "image/png")
+        extra = {"tenant_id": caller.tenant_id, "upload_id": upload_id, "bytes": len(data)}
+        logger.info("picture taken in", extra=extra)
+        return _upload(upload_id, picture, len(data))
+
+    async def check(self, tenant_id: TenantId, spec: GenerationSpec) -> None:
+        """Raise NotFound or PreconditionFailed unless every upload that a spec names is this tenant's and still good."""
+        for field, named in (("input_image", spec.input_image), ("mask_image", spec.mask_image)):
+            if not named:
+                continue
+            upload_id, metadata = UploadId(named), {"field": field, "upload_id": named}
+            if expires_at(upload_id) <= self._clock.now():
+                told = f"The upload in {field} is over 24 hours old. Nothing was charged; send the picture again."
+                raise PreconditionFailed(told, reason="UPLOAD_EXPIRED", metadata=metadata)
+            if not await self._blobs.exists(upload_key(tenant_id, upload_id)):
+                told = f"There is no such upload for this key as {field} names. Nothing was charged; "
+                again = "send the picture to /v1/uploads with the same key first."
+                raise NotFound(told + again, reason="UPLOAD_NOT_FOUND", metadata=metadata)
+
+    async def _count(self, caller: Caller, upload_id: UploadId) -> None:
+        """Take one request of the caller's minute; the reservation is never confirmed and so forgets itself."""
+        wanted = Reservation(JobId(upload_id), caller.tenant_id, caller.tier, units=0.0, images=0)
+        decision = await self._limiter.reserve(wanted)
+        headers.add(decision.headers)
+        if decision.denial is not None:
+            raise too_many(decision.denial) if decision.denial.dimension == "requests" else _in_debt(decision.denial)
+
+
+async def _received(parts: AsyncIterator[bytes]) -> bytes:
+    data = bytearray()
+    try:
+        async with asyncio.timeout(deadlines.UPLOAD_S):
+            async for part in parts:
+                data += part
+                if len(data) > MAX_BYTES:
+                    raise _too_long()
+    except TimeoutError:
+        told = f"The picture did not arrive within {deadlines.UPLOAD_S:.0f} s. Nothing was charged; send it again."
+        raise DeadlinePassed(told) from None
+    return bytes(data)
+
+
+def _too_long() -> InvalidRequest:
+    headers.add([("x-http-code", "413")])
+    told = f"The body is larger than {MAX_BYTES // 1_000_000} MB. Nothing was charged; send a smaller picture."
+    return InvalidRequest(told, reason="REQUEST_TOO_LARGE")
+
+
+def _in_debt(denial: Denial) -> LimitExceeded:
+    told = f"All units of this minute are used. Nothing was charged; try again in {denial.retry_after_s:.0f} s."
+    metadata = {"dimension": denial.dimension, "available_units": f"{denial.available:.1f}"}
+    return LimitExceeded(told, reason="GPU_COST_EXHAUSTED", metadata=metadata, retry_after_s=denial.retry_after_s)
+
+
+def _upload(upload_id: UploadId, picture: Picture, size_bytes: int) -> pb.Upload:
+    expire_time = Timestamp()
+    expire_time.FromMilliseconds(round(expires_at(upload_id) * 1000))
+    return pb.Upload(
+        id=upload_id,
+        content_type=picture.content_type,
+        width=picture.width,
+        height=picture.height,
+        size_bytes=size_bytes,
+        expire_time=expire_time,
+    )
