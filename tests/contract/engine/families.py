@@ -116,12 +116,12 @@ def _sd3() -> Any:
     (first, first_tokens), (second, second_tokens) = clip(8, projection=8), clip(8, projection=8)
     third, third_tokens = t5(HIDDEN)
     transformer = d.SD3Transformer2DModel(
-        sample_size=16, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
+        sample_size=16, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
         num_attention_heads=2, caption_projection_dim=16, joint_attention_dim=HIDDEN, pooled_projection_dim=16,
         pos_embed_max_size=32,
     )  # fmt: skip
     return d.StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=d.FlowMatchEulerDiscreteScheduler(shift=3.0), vae=_flow_vae(),
+        transformer=transformer, scheduler=d.FlowMatchEulerDiscreteScheduler(shift=3.0), vae=_flow_vae(16),
         text_encoder=first, tokenizer=first_tokens, text_encoder_2=second, tokenizer_2=second_tokens,
         text_encoder_3=third, tokenizer_3=third_tokens,
     )  # fmt: skip
