@@ -11,10 +11,12 @@ States (job.py draws them): QUEUED ⇄ RUNNING → SUCCEEDED | FAILED | CANCELLE
 SQL is the truth; memory (open_jobs, ordering) is an index over it that every start rebuilds. Whoever commits a
 change tells open_jobs once, after the commit. Two fences keep late writers out: the leader's epoch in every write,
 and (job, attempt) in every change of an attempt. Agents, one file each, all in one task group: dispatcher, expirer,
-outbox, reconciler, catalog, fleet.
+outbox, reconciler, catalog, fleet, checkpoint_sweeper.
 
 When a peer is gone:
-    model server   its attempt is closed as lost, the job runs elsewhere; three counted attempts, then it failed
+    model server   its attempt is closed as lost, the job goes on elsewhere from its last checkpoint, if it has one;
+                   three counted attempts, then it failed
+    blob store     jobs run without checkpoints; what is left of ended ones is removed later
     etcd           the last known fleet is used on
     limiter        confirmations and settlements wait in the outbox
     SQL            nothing is accepted or begun (UNAVAILABLE); outcomes of running attempts are held until it is back

@@ -27,6 +27,8 @@ from services.scheduler.admin_servicer import AdminServicer
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_runner import AttemptRunner
 from services.scheduler.catalog import CatalogKeeper
+from services.scheduler.checkpoint_sweeper import CheckpointSweeper
+from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.desk import Desk
 from services.scheduler.dispatcher import Dispatcher
 from services.scheduler.estimates import Estimator
@@ -74,11 +76,14 @@ class Scheduler:
         self.reconciler = Reconciler(store, self.jobs, clock, epoch)
         self.outbox = Outbox(store, limiter, instruments, clock)
         self.jobs.on_outbox = self.outbox.ring
+        self.sweeper = CheckpointSweeper(store, self.jobs, blobs, clock)
+        self.jobs.on_ended = self.sweeper.job_ended
         self.expirer = Expirer(store, self.jobs, clock, epoch)
         closer = AttemptCloser(
             store, self.jobs, self.reconciler, instruments, clock, result_life_s=RESULT_LIFE_S, jitter=random.random
         )
-        runner = AttemptRunner(self.fleet, self.hub, closer, clock, epoch)
+        book = CheckpointBook(store, clock, epoch)
+        runner = AttemptRunner(self.fleet, self.hub, book, closer, clock, epoch)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
         estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
@@ -102,6 +107,7 @@ class Scheduler:
             agents.create_task(self.expirer.run())
             agents.create_task(self.outbox.run())
             agents.create_task(self.reconciler.run())
+            agents.create_task(self.sweeper.run())
             agents.create_task(stop_orphans(self.fleet, orphans, self._clock))
             if ready is not None:
                 ready.set()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from libs.clock import Clock
-from services.scheduler import endings, retry
+from services.scheduler import checkpoints, endings, retry
 from services.scheduler.attempt_outcome import Attempt, Close, Done, Heard, Stopped, TimedOut
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Failure, Job
@@ -44,7 +44,8 @@ class AttemptCloser:
 
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome and tell the memory. Raises Deposed."""
-        verdict = self._verdict(attempt, close, heard, attempt.job)
+        advanced = isinstance(close, Mishap) and await self._advanced(attempt.job)
+        verdict = self._verdict(attempt, close, heard, advanced=advanced)
         outcome, reason = verdict.outcome, _reason(verdict)
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
         if isinstance(verdict, Ending):
@@ -59,7 +60,11 @@ class AttemptCloser:
             self._jobs.ended(after)
         self._instruments.attempt_ended(outcome, reason)
 
-    def _verdict(self, attempt: Attempt, close: Close, heard: Heard, job: Job) -> Ending | Requeue:
+    async def _advanced(self, job: Job) -> bool:
+        return checkpoints.advanced(await persistently(self._clock, lambda: self._store.attempts(job.id)))
+
+    def _verdict(self, attempt: Attempt, close: Close, heard: Heard, *, advanced: bool) -> Ending | Requeue:
+        job = attempt.job
         now, epoch, brought = self._clock.now(), self._reconciler.epoch, heard.brought()
         if isinstance(close, Done):
             return endings.succeeded(job, brought, epoch=epoch, now=now, result_life_s=self._result_life_s)
@@ -75,6 +80,7 @@ class AttemptCloser:
             uncounted=job.attempt - job.counted_attempts,
             out_of_memory_before=attempt.out_of_memory_before,
             jitter=self._jitter(),
+            advanced=advanced,
         )
         if isinstance(decision, Failure):
             blocked = functools.partial(endings.blocked, result_life_s=self._result_life_s)

@@ -19,7 +19,7 @@ from libs.clients.modelserver import (
     WorkerRefused,
 )
 from libs.fleet.record import WorkerRecord
-from libs.generation.attempt import FailureKind, ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from services.scheduler.endings import Yield
 from services.scheduler.job import Job
 from services.scheduler.retry import Fault, Mishap
@@ -28,7 +28,10 @@ from services.scheduler.store import Deposed
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that was committed and goes to its worker, at `began_at`. `stop` is set when its owner wants that."""
+    """An attempt that was committed and goes to its worker, at `began_at`. `stop` is set when its owner wants that.
+
+    It goes on from the checkpoint `resume_from`, if there is one.
+    """
 
     job: Job
     worker: WorkerRecord
@@ -37,6 +40,7 @@ class Attempt:
     span: Span
     began_at: float
     out_of_memory_before: bool = False
+    resume_from: str = ""
 
     @property
     def waited(self) -> StageDone:
@@ -85,8 +89,8 @@ class Heard:
             case AttemptFailed():
                 self.gpu_ms = event.gpu_ms
                 return _failed(event)
-            case Progress() | Preview():
-                pass  # passing things are for the readers only
+            case Progress() | Preview() | Checkpointed():
+                pass  # for the readers, and for the next attempt
         return None
 
     def brought(self) -> Yield:

@@ -16,12 +16,15 @@ from libs import errors
 from libs.backoff import Backoff
 from libs.clients.modelserver import Order, Preview, Progress
 from libs.clock import Clock
+from libs.generation.attempt import Checkpointed
 from services.scheduler import retry
 from services.scheduler.alarm import first
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_outcome import Attempt, Close, Heard, TimedOut, mishap_of
+from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.fleet import LOST_REST_S, REFUSED_REST_S, Fleet
 from services.scheduler.retry import Fault, Mishap
+from services.scheduler.store import Deposed
 from services.scheduler.watch_hub import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -32,9 +35,18 @@ CANCEL_PATIENCE_S = 20.0  # a worker that was told to stop and does not answer f
 class AttemptRunner:
     """Runs attempts, each in a task of its own."""
 
-    def __init__(self, fleet: Fleet, hub: WatchHub, closer: AttemptCloser, clock: Clock, epoch: int) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        hub: WatchHub,
+        book: CheckpointBook,
+        closer: AttemptCloser,
+        clock: Clock,
+        epoch: int,
+    ) -> None:
         self._fleet = fleet
         self._hub = hub
+        self._book = book
         self._closer = closer
         self._clock = clock
         self._epoch = epoch
@@ -61,6 +73,8 @@ class AttemptRunner:
             )
         except errors.DarkroomError as error:
             return mishap_of(error)
+        except Deposed:
+            raise
         except Exception:  # owns the attempt: a fault of ours must close it, not leave it running for ever
             logger.exception("following an attempt failed", extra={"job_id": attempt.job.id})
             return Mishap(Fault.TRANSIENT, "INTERNAL", "Something failed on our side.")
@@ -70,11 +84,15 @@ class AttemptRunner:
 
     async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:
         job = attempt.job
-        order = Order(job.id, job.attempt, self._epoch, job.model_version, job.spec)
+        order = Order(
+            job.id, job.attempt, self._epoch, job.model_version, job.spec, attempt.resume_from, job.tenant_id
+        )
         async with aclosing(attempt.server.execute(order)) as events:
             async for event in events:
                 if isinstance(event, Progress | Preview):
                     self._hub.tell(job.id, event)
+                elif isinstance(event, Checkpointed):
+                    await self._book.take(job, event)
                 close = heard.take(event, job)
                 if close is not None:
                     said.append(close)

@@ -24,7 +24,7 @@ from typing import Any
 
 from libs.ids import WorkerId
 from services.scheduler.job import AttemptRecord, Change, Failure, IllegalChange, Job, JobState, after
-from services.scheduler.store import Ending, Requeue, Start
+from services.scheduler.store import Ending, Mark, Requeue, Start
 
 RUNNING_OUTCOME = "running"  # of an attempt that has not ended
 FINAL_KINDS: Mapping[JobState, str] = MappingProxyType(
@@ -137,6 +137,13 @@ def requeued(job: Job, requeue: Requeue) -> Step | None:
     )
     closed = AttemptEnd(requeue.attempt, requeue.outcome, requeue.reason, requeue.now, requeue.gpu_ms)
     return Step(waiting, (NewEvent("queued", requeue.now, {}),), closed=closed)
+
+
+def marked(record: AttemptRecord, mark: Mark) -> AttemptRecord | None:
+    """Return the attempt with its checkpoint; None when it does not run any more or is as far already."""
+    if record.outcome != RUNNING_OUTCOME or mark.step <= record.checkpoint_step:
+        return None
+    return dataclasses.replace(record, checkpoint_ref=mark.ref, checkpoint_step=mark.step)
 
 
 def cancel_requested(job: Job) -> Job:

@@ -11,7 +11,7 @@ import logging
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
-from services.scheduler import spans
+from services.scheduler import checkpoints, spans
 from services.scheduler.attempt_outcome import Attempt
 from services.scheduler.attempt_runner import AttemptRunner
 from services.scheduler.fleet import Fleet
@@ -83,10 +83,11 @@ class Dispatcher:
         self._jobs.started(started, record, now)
         self._fleet.give(record, job.id)
         spans.record_queue(started, now)
+        resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
-        logger.info("attempt started", extra=extra)
+        logger.info("attempt started", extra=extra | {"resume_from": resume_from})
         out_of_memory = any(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
-        return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory)
+        return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory, resume_from)
 
     async def _run(self, attempt: Attempt) -> None:
         try:

@@ -82,7 +82,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try on one worker. `traceparent` is its span, so that a retry can link to it."""
+    """One try on one worker. `traceparent` is its span, so that a retry can link to it.
+
+    `checkpoint_ref` is where the blob store has the latest checkpoint that it made itself, of `checkpoint_step` steps.
+    """
 
     job_id: JobId
     attempt: int
@@ -94,6 +97,8 @@ class AttemptRecord:
     ended_at: float | None
     gpu_ms: float
     traceparent: str
+    checkpoint_ref: str = ""
+    checkpoint_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from services.scheduler.store import (
     Accepted,
     Deposed,
     Ending,
+    Mark,
     PendingMessage,
     Requeue,
     Start,
@@ -88,6 +89,17 @@ class MemoryStore:
         """Close the attempt and queue the job again."""
         job = self._fenced(requeue.job_id, requeue.epoch)
         return self._apply(changes.requeued(job, requeue) if job else None)
+
+    async def mark(self, mark: Mark) -> bool:
+        """Keep an attempt's checkpoint."""
+        self._fenced(mark.job_id, mark.epoch)
+        attempts = self._attempts.get(mark.job_id, [])
+        for index, record in enumerate(attempts):
+            marked = changes.marked(record, mark) if record.attempt == mark.attempt else None
+            if marked is not None:
+                attempts[index] = marked
+                return True
+        return False
 
     async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
         """Mark a running job for cancelling."""

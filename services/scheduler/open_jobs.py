@@ -43,6 +43,7 @@ class OpenJobs:
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
         self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
+        self.on_ended: Callable[[Job], None] = _nobody_else  # tells who clears up behind it
 
     def get(self, job_id: JobId) -> Job | None:
         """Return an open job."""
@@ -79,6 +80,7 @@ class OpenJobs:
         self._instruments.job_ended(job)
         self.gone(job.id)
         self.on_outbox()
+        self.on_ended(job)
 
     def gone(self, job_id: JobId) -> None:
         """A job is not open any more, or is not known to the store."""
@@ -158,4 +160,8 @@ def _waiting(job: Job) -> Waiting:
 
 
 def _nobody() -> None:
+    return None
+
+
+def _nobody_else(_job: Job) -> None:
     return None

@@ -2,14 +2,15 @@
 
     fault               again?                                counts towards the dead letter?
     INVALID, BLOCKED    never                                 –
-    OUT_OF_MEMORY       once                                  yes
-    TRANSIENT           after a growing, random wait          yes
-    WORKER_LOST         at once, elsewhere where possible     yes
+    OUT_OF_MEMORY       once                                  yes, unless it advanced
+    TRANSIENT           after a growing, random wait          yes, unless it advanced
+    WORKER_LOST         at once, elsewhere where possible     yes, unless it advanced
     MODEL_UNAVAILABLE   after a wait that doubles each time   no
     REFUSED, DRAINING   at once                               no
     RESTARTED           at once (the scheduler's own fault)   no
 
-An attempt counts from its start, so `counted` is how many there were with the one that failed. After
+An attempt advanced when it left a checkpoint that is further than all before it (checkpoints.py): the next one has
+less to do, so this comes to an end. An attempt counts from its start, so `counted` is how many there were with the one that failed. After
 MAX_COUNTED_ATTEMPTS the job is dead. No fault of the platform is charged; of blocked pictures the drawing is
 (charging.py).
 """
@@ -68,7 +69,13 @@ _FREE = {
 
 
 def decide(
-    mishap: Mishap, *, counted: int, uncounted: int = 0, out_of_memory_before: bool, jitter: float
+    mishap: Mishap,
+    *,
+    counted: int,
+    uncounted: int = 0,
+    out_of_memory_before: bool,
+    jitter: float,
+    advanced: bool = False,
 ) -> Again | Failure:
     """Return how the job goes on, or why it failed for good.
 
@@ -86,10 +93,10 @@ def decide(
     if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before:
         told = f"The device ran out of memory twice. {_TOLD} A smaller size, fewer steps or fewer images may fit."
         return Failure("GPU_OUT_OF_MEMORY", told, {"charged": "false"})
-    if counted >= MAX_COUNTED_ATTEMPTS:
+    if counted >= MAX_COUNTED_ATTEMPTS and not advanced:
         return _dead(mishap, counted)
     wait_s = _backoff_s(counted, jitter) if mishap.fault is Fault.TRANSIENT else 0.0
-    return Again("lost", counted=True, wait_s=wait_s, elsewhere=True)
+    return Again("lost", counted=not advanced, wait_s=wait_s, elsewhere=True)
 
 
 def timed_out(limit_s: float) -> Failure:

@@ -92,6 +92,8 @@ attempts = Table(
     Column("ended_at", Double),
     Column("gpu_ms", Double, nullable=False),
     Column("traceparent", String, nullable=False),
+    Column("checkpoint_ref", String, nullable=False, server_default=""),
+    Column("checkpoint_step", Integer, nullable=False, server_default="0"),
 )
 job_events = Table(
     "job_events",

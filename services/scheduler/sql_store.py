@@ -24,7 +24,7 @@ from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, O
 from services.scheduler.sql_accept import Offer
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
 from services.scheduler.sql_transactions import Contended, Transactions
-from services.scheduler.store import Accepted, Ending, PendingMessage, Requeue, Start
+from services.scheduler.store import Accepted, Ending, Mark, PendingMessage, Requeue, Start
 
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
@@ -79,6 +79,15 @@ class SqlStore:
     async def requeue(self, requeue: Requeue) -> Job | None:
         """Close the attempt and queue the job again."""
         return await self._change(requeue.job_id, requeue.epoch, lambda job: changes.requeued(job, requeue))
+
+    async def mark(self, mark: Mark) -> bool:
+        """Keep an attempt's checkpoint."""
+
+        async def write(connection: AsyncConnection) -> bool:
+            await sql_reads.check_epoch(connection, mark.epoch)
+            return await sql_writes.write_mark(connection, mark)
+
+        return await self._transactions.write(write)
 
     async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
         """Mark a running job for cancelling."""

@@ -13,6 +13,7 @@ from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
 from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, leader, outbox
+from services.scheduler.store import Mark
 
 
 async def write_step(
@@ -64,6 +65,15 @@ async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
     gone = tuple(sha256 for sha256 in hashes if sha256 not in kept)
     await connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone)))
     return gone
+
+
+async def write_mark(connection: AsyncConnection, mark: Mark) -> bool:
+    """Write an attempt's checkpoint unless it does not run any more or is as far already."""
+    this = (attempts.c.job_id == mark.job_id, attempts.c.attempt == mark.attempt)
+    runs = (attempts.c.outcome == changes.RUNNING_OUTCOME, attempts.c.checkpoint_step < mark.step)
+    values = {"checkpoint_ref": mark.ref, "checkpoint_step": mark.step}
+    written = await connection.execute(update(attempts).where(*this, *runs).values(values))
+    return written.rowcount == 1
 
 
 async def raise_epoch(connection: AsyncConnection, holder: str, now: float) -> int:

@@ -87,6 +87,17 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A running attempt can be gone on from `ref`, a checkpoint of `step` steps."""
+
+    job_id: JobId
+    attempt: int
+    epoch: int
+    ref: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class PendingMessage:
     """A message of the outbox that has not arrived yet."""
 
@@ -136,6 +147,13 @@ class JobStore(Protocol):
 
     async def requeue(self, requeue: Requeue) -> Job | None:
         """Close the attempt and queue the job again, with a new `queued` event. None when it was too late."""
+        ...
+
+    async def mark(self, mark: Mark) -> bool:
+        """Keep an attempt's checkpoint in its row; the job is not touched and nobody is told.
+
+        False when the attempt does not run any more, or has a checkpoint of as many steps.
+        """
         ...
 
     async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:

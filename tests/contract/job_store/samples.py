@@ -8,7 +8,7 @@ from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId
 from services.scheduler.job import Change, Failure, Job, OutboxMessage
-from services.scheduler.store import Ending, JobStore, Requeue, Start
+from services.scheduler.store import Ending, JobStore, Mark, Requeue, Start
 
 NOW = 1_800_000_000.0
 TENANT, OTHER = TenantId("acme"), TenantId("zeta")
@@ -85,6 +85,10 @@ def an_ending(job: Job, attempt: int, change: Change, epoch: int = 1, **changes:
 
 def a_requeue(job: Job, attempt: int = 1, epoch: int = 1, **changes: Any) -> Requeue:
     return Requeue(job.id, attempt, epoch, NOW + 15, outcome="lost", reason="WORKER_LOST", **changes)
+
+
+def a_mark(job: Job, attempt: int = 1, step: int = 10, epoch: int = 1) -> Mark:
+    return Mark(job.id, attempt, epoch, f"checkpoints/{job.id}/{attempt}-{step}", step)
 
 
 async def queued(store: JobStore, number: int = 1, **changes: Any) -> Job:

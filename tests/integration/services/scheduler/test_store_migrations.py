@@ -16,9 +16,9 @@ from libs.sql.engines import open_engines
 from libs.sql.migrations import config
 from services.scheduler.migrations.upgrade import HISTORY, upgrade
 from services.scheduler.sql_schema import metadata
-from services.scheduler.sql_store import open_store
+from services.scheduler.sql_store import SqlStore, open_store
 from services.scheduler.store import StoreUnavailable
-from tests.contract.job_store.samples import queued
+from tests.contract.job_store.samples import queued, running
 
 STARTING = """
 import asyncio, sys
@@ -60,6 +60,20 @@ async def test_processes_that_start_together_upgrade_once_and_keep_what_is_there
     job = await queued(store)
     await upgrade(bare_url)
     assert await store.get(job.id) == job
+    await store.close()
+
+
+async def test_attempts_of_before_the_checkpoints_are_still_there(bare_url: str) -> None:
+    await upgrade(bare_url)
+    engines = open_engines(bare_url, timeout_s=30.0)
+    store = SqlStore(engines)
+    await store.take_lead("scheduler-0", 0.0)
+    job = await running(store)
+    before = await store.attempts(job.id)
+    async with engines.write.begin() as connection:
+        await connection.run_sync(lambda sync: command.downgrade(config(HISTORY, sync), "0001"))
+        await connection.run_sync(lambda sync: command.upgrade(config(HISTORY, sync), "head"))
+    assert await store.attempts(job.id) == before
     await store.close()
 
 

@@ -105,3 +105,18 @@ def test_a_model_that_stays_away_is_asked_for_less_and_less_often() -> None:
     away = Mishap(Fault.MODEL_UNAVAILABLE, "MODEL_UNUSABLE")
     answers = [decide(away, counted=1, uncounted=n, out_of_memory_before=False, jitter=0.5) for n in (0, 1, 2, 50)]
     assert [isinstance(a, Again) and not a.counted and a.wait_s for a in answers] == [5.0, 10.0, 20.0, 60.0]
+
+
+@given(st.sampled_from([Fault.TRANSIENT, Fault.WORKER_LOST, Fault.OUT_OF_MEMORY]), st.integers(1, 99))
+def test_an_attempt_that_advanced_a_checkpoint_does_not_count(fault: Fault, counted: int) -> None:
+    mishap = Mishap(fault, "")
+    answer = decide(mishap, counted=counted, out_of_memory_before=False, jitter=0.5, advanced=True)
+    assert isinstance(answer, Again)
+    assert not answer.counted
+    assert answer.elsewhere
+
+
+def test_nothing_that_advanced_saves_what_can_never_succeed() -> None:
+    invalid = decide(Mishap(Fault.INVALID, ""), counted=1, out_of_memory_before=False, jitter=0, advanced=True)
+    memory = decide(Mishap(Fault.OUT_OF_MEMORY, ""), counted=1, out_of_memory_before=True, jitter=0, advanced=True)
+    assert (failed(invalid), failed(memory)) == ("INVALID_REQUEST", "GPU_OUT_OF_MEMORY")
