@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +35,14 @@ class WorkerRecord:
     rows_in_use: int
     started_at: float  # Unix seconds
     draining: bool = False  # finishes what it has and takes nothing new
+    residency: tuple[tuple[str, str], ...] = ()  # (`id@version`, `vram` or `ram`) of the models not on disk only
+    load_share: float = 0.0  # of what pays to run at once: 0 idle, 1 full, above it some wait
+    step_table_version: int = 0  # changes when the worker measured something new of its speed
+    utilisation_ratio: float | None = None  # of the GPU, 0 to 1; this and what follows a few seconds old
+    memory_used_bytes: int | None = None  # of the GPU, by all processes
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    throttle: tuple[str, ...] | None = None  # what holds the GPU's clocks down, in NVML's words; None: it does not tell
 
     @property
     def key(self) -> str:
@@ -48,7 +58,10 @@ class WorkerRecord:
 
     @classmethod
     def from_json(cls, encoded: bytes) -> WorkerRecord:
-        """Read a stored form; fields of a newer version are ignored. Raises BadRecord naming the field."""
+        """Read a stored form. Raises BadRecord naming the field.
+
+        Fields of a newer version are ignored; of those that came later, what is missing or odd counts as untold.
+        """
         stored = _object(encoded)
         return cls(
             worker_id=WorkerId(_text(stored, "worker_id")),
@@ -60,8 +73,9 @@ class WorkerRecord:
             resident=_texts(stored, "resident"),
             rows=_count(stored, "rows"),
             rows_in_use=_count(stored, "rows_in_use"),
-            started_at=_seconds(stored, "started_at"),
+            started_at=_amount(stored, "started_at"),
             draining=stored.get("draining") is True,
+            **_later(stored),
         )
 
 
@@ -75,6 +89,25 @@ def _object(encoded: bytes) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise BadRecord("a worker record is not a JSON object")
     return stored
+
+
+def _later(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that not every version writes, where they can be read."""
+    readers: dict[str, Callable[[dict[str, Any], str], Any]] = {
+        "residency": _pairs,
+        "load_share": _amount,
+        "step_table_version": _count,
+        "utilisation_ratio": _amount,
+        "memory_used_bytes": _count,
+        "temperature_celsius": _amount,
+        "power_watts": _amount,
+        "throttle": _texts,
+    }
+    found = {}
+    for name, read in readers.items():
+        with contextlib.suppress(BadRecord):
+            found[name] = read(stored, name)
+    return found
 
 
 def _text(stored: dict[str, Any], name: str) -> str:
@@ -91,6 +124,16 @@ def _texts(stored: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _pairs(stored: dict[str, Any], name: str) -> tuple[tuple[str, str], ...]:
+    values = stored.get(name)
+    if not isinstance(values, list):
+        raise BadRecord(f"a worker record's {name} is not a list of pairs")
+    texts = [_texts({name: value}, name) for value in values]
+    if not all(len(pair) == 2 for pair in texts):
+        raise BadRecord(f"a worker record's {name} is not a list of pairs")
+    return tuple((pair[0], pair[1]) for pair in texts)
+
+
 def _count(stored: dict[str, Any], name: str) -> int:
     value = stored.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -98,8 +141,8 @@ def _count(stored: dict[str, Any], name: str) -> int:
     return value
 
 
-def _seconds(stored: dict[str, Any], name: str) -> float:
+def _amount(stored: dict[str, Any], name: str) -> float:
     value = stored.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadRecord(f"a worker record's {name} is not a time in seconds")
+        raise BadRecord(f"a worker record's {name} is not a finite number")
     return float(value)

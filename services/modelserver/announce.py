@@ -2,52 +2,121 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import uuid
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from libs.clock import Clock
+from libs.clock import Clock, SystemClock
 from libs.coordination.registry import Registry
 from libs.fleet.announce import Announcer
 from libs.fleet.record import BadRecord, WorkerRecord
 from libs.ids import WorkerId
-from services.modelserver.engine.protocol import Engine
+from services.modelserver.engine.protocol import Engine, StepEngine, Tier
+from services.modelserver.gpu import Gpu, Reading
 from services.modelserver.shelf import Shelf
-from services.modelserver.worker import ROWS, Worker
 
 logger = logging.getLogger(__name__)
 
+READ_EVERY_S = 5.0  # how often the GPU's readings go into the record
 _ANY_INTERFACE = ("0.0.0.0", "[::]", "::")
+_MEMORY_STEP = 64 * 2**20  # bytes; finer changes are not worth a write
+
+
+class Crew(Protocol):
+    """The part of the worker that its record tells of."""
+
+    @property
+    def held(self) -> int:
+        """Return how many attempts draw, wait to draw or are parked."""
+        ...
+
+    @property
+    def rows_in_use(self) -> int:
+        """Return how many attempts draw at once now."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Return whether it takes nothing new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the rest of the record comes from: the GPU (none on a CPU) and the version of the batch table."""
+
+    gpu: Gpu | None = None
+    table_version: Callable[[], int] = lambda: 0
+    clock: Clock = field(default_factory=SystemClock)
 
 
 class Announcement:
     """Follows worker, shelf and engine into the record. `refresh` is cheap and called at every change."""
 
-    def __init__(self, announcer: Announcer, worker: Worker, shelf: Shelf, engine: Engine) -> None:
+    def __init__(
+        self,
+        announcer: Announcer,
+        worker: Crew,
+        shelf: Shelf,
+        engine: Engine | StepEngine,
+        sources: Sources | None = None,
+    ) -> None:
         self._announcer = announcer
         self._worker, self._shelf, self._engine = worker, shelf, engine
+        self._sources = sources or Sources()
+        self._reading = Reading()
 
     def refresh(self) -> None:
         """Publish what has changed."""
+        tiers, rows = residency_of(self._engine), _rows_of(self._worker)
         record = replace(
             self._announcer.record,
             models=self._shelf.usable_names(),
-            resident=self._engine.resident,
+            resident=_resident(tiers),
+            rows=rows,
             rows_in_use=self._worker.rows_in_use,
             draining=self._worker.draining,
+            residency=tuple((pinned, tier.value) for pinned, tier in tiers.items() if tier is not Tier.DISK),
+            load_share=round(self._worker.held / max(1, rows), 2),
+            step_table_version=self._sources.table_version(),
+            **_told(self._reading),
         )
         try:
-            self._announcer.publish(record)
+            self._publish(record)
         except BadRecord as error:  # the work goes on under the record before
             logger.error("record not published", extra={"cause": error.message})
 
     async def run(self) -> None:
         """Be announced until cancelled."""
-        await self._announcer.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._announcer.run())
+            if self._sources.gpu is not None:
+                tasks.create_task(self._follow(self._sources.gpu))
+
+    def _publish(self, record: WorkerRecord) -> None:
+        try:
+            self._announcer.publish(record)
+        except BadRecord:  # where models lie is the part that can be done without
+            self._announcer.publish(replace(record, residency=()))
+
+    async def _follow(self, gpu: Gpu) -> None:
+        while True:
+            try:
+                self._reading = await asyncio.to_thread(gpu.read)
+            except Exception:  # owns this loop; without readings the worker works as well
+                logger.exception("GPU not read")
+                self._reading = Reading()
+            self.refresh()
+            await self._sources.clock.sleep(READ_EVERY_S)
 
 
-def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf, clock: Clock) -> WorkerRecord:
+def first_record(
+    worker_id: WorkerId, address: str, engine: Engine | StepEngine, shelf: Shelf, clock: Clock
+) -> WorkerRecord:
     """Return the record of a worker that has just started; its incarnation is new with every start."""
     return WorkerRecord(
         worker_id=worker_id,
@@ -56,8 +125,8 @@ def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf
         device=engine.device.id,
         memory_bytes=engine.device.memory_bytes,
         models=shelf.usable_names(),
-        resident=engine.resident,
-        rows=ROWS,
+        resident=_resident(residency_of(engine)),
+        rows=1,
         rows_in_use=0,
         started_at=clock.now(),
     )
@@ -74,3 +143,31 @@ def reachable_address(listen: str, port: int) -> str:
     if host in _ANY_INTERFACE:
         host = socket.gethostbyname(socket.gethostname())
     return f"{host}:{port}"
+
+
+def residency_of(engine: Engine | StepEngine) -> Mapping[str, Tier]:
+    """Return where the models are that are not on disk; the older engine knows only those on the device."""
+    residency: Callable[[], Mapping[str, Tier]] | None = getattr(engine, "residency", None)
+    if residency is not None:
+        return residency()
+    return dict.fromkeys(getattr(engine, "resident", ()), Tier.VRAM)
+
+
+def _rows_of(worker: Crew) -> int:
+    return int(getattr(worker, "rows", 1))  # the older worker draws one at a time
+
+
+def _resident(tiers: Mapping[str, Tier]) -> tuple[str, ...]:
+    return tuple(pinned for pinned, tier in tiers.items() if tier is Tier.VRAM)
+
+
+def _told(reading: Reading) -> dict[str, Any]:
+    """Return a reading as fields of the record, rounded so that noise alone writes nothing."""
+    memory, power = reading.memory_used_bytes, reading.power_watts
+    return {
+        "utilisation_ratio": reading.utilisation_ratio,
+        "memory_used_bytes": None if memory is None else memory // _MEMORY_STEP * _MEMORY_STEP,
+        "temperature_celsius": reading.temperature_celsius,
+        "power_watts": None if power is None else float(round(power, -1)),
+        "throttle": reading.throttle,
+    }

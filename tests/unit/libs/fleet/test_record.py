@@ -23,6 +23,17 @@ RECORD = WorkerRecord(
     started_at=1_700_000_000.5,
     draining=True,
 )
+TELLING = replace(
+    RECORD,
+    residency=(("shapes@1", "vram"), ("other@2", "ram")),
+    load_share=0.5,
+    step_table_version=7,
+    utilisation_ratio=0.37,
+    memory_used_bytes=1000,
+    temperature_celsius=61.0,
+    power_watts=250.5,
+    throttle=("sw_power_cap",),
+)
 
 
 def changed(**values: object) -> bytes:
@@ -31,11 +42,36 @@ def changed(**values: object) -> bytes:
 
 def test_it_comes_back_as_it_was_stored() -> None:
     assert WorkerRecord.from_json(RECORD.to_json()) == RECORD
+    assert WorkerRecord.from_json(TELLING.to_json()) == TELLING
     assert RECORD.key == "/darkroom/workers/modelserver-0"
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
     assert WorkerRecord.from_json(changed(step_time_table=3)) == RECORD
+
+
+def test_a_record_of_an_older_version_is_read() -> None:
+    stored = json.loads(RECORD.to_json())
+    later = ("residency", "load_share", "step_table_version", "utilisation_ratio", "throttle", "power_watts")
+    assert WorkerRecord.from_json(json.dumps({k: v for k, v in stored.items() if k not in later}).encode()) == RECORD
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"residency": [["shapes@1"]]},
+        {"residency": {"shapes@1": "vram"}},
+        {"load_share": "half"},
+        {"step_table_version": -1},
+        {"utilisation_ratio": float("nan")},
+        {"memory_used_bytes": 1.5},
+        {"temperature_celsius": True},
+        {"power_watts": []},
+        {"throttle": "sw_power_cap"},
+    ],
+)
+def test_what_came_later_may_be_odd(odd: dict[str, object]) -> None:
+    assert WorkerRecord.from_json(changed(**odd)) == RECORD
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
-"""Settings, GPU readings, encoding, spans and the address that is announced."""
+"""Settings, encoding, spans and the address that is announced."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,67 +14,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 
-from libs.clock import SystemClock
-from libs.coordination.memory import MemoryRegistry
 from libs.generation.attempt import StageDone
 from libs.generation.spec import GenerationSpec
-from libs.ids import JobId, WorkerId
+from libs.ids import JobId
 from libs.settings import BadSetting, load
 from libs.telemetry import tracing
-from services.modelserver.announce import Announcement, first_record, make_announcer, reachable_address
+from services.modelserver.announce import reachable_address
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.encoding import encode, encode_preview
-from services.modelserver.gpu import Reading, open_gpu
 from services.modelserver.instruments import StageRecorder
 from services.modelserver.settings import SHIPPED_MODELS, ModelServerSettings
-
-
-class FakeNvml:
-    """One GPU with a UUID; `mute` parts do not tell."""
-
-    class NVMLError(Exception):
-        pass
-
-    NVML_TEMPERATURE_GPU = 0
-
-    def __init__(self, mute: bool = False, absent: bool = False) -> None:
-        self._mute, self._absent = mute, absent
-
-    def nvmlInit(self):
-        if self._absent:
-            raise self.NVMLError("no driver")
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        if uuid != "GPU-1":
-            raise self.NVMLError("no such GPU")
-        return uuid
-
-    def nvmlDeviceGetUtilizationRates(self, handle):
-        return SimpleNamespace(gpu=37)
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        return SimpleNamespace(used=1000)
-
-    def nvmlDeviceGetTemperature(self, handle, sensor):
-        if self._mute:
-            raise self.NVMLError("not supported")
-        return 61
-
-    def nvmlDeviceGetPowerUsage(self, handle):
-        if self._mute:
-            raise self.NVMLError("not supported")
-        return 250_500
-
-
-def test_a_gpu_is_read_by_its_uuid_and_tells_what_it_can():
-    assert open_gpu("GPU-1", FakeNvml()).read() == Reading(0.37, 1000, 61, 250.5)
-    assert open_gpu("GPU-1", FakeNvml(mute=True)).read() == Reading(0.37, 1000, None, None)
-
-
-def test_without_a_gpu_there_are_no_readings():
-    assert open_gpu("cpu", FakeNvml()) is None
-    assert open_gpu("GPU-2", FakeNvml()) is None
-    assert open_gpu("GPU-1", FakeNvml(absent=True)) is None
 
 
 def test_settings_have_defaults_for_a_cpu(tmp_path):
@@ -144,17 +91,3 @@ def test_a_stage_is_a_span_of_the_calls_trace_without_the_prompt(spans):
 def test_a_listener_on_every_interface_is_announced_by_the_hosts_address():
     assert reachable_address("127.0.0.1:0", 4000) == "127.0.0.1:4000"
     assert not reachable_address("0.0.0.0:0", 4000).startswith("0.0.0.0")
-
-
-def test_a_record_that_outgrew_its_room_does_not_stop_the_work():
-    engine: Any = SimpleNamespace(device=SimpleNamespace(id="cpu", memory_bytes=1), resident=())
-    shelf: Any = SimpleNamespace(usable_names=lambda: ("m@1",))
-    worker: Any = SimpleNamespace(rows_in_use=1, draining=False)
-    record = first_record(WorkerId("w"), "127.0.0.1:1", engine, shelf, SystemClock())
-    announcer = make_announcer(MemoryRegistry(), record, 5, SystemClock())
-    announcement = Announcement(announcer, worker, shelf, engine)
-    engine.resident = ("m" * 20_000,)
-    announcement.refresh()
-    engine.resident = ("m@1",)
-    announcement.refresh()
-    assert announcer.record.resident == ("m@1",)
