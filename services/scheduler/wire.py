@@ -152,6 +152,7 @@ def _attempt(attempt: AttemptRecord) -> job_pb2.Attempt:
         reason=attempt.reason,
         start_time=stamp(attempt.started_at),
         end_time=stamp(attempt.ended_at),
+        checkpoint_step=attempt.checkpoint_step,
     )
 
 

@@ -404,6 +404,7 @@ class Attempt(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_STEP_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Number, from 1."""
     worker: _builtins.str
@@ -412,6 +413,8 @@ class Attempt(_message.Message):
     """How it ended: `running`, `succeeded`, `failed`, `cancelled`, `lost` or `refused`."""
     reason: _builtins.str
     """Machine-readable reason when it did not succeed."""
+    checkpoint_step: _builtins.int
+    """Steps that were kept in its last checkpoint; a later attempt goes on from there. 0 when it made none."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was handed to the worker."""
@@ -429,10 +432,11 @@ class Attempt(_message.Message):
         reason: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        checkpoint_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "outcome", b"outcome", "reason", b"reason", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint_step", b"checkpoint_step", "end_time", b"end_time", "outcome", b"outcome", "reason", b"reason", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

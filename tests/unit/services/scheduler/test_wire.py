@@ -15,7 +15,7 @@ from services.scheduler.endings import Yield
 from services.scheduler.estimates import QueueEstimate
 from services.scheduler.job import Failure
 from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Start
+from services.scheduler.store import Mark, Start
 from tests.unit.services.scheduler.fakes import job, spec
 
 NOW = 1_700_000_000.0
@@ -29,6 +29,7 @@ async def lived(*, failure: Failure | None = None) -> tuple[MemoryStore, JobId]:
     waiting = (await store.accept(job(NOW, spec=spec(labels={"a": "b"})), [])).job
     running = await store.start(Start(waiting.id, 1, WorkerId("w"), epoch, NOW + 1))
     assert running is not None
+    await store.mark(Mark(waiting.id, 1, epoch, f"checkpoints/{waiting.id}/1-2", 2))
     brought = Yield((PICTURE,), (StageDone("queue", NOW, NOW + 1), StageDone("denoise", NOW + 1, NOW + 2)), 250.0)
     if failure:
         await store.end(endings.failed(running, failure, brought, epoch=epoch, now=NOW + 2))
@@ -54,7 +55,7 @@ async def test_a_job_that_succeeded() -> None:
     public = wire.job_to_pb(done, attempts=await store.attempts(job_id), progress=Progress(1, 3, 3, 0.0))
     assert job_pb2.Job.State.Name(public.state) == "SUCCEEDED"
     assert [stage.name for stage in public.timeline] == ["queue", "denoise"]
-    assert [(a.attempt, a.worker, a.outcome) for a in public.attempts] == [(1, "w", "succeeded")]
+    assert [(a.attempt, a.worker, a.outcome, a.checkpoint_step) for a in public.attempts] == [(1, "w", "succeeded", 2)]
     assert (public.images[0].sha256, public.images[0].url, public.events_url) == ("a" * 64, "", "")
     assert (public.cost.charged_units, public.progress.step) == (250.0, 3)
     assert (public.start_time.seconds, public.expire_time.seconds) == (int(NOW) + 1, int(NOW) + 62)
