@@ -19,10 +19,11 @@ import grpc
 from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
 from libs import errors
+from libs.blobs.uploads import upload_key
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
-from libs.ids import JobId
+from libs.ids import JobId, TenantId, UploadId
 from libs.rpc import deadlines
 from libs.rpc.status import from_rpc_error, translated
 from libs.wire.image import image_from_pb
@@ -49,7 +50,7 @@ class WorkerLost(errors.Unavailable):
 class Order:
     """One attempt at one job; (job, attempt) is its token. `model_version` is pinned, `id@version`.
 
-    `resume_from` is the `ref` of the checkpoint to go on from, or empty.
+    `resume_from` is the `ref` of the checkpoint to go on from, or empty. `tenant_id` is whose uploads the spec names.
     """
 
     job_id: JobId
@@ -58,6 +59,7 @@ class Order:
     model_version: str
     spec: GenerationSpec
     resume_from: str = ""
+    tenant_id: TenantId = TenantId("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,13 @@ def _order_to_pb(order: Order) -> pb.ExecuteRequest:
         model_version=order.model_version,
         spec=spec_to_pb(order.spec),
         resume_from=order.resume_from,
+        input_image_key=_upload_key(order, order.spec.input_image),
+        mask_image_key=_upload_key(order, order.spec.mask_image),
     )
+
+
+def _upload_key(order: Order, upload_id: str) -> str:
+    return upload_key(order.tenant_id, UploadId(upload_id)) if upload_id else ""
 
 
 def _failed_from_pb(failed: pb.AttemptFailed) -> AttemptFailed:

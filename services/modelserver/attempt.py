@@ -24,7 +24,8 @@ Key = tuple[JobId, int]
 class Order:
     """What the scheduler sends. `epoch` is that of the leader that sent it.
 
-    `resume_from` is the key of a checkpoint in the blob store, or empty.
+    `resume_from`, `input_key` and `mask_key` are keys in the blob store, or empty: of a checkpoint, of the input
+    picture and its mask.
     """
 
     job_id: JobId
@@ -33,6 +34,8 @@ class Order:
     pinned: str
     spec: GenerationSpec
     resume_from: str = ""
+    input_key: str = ""
+    mask_key: str = ""
 
     @property
     def key(self) -> Key:

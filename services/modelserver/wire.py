@@ -26,6 +26,8 @@ def order_from_pb(request: pb.ExecuteRequest) -> Order:
         pinned=request.model_version,
         spec=spec_from_pb(request.spec),
         resume_from=request.resume_from,
+        input_key=request.input_image_key,
+        mask_key=request.mask_image_key,
     )
 
 

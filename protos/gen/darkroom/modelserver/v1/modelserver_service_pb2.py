@@ -26,7 +26,7 @@ from darkroom.v1 import job_pb2 as darkroom_dot_v1_dot_job__pb2
 from darkroom.v1 import model_pb2 as darkroom_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1darkroom/modelserver/v1/modelserver_service.proto\x12\x17\x64\x61rkroom.modelserver.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\xc7\x01\n\x0e\x45xecuteRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x1f\n\x0bresume_from\x18\x06 \x01(\tR\nresumeFrom\"M\n\tStageDone\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n\x07start_s\x18\x02 \x01(\x01R\x06startS\x12\x13\n\x05\x65nd_s\x18\x03 \x01(\x01R\x04\x65ndS\"M\n\x0f\x43heckpointSaved\x12\x10\n\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n\x04step\x18\x02 \x01(\rR\x04step\x12\x14\n\x05total\x18\x03 \x01(\rR\x05total\"P\n\x0b\x41ttemptDone\x12\x15\n\x06gpu_ms\x18\x01 \x01(\x01R\x05gpuMs\x12*\n\x11peak_memory_bytes\x18\x02 \x01(\x01R\x0fpeakMemoryBytes\"\xa3\x02\n\rAttemptFailed\x12?\n\x04kind\x18\x01 \x01(\x0e\x32+.darkroom.modelserver.v1.AttemptFailed.KindR\x04kind\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x15\n\x06gpu_ms\x18\x04 \x01(\x01R\x05gpuMs\"\x87\x01\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rOUT_OF_MEMORY\x10\x02\x12\r\n\tTRANSIENT\x10\x03\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0c\n\x08\x44RAINING\x10\x06\x12\x0b\n\x07\x42LOCKED\x10\x07\"\xb5\x03\n\x0c\x45xecuteEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x15.darkroom.v1.ProgressH\x00R\x08progress\x12\x35\n\x07preview\x18\x02 \x01(\x0b\x32\x19.darkroom.v1.PreviewEventH\x00R\x07preview\x12:\n\x05stage\x18\x03 \x01(\x0b\x32\".darkroom.modelserver.v1.StageDoneH\x00R\x05stage\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x12.darkroom.v1.ImageH\x00R\x05image\x12:\n\x04\x64one\x18\x05 \x01(\x0b\x32$.darkroom.modelserver.v1.AttemptDoneH\x00R\x04\x64one\x12@\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32&.darkroom.modelserver.v1.AttemptFailedH\x00R\x06\x66\x61iled\x12J\n\ncheckpoint\x18\x07 \x01(\x0b\x32(.darkroom.modelserver.v1.CheckpointSavedH\x00R\ncheckpointB\x07\n\x05\x65vent\"G\n\x14\x43\x61ncelAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\"-\n\x15\x43\x61ncelAttemptResponse\x12\x14\n\x05\x66ound\x18\x01 \x01(\x08R\x05\x66ound\"\x17\n\x15\x44\x65scribeModelsRequest\"D\n\x16\x44\x65scribeModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models2\xd4\x02\n\x12ModelServerService\x12[\n\x07\x45xecute\x12\'.darkroom.modelserver.v1.ExecuteRequest\x1a%.darkroom.modelserver.v1.ExecuteEvent0\x01\x12n\n\rCancelAttempt\x12-.darkroom.modelserver.v1.CancelAttemptRequest\x1a..darkroom.modelserver.v1.CancelAttemptResponse\x12q\n\x0e\x44\x65scribeModels\x12..darkroom.modelserver.v1.DescribeModelsRequest\x1a/.darkroom.modelserver.v1.DescribeModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1darkroom/modelserver/v1/modelserver_service.proto\x12\x17\x64\x61rkroom.modelserver.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\x95\x02\n\x0e\x45xecuteRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x1f\n\x0bresume_from\x18\x06 \x01(\tR\nresumeFrom\x12&\n\x0finput_image_key\x18\x07 \x01(\tR\rinputImageKey\x12$\n\x0emask_image_key\x18\x08 \x01(\tR\x0cmaskImageKey\"M\n\tStageDone\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n\x07start_s\x18\x02 \x01(\x01R\x06startS\x12\x13\n\x05\x65nd_s\x18\x03 \x01(\x01R\x04\x65ndS\"M\n\x0f\x43heckpointSaved\x12\x10\n\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n\x04step\x18\x02 \x01(\rR\x04step\x12\x14\n\x05total\x18\x03 \x01(\rR\x05total\"P\n\x0b\x41ttemptDone\x12\x15\n\x06gpu_ms\x18\x01 \x01(\x01R\x05gpuMs\x12*\n\x11peak_memory_bytes\x18\x02 \x01(\x01R\x0fpeakMemoryBytes\"\xa3\x02\n\rAttemptFailed\x12?\n\x04kind\x18\x01 \x01(\x0e\x32+.darkroom.modelserver.v1.AttemptFailed.KindR\x04kind\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x15\n\x06gpu_ms\x18\x04 \x01(\x01R\x05gpuMs\"\x87\x01\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rOUT_OF_MEMORY\x10\x02\x12\r\n\tTRANSIENT\x10\x03\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0c\n\x08\x44RAINING\x10\x06\x12\x0b\n\x07\x42LOCKED\x10\x07\"\xb5\x03\n\x0c\x45xecuteEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x15.darkroom.v1.ProgressH\x00R\x08progress\x12\x35\n\x07preview\x18\x02 \x01(\x0b\x32\x19.darkroom.v1.PreviewEventH\x00R\x07preview\x12:\n\x05stage\x18\x03 \x01(\x0b\x32\".darkroom.modelserver.v1.StageDoneH\x00R\x05stage\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x12.darkroom.v1.ImageH\x00R\x05image\x12:\n\x04\x64one\x18\x05 \x01(\x0b\x32$.darkroom.modelserver.v1.AttemptDoneH\x00R\x04\x64one\x12@\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32&.darkroom.modelserver.v1.AttemptFailedH\x00R\x06\x66\x61iled\x12J\n\ncheckpoint\x18\x07 \x01(\x0b\x32(.darkroom.modelserver.v1.CheckpointSavedH\x00R\ncheckpointB\x07\n\x05\x65vent\"G\n\x14\x43\x61ncelAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\"-\n\x15\x43\x61ncelAttemptResponse\x12\x14\n\x05\x66ound\x18\x01 \x01(\x08R\x05\x66ound\"\x17\n\x15\x44\x65scribeModelsRequest\"D\n\x16\x44\x65scribeModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models2\xd4\x02\n\x12ModelServerService\x12[\n\x07\x45xecute\x12\'.darkroom.modelserver.v1.ExecuteRequest\x1a%.darkroom.modelserver.v1.ExecuteEvent0\x01\x12n\n\rCancelAttempt\x12-.darkroom.modelserver.v1.CancelAttemptRequest\x1a..darkroom.modelserver.v1.CancelAttemptResponse\x12q\n\x0e\x44\x65scribeModels\x12..darkroom.modelserver.v1.DescribeModelsRequest\x1a/.darkroom.modelserver.v1.DescribeModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,27 +34,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.modelserver.v1.mod
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXECUTEREQUEST']._serialized_start=127
-  _globals['_EXECUTEREQUEST']._serialized_end=326
-  _globals['_STAGEDONE']._serialized_start=328
-  _globals['_STAGEDONE']._serialized_end=405
-  _globals['_CHECKPOINTSAVED']._serialized_start=407
-  _globals['_CHECKPOINTSAVED']._serialized_end=484
-  _globals['_ATTEMPTDONE']._serialized_start=486
-  _globals['_ATTEMPTDONE']._serialized_end=566
-  _globals['_ATTEMPTFAILED']._serialized_start=569
-  _globals['_ATTEMPTFAILED']._serialized_end=860
-  _globals['_ATTEMPTFAILED_KIND']._serialized_start=725
-  _globals['_ATTEMPTFAILED_KIND']._serialized_end=860
-  _globals['_EXECUTEEVENT']._serialized_start=863
-  _globals['_EXECUTEEVENT']._serialized_end=1300
-  _globals['_CANCELATTEMPTREQUEST']._serialized_start=1302
-  _globals['_CANCELATTEMPTREQUEST']._serialized_end=1373
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=1375
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=1420
-  _globals['_DESCRIBEMODELSREQUEST']._serialized_start=1422
-  _globals['_DESCRIBEMODELSREQUEST']._serialized_end=1445
-  _globals['_DESCRIBEMODELSRESPONSE']._serialized_start=1447
-  _globals['_DESCRIBEMODELSRESPONSE']._serialized_end=1515
-  _globals['_MODELSERVERSERVICE']._serialized_start=1518
-  _globals['_MODELSERVERSERVICE']._serialized_end=1858
+  _globals['_EXECUTEREQUEST']._serialized_end=404
+  _globals['_STAGEDONE']._serialized_start=406
+  _globals['_STAGEDONE']._serialized_end=483
+  _globals['_CHECKPOINTSAVED']._serialized_start=485
+  _globals['_CHECKPOINTSAVED']._serialized_end=562
+  _globals['_ATTEMPTDONE']._serialized_start=564
+  _globals['_ATTEMPTDONE']._serialized_end=644
+  _globals['_ATTEMPTFAILED']._serialized_start=647
+  _globals['_ATTEMPTFAILED']._serialized_end=938
+  _globals['_ATTEMPTFAILED_KIND']._serialized_start=803
+  _globals['_ATTEMPTFAILED_KIND']._serialized_end=938
+  _globals['_EXECUTEEVENT']._serialized_start=941
+  _globals['_EXECUTEEVENT']._serialized_end=1378
+  _globals['_CANCELATTEMPTREQUEST']._serialized_start=1380
+  _globals['_CANCELATTEMPTREQUEST']._serialized_end=1451
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=1453
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=1498
+  _globals['_DESCRIBEMODELSREQUEST']._serialized_start=1500
+  _globals['_DESCRIBEMODELSREQUEST']._serialized_end=1523
+  _globals['_DESCRIBEMODELSRESPONSE']._serialized_start=1525
+  _globals['_DESCRIBEMODELSRESPONSE']._serialized_end=1593
+  _globals['_MODELSERVERSERVICE']._serialized_start=1596
+  _globals['_MODELSERVERSERVICE']._serialized_end=1936
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,8 @@ class ExecuteRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     RESUME_FROM_FIELD_NUMBER: _builtins.int
+    INPUT_IMAGE_KEY_FIELD_NUMBER: _builtins.int
+    MASK_IMAGE_KEY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Job id."""
     attempt: _builtins.int
@@ -43,6 +45,10 @@ class ExecuteRequest(_message.Message):
     """Pinned model, `id@version`."""
     resume_from: _builtins.str
     """Key in the blob store of the checkpoint of an earlier attempt to go on from; empty: from the start."""
+    input_image_key: _builtins.str
+    """Key in the blob store of the picture that the spec's `input_image` names; empty when it names none."""
+    mask_image_key: _builtins.str
+    """Key in the blob store of the mask that the spec's `mask_image` names; empty when it names none."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """What to draw, every default filled in."""
@@ -56,10 +62,12 @@ class ExecuteRequest(_message.Message):
         model_version: _builtins.str = ...,
         spec: _job_pb2.JobSpec | None = ...,
         resume_from: _builtins.str = ...,
+        input_image_key: _builtins.str = ...,
+        mask_image_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "job_id", b"job_id", "model_version", b"model_version", "resume_from", b"resume_from", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "input_image_key", b"input_image_key", "job_id", b"job_id", "mask_image_key", b"mask_image_key", "model_version", b"model_version", "resume_from", b"resume_from", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
