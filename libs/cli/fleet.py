@@ -8,8 +8,9 @@ import typer
 
 from libs.cli import output
 from libs.cli.target import Target
-from libs.clients.scheduler_admin import SchedulerAdminClient
+from libs.clients.scheduler_admin import SchedulerAdminClient, WorkerView
 
+_GIB = 2**30
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -30,10 +31,29 @@ async def _workers(target: Target, as_json: bool) -> None:
         output.print_json([output.as_json(worker) for worker in found])
         return
     rows = (
-        (w.id, w.device, w.address, f"{w.rows_in_use}/{w.rows}", " ".join(w.models), w.running_job or "-")
+        (w.id, w.device, w.address, f"{w.rows_in_use}/{w.rows}", gpu_text(w), models_text(w), w.running_job or "-")
         for w in found
     )
-    output.print_table(("worker", "device", "address", "rows", "models", "job"), rows)
+    output.print_table(("worker", "device", "address", "rows", "gpu", "models", "job"), rows)
+
+
+def gpu_text(worker: WorkerView) -> str:
+    """Return a GPU's readings in one line, what holds it down at the end; `-` for a CPU."""
+    used, total = worker.memory_used_bytes, worker.memory_bytes
+    parts = (
+        None if worker.utilisation_ratio is None else f"{worker.utilisation_ratio:.0%}",
+        None if used is None else f"{used / _GIB:.1f}/{total / _GIB:.0f} GiB",
+        None if worker.temperature_celsius is None else f"{worker.temperature_celsius:.0f} °C",
+        None if worker.power_watts is None else f"{worker.power_watts:.0f} W",
+        f"slowed by {', '.join(worker.throttle)}" if worker.throttle else None,
+    )
+    return " ".join(part for part in parts if part) or "-"
+
+
+def models_text(worker: WorkerView) -> str:
+    """Return its models, those in memory with their place."""
+    places = worker.residency
+    return " ".join(f"{model} ({places[model]})" if model in places else model for model in worker.models)
 
 
 async def _models(target: Target, as_json: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import grpc
 
@@ -13,11 +15,12 @@ from libs.rpc import deadlines
 from libs.rpc.status import translated
 
 _PEER = "scheduler"
+_Optional = Literal["utilisation_ratio", "memory_used_bytes", "temperature_celsius", "power_watts"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker that is alive. Memory in bytes, `started_at` in Unix seconds."""
+    """A worker that is alive. Memory in bytes, `started_at` in Unix seconds; what is None it does not tell."""
 
     id: WorkerId
     incarnation: str
@@ -30,6 +33,14 @@ class WorkerView:
     rows_in_use: int
     running_job: JobId
     started_at: float
+    residency: Mapping[str, str] = field(default_factory=dict)  # `id@version` → `vram` or `ram`
+    load_share: float = 0.0
+    step_table_version: int = 0
+    utilisation_ratio: float | None = None
+    memory_used_bytes: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    throttle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +85,16 @@ def _worker_from_pb(worker: pb.Worker) -> WorkerView:
         rows_in_use=worker.rows_in_use,
         running_job=JobId(worker.running_job),
         started_at=worker.start_time.ToNanoseconds() / 1e9,
+        residency=dict(worker.residency),
+        load_share=worker.load_share,
+        step_table_version=worker.step_table_version,
+        utilisation_ratio=_told(worker, "utilisation_ratio"),
+        memory_used_bytes=_told(worker, "memory_used_bytes"),
+        temperature_celsius=_told(worker, "temperature_celsius"),
+        power_watts=_told(worker, "power_watts"),
+        throttle=tuple(worker.throttle),
     )
+
+
+def _told(worker: pb.Worker, name: _Optional) -> float | None:
+    return float(getattr(worker, name)) if worker.HasField(name) else None

@@ -49,6 +49,14 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
             rows_in_use=record.rows_in_use,
             running_job=next(iter(self._fleet.given(record)), ""),
             start_time=stamp(record.started_at),
+            residency=dict(record.residency),
+            load_share=record.load_share,
+            step_table_version=record.step_table_version,
+            utilisation_ratio=record.utilisation_ratio,
+            memory_used_bytes=record.memory_used_bytes,
+            temperature_celsius=record.temperature_celsius,
+            power_watts=record.power_watts,
+            throttle=record.throttle or (),
         )
 
     def _tier(self, tier: str, running: int) -> pb.TierQueue:

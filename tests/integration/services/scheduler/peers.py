@@ -110,7 +110,14 @@ async def serving(worker: Worker) -> AsyncIterator[RpcServer]:
 async def announced(worker: Worker, registry: Registry, incarnation: str = "a") -> AsyncIterator[RpcServer]:
     """Serve a worker and keep it in the fleet."""
     async with serving(worker) as server:
-        mine = record(incarnation=incarnation, address=f"127.0.0.1:{server.port}")
+        mine = record(
+            incarnation=incarnation,
+            address=f"127.0.0.1:{server.port}",
+            residency=((MODEL.pinned, "ram"),),
+            load_share=0.5,
+            temperature_celsius=61.0,
+            throttle=("sw_power_cap",),
+        )
         announcer = Announcer(registry, mine, lease_ttl_s=2, clock=SystemClock())
         task = asyncio.create_task(announcer.run())
         try:

@@ -126,6 +126,8 @@ async def test_one_job_from_submit_to_settlement(settings: Settings, registry: E
             assert ([job.id for job in page.jobs], page.more) == ([wanted.job_id], False)
             (view,) = await admin.list_workers()
             assert (view.id, view.models) == ("modelserver-0", (MODEL.pinned,))
+            assert (view.temperature_celsius, view.power_watts, view.throttle) == (61.0, None, ("sw_power_cap",))
+            assert (view.residency, view.load_share) == ({MODEL.pinned: "ram"}, 0.5)
             assert (await admin.get_queue())[0].tier == "enterprise"
             async with asyncio.timeout(20):
                 confirmed, settled = await limiter.told.get(), await limiter.told.get()

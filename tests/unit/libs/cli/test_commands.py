@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from libs.cli import output
+from libs.cli import fleet, output
 from libs.cli.main import app
 from libs.clients.scheduler_admin import WorkerView
 from libs.errors import LimitExceeded
@@ -60,6 +61,22 @@ def test_records_print_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     worker = WorkerView(WorkerId("w"), "i", "a:1", "cpu", 1.0, ("m@1",), (), 1, 0, JobId(""), 2.0)
     output.print_json([output.as_json(worker)])
     assert json.loads(capsys.readouterr().out)[0]["models"] == ["m@1"]
+
+
+def test_a_workers_gpu_is_told_in_one_line() -> None:
+    cpu = WorkerView(WorkerId("w"), "i", "a:1", "cpu", 1.0, ("m@1", "n@1"), (), 1, 0, JobId(""), 2.0, {"m@1": "ram"})
+    gpu = replace(
+        cpu,
+        memory_bytes=80 * 2**30,
+        utilisation_ratio=0.37,
+        memory_used_bytes=12.5 * 2**30,
+        temperature_celsius=61.0,
+        power_watts=250.0,
+    )
+    assert (fleet.gpu_text(cpu), fleet.gpu_text(gpu)) == ("-", "37% 12.5/80 GiB 61 °C 250 W")
+    hot = replace(gpu, throttle=("hw_thermal_slowdown", "sw_power_cap"))
+    assert fleet.gpu_text(hot).endswith("W slowed by hw_thermal_slowdown, sw_power_cap")
+    assert fleet.models_text(cpu) == "m@1 (ram) n@1"
 
 
 def test_cells_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,25 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)darkroom/scheduler/v1/admin_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n\x12ListWorkersRequest\"\xd3\x02\n\x06Worker\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12 \n\x0bincarnation\x18\x02 \x01(\tR\x0bincarnation\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06\x64\x65vice\x18\x04 \x01(\tR\x06\x64\x65vice\x12!\n\x0cmemory_bytes\x18\x05 \x01(\x01R\x0bmemoryBytes\x12\x16\n\x06models\x18\x06 \x03(\tR\x06models\x12\x1a\n\x08resident\x18\x07 \x03(\tR\x08resident\x12\x12\n\x04rows\x18\x08 \x01(\rR\x04rows\x12\x1e\n\x0brows_in_use\x18\t \x01(\rR\trowsInUse\x12\x1f\n\x0brunning_job\x18\n \x01(\tR\nrunningJob\x12\x39\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\"N\n\x13ListWorkersResponse\x12\x37\n\x07workers\x18\x01 \x03(\x0b\x32\x1d.darkroom.scheduler.v1.WorkerR\x07workers\"\x11\n\x0fGetQueueRequest\"s\n\tTierQueue\x12\x12\n\x04tier\x18\x01 \x01(\tR\x04tier\x12\x16\n\x06queued\x18\x02 \x01(\rR\x06queued\x12\x18\n\x07running\x18\x03 \x01(\rR\x07running\x12 \n\x0coldest_age_s\x18\x04 \x01(\x01R\noldestAgeS\"J\n\x10GetQueueResponse\x12\x36\n\x05tiers\x18\x01 \x03(\x0b\x32 .darkroom.scheduler.v1.TierQueueR\x05tiers2\xd1\x01\n\x0c\x41\x64minService\x12\x64\n\x0bListWorkers\x12).darkroom.scheduler.v1.ListWorkersRequest\x1a*.darkroom.scheduler.v1.ListWorkersResponse\x12[\n\x08GetQueue\x12&.darkroom.scheduler.v1.GetQueueRequest\x1a\'.darkroom.scheduler.v1.GetQueueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)darkroom/scheduler/v1/admin_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n\x12ListWorkersRequest\"\xd9\x06\n\x06Worker\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12 \n\x0bincarnation\x18\x02 \x01(\tR\x0bincarnation\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06\x64\x65vice\x18\x04 \x01(\tR\x06\x64\x65vice\x12!\n\x0cmemory_bytes\x18\x05 \x01(\x01R\x0bmemoryBytes\x12\x16\n\x06models\x18\x06 \x03(\tR\x06models\x12\x1a\n\x08resident\x18\x07 \x03(\tR\x08resident\x12\x12\n\x04rows\x18\x08 \x01(\rR\x04rows\x12\x1e\n\x0brows_in_use\x18\t \x01(\rR\trowsInUse\x12\x1f\n\x0brunning_job\x18\n \x01(\tR\nrunningJob\x12\x39\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12J\n\tresidency\x18\x0c \x03(\x0b\x32,.darkroom.scheduler.v1.Worker.ResidencyEntryR\tresidency\x12\x1d\n\nload_share\x18\r \x01(\x01R\tloadShare\x12,\n\x12step_table_version\x18\x0e \x01(\x04R\x10stepTableVersion\x12\x30\n\x11utilisation_ratio\x18\x0f \x01(\x01H\x00R\x10utilisationRatio\x88\x01\x01\x12/\n\x11memory_used_bytes\x18\x10 \x01(\x01H\x01R\x0fmemoryUsedBytes\x88\x01\x01\x12\x34\n\x13temperature_celsius\x18\x11 \x01(\x01H\x02R\x12temperatureCelsius\x88\x01\x01\x12$\n\x0bpower_watts\x18\x12 \x01(\x01H\x03R\npowerWatts\x88\x01\x01\x12\x1a\n\x08throttle\x18\x13 \x03(\tR\x08throttle\x1a<\n\x0eResidencyEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x14\n\x12_utilisation_ratioB\x14\n\x12_memory_used_bytesB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"N\n\x13ListWorkersResponse\x12\x37\n\x07workers\x18\x01 \x03(\x0b\x32\x1d.darkroom.scheduler.v1.WorkerR\x07workers\"\x11\n\x0fGetQueueRequest\"s\n\tTierQueue\x12\x12\n\x04tier\x18\x01 \x01(\tR\x04tier\x12\x16\n\x06queued\x18\x02 \x01(\rR\x06queued\x12\x18\n\x07running\x18\x03 \x01(\rR\x07running\x12 \n\x0coldest_age_s\x18\x04 \x01(\x01R\noldestAgeS\"J\n\x10GetQueueResponse\x12\x36\n\x05tiers\x18\x01 \x03(\x0b\x32 .darkroom.scheduler.v1.TierQueueR\x05tiers2\xd1\x01\n\x0c\x41\x64minService\x12\x64\n\x0bListWorkers\x12).darkroom.scheduler.v1.ListWorkersRequest\x1a*.darkroom.scheduler.v1.ListWorkersResponse\x12[\n\x08GetQueue\x12&.darkroom.scheduler.v1.GetQueueRequest\x1a\'.darkroom.scheduler.v1.GetQueueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.scheduler.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WORKER_RESIDENCYENTRY']._loaded_options = None
+  _globals['_WORKER_RESIDENCYENTRY']._serialized_options = b'8\001'
   _globals['_LISTWORKERSREQUEST']._serialized_start=101
   _globals['_LISTWORKERSREQUEST']._serialized_end=121
   _globals['_WORKER']._serialized_start=124
-  _globals['_WORKER']._serialized_end=463
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=465
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=543
-  _globals['_GETQUEUEREQUEST']._serialized_start=545
-  _globals['_GETQUEUEREQUEST']._serialized_end=562
-  _globals['_TIERQUEUE']._serialized_start=564
-  _globals['_TIERQUEUE']._serialized_end=679
-  _globals['_GETQUEUERESPONSE']._serialized_start=681
-  _globals['_GETQUEUERESPONSE']._serialized_end=755
-  _globals['_ADMINSERVICE']._serialized_start=758
-  _globals['_ADMINSERVICE']._serialized_end=967
+  _globals['_WORKER']._serialized_end=981
+  _globals['_WORKER_RESIDENCYENTRY']._serialized_start=837
+  _globals['_WORKER_RESIDENCYENTRY']._serialized_end=897
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=983
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1061
+  _globals['_GETQUEUEREQUEST']._serialized_start=1063
+  _globals['_GETQUEUEREQUEST']._serialized_end=1080
+  _globals['_TIERQUEUE']._serialized_start=1082
+  _globals['_TIERQUEUE']._serialized_end=1197
+  _globals['_GETQUEUERESPONSE']._serialized_start=1199
+  _globals['_GETQUEUERESPONSE']._serialized_end=1273
+  _globals['_ADMINSERVICE']._serialized_start=1276
+  _globals['_ADMINSERVICE']._serialized_end=1485
 # @@protoc_insertion_point(module_scope)

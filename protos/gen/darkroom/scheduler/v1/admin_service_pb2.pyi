@@ -42,6 +42,26 @@ class Worker(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ResidencyEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
@@ -53,6 +73,14 @@ class Worker(_message.Message):
     ROWS_IN_USE_FIELD_NUMBER: _builtins.int
     RUNNING_JOB_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
+    LOAD_SHARE_FIELD_NUMBER: _builtins.int
+    STEP_TABLE_VERSION_FIELD_NUMBER: _builtins.int
+    UTILISATION_RATIO_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Name, like `modelserver-0`."""
     incarnation: _builtins.str
@@ -69,6 +97,18 @@ class Worker(_message.Message):
     """Rows in use."""
     running_job: _builtins.str
     """Job it runs now."""
+    load_share: _builtins.float
+    """Share of what it can usefully run at once: 0 idle, 1 full, above it some wait."""
+    step_table_version: _builtins.int
+    """Changes when it measured something new of its speed."""
+    utilisation_ratio: _builtins.float
+    """Share of time in which its GPU computed, 0 to 1; this and what follows are a few seconds old, absent on a CPU."""
+    memory_used_bytes: _builtins.float
+    """Memory of its GPU in use by all processes, in bytes."""
+    temperature_celsius: _builtins.float
+    """Temperature of its GPU in degrees Celsius."""
+    power_watts: _builtins.float
+    """Power drawn by its GPU in watts."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Pinned models it can run, `id@version`."""
@@ -80,6 +120,14 @@ class Worker(_message.Message):
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it registered."""
+
+    @_builtins.property
+    def residency(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Where its models are that are not on disk only: `vram` or `ram` by `id@version`."""
+
+    @_builtins.property
+    def throttle(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What holds the clocks of its GPU down, in NVML's words."""
 
     def __init__(
         self,
@@ -95,12 +143,35 @@ class Worker(_message.Message):
         rows_in_use: _builtins.int = ...,
         running_job: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        residency: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        load_share: _builtins.float = ...,
+        step_table_version: _builtins.int = ...,
+        utilisation_ratio: _builtins.float | None = ...,
+        memory_used_bytes: _builtins.float | None = ...,
+        temperature_celsius: _builtins.float | None = ...,
+        power_watts: _builtins.float | None = ...,
+        throttle: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilisation_ratio", b"_utilisation_ratio", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "start_time", b"start_time", "temperature_celsius", b"temperature_celsius", "utilisation_ratio", b"utilisation_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "device", b"device", "id", b"id", "incarnation", b"incarnation", "memory_bytes", b"memory_bytes", "models", b"models", "resident", b"resident", "rows", b"rows", "rows_in_use", b"rows_in_use", "running_job", b"running_job", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_utilisation_ratio", b"_utilisation_ratio", "address", b"address", "device", b"device", "id", b"id", "incarnation", b"incarnation", "load_share", b"load_share", "memory_bytes", b"memory_bytes", "memory_used_bytes", b"memory_used_bytes", "models", b"models", "power_watts", b"power_watts", "residency", b"residency", "resident", b"resident", "rows", b"rows", "rows_in_use", b"rows_in_use", "running_job", b"running_job", "start_time", b"start_time", "step_table_version", b"step_table_version", "temperature_celsius", b"temperature_celsius", "throttle", b"throttle", "utilisation_ratio", b"utilisation_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
+    _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
+    _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
+    _WhichOneofReturnType__utilisation_ratio: _TypeAlias = _typing.Literal["utilisation_ratio"]  # noqa: Y015
+    _WhichOneofArgType__utilisation_ratio: _TypeAlias = _typing.Literal["_utilisation_ratio", b"_utilisation_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utilisation_ratio) -> _WhichOneofReturnType__utilisation_ratio | None: ...
 
 Global___Worker: _TypeAlias = Worker  # noqa: Y015
 
