@@ -65,6 +65,9 @@ class ServiceEnvironment:
             BLOBS=self.settings.blobs,
             LEASE_TTL_S=f"{self.settings.lease_ttl_s:g}",
             THREADS=str(self.settings.threads),
+            CHECKPOINT_STEPS=str(self.settings.checkpoint_steps),
+            CHECKPOINT_S=f"{self.settings.checkpoint_s:g}",
+            CHECKPOINT_WORTH_S=f"{self.settings.checkpoint_worth_s:g}",
         )
 
     def _service(self, name: str, **own: str) -> dict[str, str]:

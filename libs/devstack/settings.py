@@ -17,7 +17,8 @@ def _are_devices(values: tuple[str, ...]) -> str | None:
     wrong = [value for value in values if not re.fullmatch(r"cpu|cuda:\d+", value)]
     if wrong:
         return f"{wrong[0]} is no device; give a comma list of cpu, cuda:0, cuda:1, …"
-    return "names a device twice" if len(set(values)) < len(values) else None
+    gpus = [value for value in values if value != "cpu"]  # a CPU can be shared
+    return "names a GPU twice" if len(set(gpus)) < len(gpus) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class StackSettings:
     http_port: int = field(default=8080, metadata={"check": _is_port})
     """Port of the door; 0 takes a free one."""
     devices: tuple[str, ...] = field(default=(), metadata={"check": _are_devices})
-    """One modelserver each: `cpu` or `cuda:N`. Empty: every visible NVIDIA GPU, else the CPU."""
+    """One modelserver each: `cpu`, also several times, or `cuda:N`. Empty: every visible NVIDIA GPU, else the CPU."""
     models: str = ""
     """Model folders, `:` between them. Empty: the model that is shipped."""
     threads: int = 0
@@ -46,6 +47,12 @@ class StackSettings:
     """Path of tiers.toml. Empty: the one that is shipped."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds after which a modelserver that says nothing counts as gone."""
+    checkpoint_steps: int = field(default=20, metadata={"check": settings.is_positive})
+    """Denoising steps that a drawing may lose with its modelserver."""
+    checkpoint_s: float = field(default=10.0, metadata={"check": settings.is_positive})
+    """Seconds of drawing that it may lose, when that is less."""
+    checkpoint_worth_s: float = 2.0
+    """Seconds of work below which no checkpoint is made."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds until a reservation without a job is given back."""
     drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs.rpc.process import ProcessSettings
+from libs.settings import is_positive
+from services.modelserver.checkpoints import CheckpointPolicy
 
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 _WORKER_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -23,6 +25,10 @@ def _is_worker_id(value: str) -> str | None:
 
 def _is_not_negative(value: float) -> str | None:
     return None if value >= 0 else "must be 0 or more"
+
+
+def _is_some(value: int) -> str | None:
+    return None if value >= 1 else "must be 1 or more"
 
 
 def _is_lease(value: int) -> str | None:
@@ -47,11 +53,22 @@ class ModelServerSettings(ProcessSettings):
     """Seconds after which a worker that died is gone from the fleet."""
     threads: int = field(default=0, metadata={"check": _is_not_negative})
     """Threads that a CPU computes with; 0 means all cores but one."""
+    checkpoint_steps: int = field(default=20, metadata={"check": _is_some})
+    """Denoising steps that a drawing may lose with its worker; a checkpoint is begun after half as many."""
+    checkpoint_s: float = field(default=10.0, metadata={"check": is_positive})
+    """Seconds of drawing after which a checkpoint is begun even before that."""
+    checkpoint_worth_s: float = field(default=2.0, metadata={"check": _is_not_negative})
+    """Seconds of work below which none is made: neither with less to save nor with less to come."""
 
     @property
     def model_folders(self) -> tuple[Path, ...]:
         """The folders to look for models in."""
         return tuple(Path(place) for place in self.models.split(":") if place)
+
+    @property
+    def checkpoints(self) -> CheckpointPolicy:
+        """When checkpoints are made."""
+        return CheckpointPolicy(self.checkpoint_steps, self.checkpoint_s, self.checkpoint_worth_s)
 
     @property
     def blob_place(self) -> str:

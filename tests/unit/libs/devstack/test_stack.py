@@ -17,12 +17,14 @@ from libs.devstack.up import welcome
 from libs.settings import BadSetting, load
 
 EVERY_SERVICE = {"DATA", "LISTEN", "METRICS_LISTEN", "LOG_LEVEL", "LOG_FORMAT", "DRAIN_S"}
+CHECKPOINTS = {"CHECKPOINT_STEPS", "CHECKPOINT_S", "CHECKPOINT_WORTH_S"}
+MODELSERVER = {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"} | CHECKPOINTS
 OWN = {
     "gateway": {"SCHEDULER_ADDRESS", "LIMITER_ADDRESS"},
     "scheduler": {"ETCD_ENDPOINTS", "LIMITER_ADDRESS"},
     "ratelimiter": {"RESERVATION_TTL_S"},
-    "modelserver-0": {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"},
-    "modelserver-1": {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"},
+    "modelserver-0": MODELSERVER,
+    "modelserver-1": MODELSERVER,
 }
 
 
@@ -154,7 +156,7 @@ def test_default_devices(
     ("name", "value", "complaint"),
     [
         ("DARKROOM_DEVICES", "gpu0", "gpu0 is no device"),
-        ("DARKROOM_DEVICES", "cpu,cpu", "twice"),
+        ("DARKROOM_DEVICES", "cuda:1,cpu,cpu,cuda:1", "twice"),
         ("DARKROOM_HTTP_PORT", "70000", "must be a port"),
         ("DARKROOM_LEASE_TTL_S", "0", "above 0"),
         ("DARKROOM_PORT", "1", "DARKROOM_PORT is unknown"),

@@ -16,10 +16,12 @@ from libs.errors import Unavailable
 from libs.generation.attempt import Checkpointed, FailureKind
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
+from libs.settings import BadSetting, load
 from services.modelserver import checkpoints as module
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.checkpoints import CheckpointPolicy, Checkpoints, due
 from services.modelserver.events import Done, Event, Failed
+from services.modelserver.settings import ModelServerSettings
 
 JOB = JobId("job_1")
 SPEC = GenerationSpec("a cat", "", "m", 32, 32, 1, 100, 2.0, 1, "euler")
@@ -193,3 +195,12 @@ async def test_a_store_that_is_slow_or_says_too_much_is_not_waited_for(monkeypat
     checkpoints.keep(attempt, 20, 100, b"xyz")
     await settled()
     assert await kept(large) == {key(10)}
+
+
+def test_the_policy_comes_from_the_settings() -> None:
+    given_by = {"DARKROOM_DATA": "d", "DARKROOM_CHECKPOINT_STEPS": "7", "DARKROOM_CHECKPOINT_WORTH_S": "0"}
+    assert load(ModelServerSettings, given_by).checkpoints == CheckpointPolicy(7, 10.0, 0.0)
+    assert load(ModelServerSettings, {"DARKROOM_DATA": "d"}).checkpoints == CheckpointPolicy()
+    for name, value in (("STEPS", "0"), ("S", "0"), ("WORTH_S", "-1"), ("WORTH_S", "nan")):
+        with pytest.raises(BadSetting, match=f"DARKROOM_CHECKPOINT_{name}"):
+            load(ModelServerSettings, {"DARKROOM_DATA": "d", f"DARKROOM_CHECKPOINT_{name}": value})
