@@ -35,13 +35,13 @@ class Delivery:
 
     async def _store(self, attempt: Attempt, index: int, pixels: Pixels) -> ImageStored:
         spec = attempt.order.spec
-        encoded = await asyncio.to_thread(encode, pixels, spec.output_format, spec.output_quality)
+        encoded = await asyncio.to_thread(encode, pixels, spec.output_format, spec.output_quality, spec.fps or 0)
         await self._blobs.put(image_key(encoded.sha256), encoded.data, encoded.content_type)
         return ImageStored(
             index=index,
             content_type=encoded.content_type,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            width=pixels.shape[-2],
+            height=pixels.shape[-3],
             seed=spec.image_seed(index),
             sha256=encoded.sha256,
             size_bytes=len(encoded.data),
