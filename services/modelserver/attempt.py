@@ -61,6 +61,11 @@ class Attempt:
         """The final event, once there is one."""
         return self._events[-1] if self._events and isinstance(self._events[-1], FINAL_EVENTS) else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has happened."""
+        return bool(self._events)
+
     def post(self, event: Event) -> None:
         """Tell every follower. What comes after the final event is dropped."""
         if self.outcome is not None:
@@ -86,6 +91,12 @@ class Attempt:
                     yield event_or_none
             if self.outcome is not None:
                 return
+            await self._news.wait()
+
+    async def next_of(self, *kinds: type[object]) -> None:
+        """Wait until something of these kinds happens, or the end."""
+        position = len(self._events)
+        while not any(isinstance(event, (*kinds, *FINAL_EVENTS)) for event in self._events[position:]):
             await self._news.wait()
 
     def cancel(self) -> None:

@@ -11,7 +11,7 @@ from libs.clock import Clock
 from libs.errors import PreconditionFailed
 from libs.generation.attempt import StageDone
 from services.modelserver.attempt import Attempt, Key, Order
-from services.modelserver.worker import Worker
+from services.modelserver.worker_next import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,16 @@ class Attempts:
             return False
         self._worker.cancel(attempt)
         return True
+
+    async def park(self, key: Key) -> bool:
+        """Take an attempt off the device, to go on later; False when it does not draw here."""
+        attempt = self._known.get(key)
+        return attempt is not None and await self._worker.park(attempt)
+
+    async def resume(self, key: Key) -> bool:
+        """Let a parked attempt go on; False when it is not parked here."""
+        attempt = self._known.get(key)
+        return attempt is not None and await self._worker.resume(attempt)
 
     def _stop_earlier(self, order: Order) -> None:
         """Stop older attempts at the same job: whoever sends the next one has given them up."""

@@ -17,7 +17,7 @@ from services.modelserver.engine.protocol import Pixels, Request
 def first(request: Request) -> str:
     """Return where the chain begins: with everything but the seed that changes pixels."""
     spec = request.spec
-    digest = hashlib.sha256(repr((_name(request), spec.width, spec.height, spec.loras)).encode())
+    digest = hashlib.sha256(repr((_name(request), spec.width, spec.height, spec.loras, spec.strength)).encode())
     for pixels in (request.image, request.mask):
         digest.update(b"|" if pixels is None else pixels.tobytes())
     return digest.hexdigest()
@@ -46,7 +46,7 @@ def resumed(request: Request) -> tuple[int, str]:
         step, state, origin = int(document["step"]), str(document["state"]), str(document["of"])
     except (ValueError, KeyError, TypeError):
         return 0, first(request)
-    fits = origin == _fingerprint(request) and 0 < step < request.spec.steps
+    fits = origin == _fingerprint(request) and 0 < step < request.spec.drawn_steps
     return (step, state) if fits else (0, first(request))
 
 

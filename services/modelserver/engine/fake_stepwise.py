@@ -67,7 +67,7 @@ class _Run:
 
     @property
     def total(self) -> int:
-        return self.request.spec.steps
+        return self.request.spec.drawn_steps
 
     def checkpoint(self) -> bytes:
         return fake_chain.checkpoint(self.request, self.step, self.state)
