@@ -37,6 +37,8 @@ def test_every_command_explains_itself(command: list[str]) -> None:
         (["generate", "x", "-o", "picture.gif"], "--output"),
         (["generate", "x", "-o", "/no/such/folder/picture.png"], "no folder"),
         (["generate", "x", "--seed", "-1"], "--seed"),
+        (["generate", "x", "--frames", "-1"], "--frames"),
+        (["generate", "x", "--image", "/no/such/picture.png"], "--image"),
         (["generate", "x", "--lora", "ink:strong"], "--lora"),
         (["jobs", "list", "--state", "SLEEPING"], "--state"),
     ],

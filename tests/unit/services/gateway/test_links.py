@@ -36,6 +36,12 @@ def test_a_link_leads_to_its_picture_until_it_ends() -> None:
         LINKS.blob(NAME, ENDS, KEY_ID, SIGNATURE, ENDS)
 
 
+def test_a_link_says_what_it_leads_to() -> None:
+    path = LINKS.blob_path(SHA, "video/mp4", NOW + 10)
+    assert path.startswith(f"/v1/blobs/{SHA}.mp4?")
+    assert LINKS.blob(*parts(path), NOW).content_type == "video/mp4"
+
+
 @pytest.mark.parametrize(
     "altered",
     [
