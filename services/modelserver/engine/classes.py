@@ -29,6 +29,11 @@ class LibraryClasses:
 
     def component(self, library: str, name: str) -> bool:
         """Return whether the library, or a pipeline's own module in diffusers, has a class that loads itself."""
-        module = _LIBRARIES.get(library) or getattr(pipelines, library, None)
-        kind = getattr(module, name, None) if inspect.ismodule(module) else None
-        return inspect.isclass(kind) and hasattr(kind, "from_pretrained")
+        return find_class(library, name) is not None
+
+
+def find_class(library: str, name: str) -> type | None:
+    """Return the class behind an entry of model_index.json, None when there is none that loads itself."""
+    module = _LIBRARIES.get(library) or getattr(pipelines, library, None)
+    kind = getattr(module, name, None) if inspect.ismodule(module) else None
+    return kind if inspect.isclass(kind) and hasattr(kind, "from_pretrained") else None
