@@ -386,3 +386,267 @@ class DescribeModelsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeModelsResponse: _TypeAlias = DescribeModelsResponse  # noqa: Y015
+
+@_typing.final
+class WarmModelRequest(_message.Message):
+    """Names the model to bring."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Pinned model, `id@version`."""
+    tier: _builtins.str
+    """How near: `vram` (default) for the device's memory, `ram` for the host's."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        tier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WarmModelRequest: _TypeAlias = WarmModelRequest  # noqa: Y015
+
+@_typing.final
+class WarmModelResponse(_message.Message):
+    """It has begun; GetResidency tells how far it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WarmModelResponse: _TypeAlias = WarmModelResponse  # noqa: Y015
+
+@_typing.final
+class EvictModelRequest(_message.Message):
+    """Names the model to let go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Pinned model, `id@version`."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictModelRequest: _TypeAlias = EvictModelRequest  # noqa: Y015
+
+@_typing.final
+class EvictModelResponse(_message.Message):
+    """Whether there was something to let go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVICTED_FIELD_NUMBER: _builtins.int
+    evicted: _builtins.bool
+    """False when it draws, or was not in memory."""
+    def __init__(
+        self,
+        *,
+        evicted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evicted", b"evicted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictModelResponse: _TypeAlias = EvictModelResponse  # noqa: Y015
+
+@_typing.final
+class GetResidencyRequest(_message.Message):
+    """Asks where models are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResidencyRequest: _TypeAlias = GetResidencyRequest  # noqa: Y015
+
+@_typing.final
+class ModelResidency(_message.Message):
+    """Where the weights of one model are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_SHARE_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Pinned model, `id@version`."""
+    tier: _builtins.str
+    """`vram`, `ram` or `disk`."""
+    bytes: _builtins.float
+    """Size of its weights' files in bytes."""
+    load_share: _builtins.float
+    """Share of the load that is done, while it is loaded."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        tier: _builtins.str = ...,
+        bytes: _builtins.float = ...,
+        load_share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_load_share", b"_load_share", "load_share", b"load_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_load_share", b"_load_share", "bytes", b"bytes", "load_share", b"load_share", "model_version", b"model_version", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__load_share: _TypeAlias = _typing.Literal["load_share"]  # noqa: Y015
+    _WhichOneofArgType__load_share: _TypeAlias = _typing.Literal["_load_share", b"_load_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__load_share) -> _WhichOneofReturnType__load_share | None: ...
+
+Global___ModelResidency: _TypeAlias = ModelResidency  # noqa: Y015
+
+@_typing.final
+class GetResidencyResponse(_message.Message):
+    """Where the weights are, by model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    memory_bytes: _builtins.float
+    """Device memory in use by this process, in bytes."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelResidency]:
+        """Every model that can be used, the default one first."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ModelResidency] | None = ...,
+        memory_bytes: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResidencyResponse: _TypeAlias = GetResidencyResponse  # noqa: Y015
+
+@_typing.final
+class ParkAttemptRequest(_message.Message):
+    """Names the attempt to park."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Job id."""
+    attempt: _builtins.int
+    """Attempt number."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkAttemptRequest: _TypeAlias = ParkAttemptRequest  # noqa: Y015
+
+@_typing.final
+class ParkAttemptResponse(_message.Message):
+    """Whether it was parked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARKED_FIELD_NUMBER: _builtins.int
+    parked: _builtins.bool
+    """False when it does not draw here or cannot be parked."""
+    def __init__(
+        self,
+        *,
+        parked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parked", b"parked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkAttemptResponse: _TypeAlias = ParkAttemptResponse  # noqa: Y015
+
+@_typing.final
+class ResumeAttemptRequest(_message.Message):
+    """Names the attempt to go on with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Job id."""
+    attempt: _builtins.int
+    """Attempt number."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAttemptRequest: _TypeAlias = ResumeAttemptRequest  # noqa: Y015
+
+@_typing.final
+class ResumeAttemptResponse(_message.Message):
+    """Whether it goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUMED_FIELD_NUMBER: _builtins.int
+    resumed: _builtins.bool
+    """False when it is not parked here."""
+    def __init__(
+        self,
+        *,
+        resumed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resumed", b"resumed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAttemptResponse: _TypeAlias = ResumeAttemptResponse  # noqa: Y015

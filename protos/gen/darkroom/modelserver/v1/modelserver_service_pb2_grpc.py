@@ -50,6 +50,31 @@ class ModelServerServiceStub:
                 request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsRequest.SerializeToString,
                 response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsResponse.FromString,
                 _registered_method=True)
+        self.WarmModel = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/WarmModel',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelResponse.FromString,
+                _registered_method=True)
+        self.EvictModel = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/EvictModel',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelResponse.FromString,
+                _registered_method=True)
+        self.GetResidency = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/GetResidency',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyResponse.FromString,
+                _registered_method=True)
+        self.ParkAttempt = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/ParkAttempt',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptResponse.FromString,
+                _registered_method=True)
+        self.ResumeAttempt = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/ResumeAttempt',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServerServiceServicer:
@@ -77,6 +102,41 @@ class ModelServerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WarmModel(self, request, context):
+        """Begins to bring a model's weights into memory; what draws is not held up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvictModel(self, request, context):
+        """Lets a model's weights go; those of a model that draws stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetResidency(self, request, context):
+        """Tells where the weights of each model are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ParkAttempt(self, request, context):
+        """Takes an attempt that draws off the device, its state into memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeAttempt(self, request, context):
+        """Lets a parked attempt go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +154,31 @@ def add_ModelServerServiceServicer_to_server(servicer, server):
                     servicer.DescribeModels,
                     request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsRequest.FromString,
                     response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsResponse.SerializeToString,
+            ),
+            'WarmModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.WarmModel,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelResponse.SerializeToString,
+            ),
+            'EvictModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvictModel,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelResponse.SerializeToString,
+            ),
+            'GetResidency': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetResidency,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyResponse.SerializeToString,
+            ),
+            'ParkAttempt': grpc.unary_unary_rpc_method_handler(
+                    servicer.ParkAttempt,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptResponse.SerializeToString,
+            ),
+            'ResumeAttempt': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeAttempt,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +263,141 @@ class ModelServerService:
             '/darkroom.modelserver.v1.ModelServerService/DescribeModels',
             darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsRequest.SerializeToString,
             darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.DescribeModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WarmModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/WarmModel',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.WarmModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvictModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/EvictModel',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.EvictModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetResidency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/GetResidency',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetResidencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ParkAttempt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/ParkAttempt',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ParkAttemptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeAttempt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/ResumeAttempt',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.FromString,
             options,
             channel_credentials,
             insecure,

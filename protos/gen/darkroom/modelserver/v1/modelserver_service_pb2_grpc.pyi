@@ -39,6 +39,16 @@ class ModelServerServiceStub:
     """Stops an attempt at its next step."""
     DescribeModels: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.DescribeModelsRequest, _modelserver_service_pb2.DescribeModelsResponse]
     """Describes every model folder it found, the unusable ones with their reason."""
+    WarmModel: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.WarmModelRequest, _modelserver_service_pb2.WarmModelResponse]
+    """Begins to bring a model's weights into memory; what draws is not held up."""
+    EvictModel: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.EvictModelRequest, _modelserver_service_pb2.EvictModelResponse]
+    """Lets a model's weights go; those of a model that draws stay."""
+    GetResidency: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.GetResidencyRequest, _modelserver_service_pb2.GetResidencyResponse]
+    """Tells where the weights of each model are."""
+    ParkAttempt: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.ParkAttemptRequest, _modelserver_service_pb2.ParkAttemptResponse]
+    """Takes an attempt that draws off the device, its state into memory."""
+    ResumeAttempt: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.ResumeAttemptRequest, _modelserver_service_pb2.ResumeAttemptResponse]
+    """Lets a parked attempt go on."""
 
 @_typing.type_check_only
 class ModelServerServiceAsyncStub(ModelServerServiceStub):
@@ -51,6 +61,16 @@ class ModelServerServiceAsyncStub(ModelServerServiceStub):
     """Stops an attempt at its next step."""
     DescribeModels: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.DescribeModelsRequest, _modelserver_service_pb2.DescribeModelsResponse]  # type: ignore[assignment]
     """Describes every model folder it found, the unusable ones with their reason."""
+    WarmModel: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.WarmModelRequest, _modelserver_service_pb2.WarmModelResponse]  # type: ignore[assignment]
+    """Begins to bring a model's weights into memory; what draws is not held up."""
+    EvictModel: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.EvictModelRequest, _modelserver_service_pb2.EvictModelResponse]  # type: ignore[assignment]
+    """Lets a model's weights go; those of a model that draws stay."""
+    GetResidency: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.GetResidencyRequest, _modelserver_service_pb2.GetResidencyResponse]  # type: ignore[assignment]
+    """Tells where the weights of each model are."""
+    ParkAttempt: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.ParkAttemptRequest, _modelserver_service_pb2.ParkAttemptResponse]  # type: ignore[assignment]
+    """Takes an attempt that draws off the device, its state into memory."""
+    ResumeAttempt: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.ResumeAttemptRequest, _modelserver_service_pb2.ResumeAttemptResponse]  # type: ignore[assignment]
+    """Lets a parked attempt go on."""
 
 class ModelServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs attempts and says what it can run."""
@@ -78,5 +98,45 @@ class ModelServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_modelserver_service_pb2.DescribeModelsResponse, _abc.Awaitable[_modelserver_service_pb2.DescribeModelsResponse]]:
         """Describes every model folder it found, the unusable ones with their reason."""
+
+    @_abc_1.abstractmethod
+    def WarmModel(
+        self,
+        request: _modelserver_service_pb2.WarmModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.WarmModelResponse, _abc.Awaitable[_modelserver_service_pb2.WarmModelResponse]]:
+        """Begins to bring a model's weights into memory; what draws is not held up."""
+
+    @_abc_1.abstractmethod
+    def EvictModel(
+        self,
+        request: _modelserver_service_pb2.EvictModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.EvictModelResponse, _abc.Awaitable[_modelserver_service_pb2.EvictModelResponse]]:
+        """Lets a model's weights go; those of a model that draws stay."""
+
+    @_abc_1.abstractmethod
+    def GetResidency(
+        self,
+        request: _modelserver_service_pb2.GetResidencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.GetResidencyResponse, _abc.Awaitable[_modelserver_service_pb2.GetResidencyResponse]]:
+        """Tells where the weights of each model are."""
+
+    @_abc_1.abstractmethod
+    def ParkAttempt(
+        self,
+        request: _modelserver_service_pb2.ParkAttemptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.ParkAttemptResponse, _abc.Awaitable[_modelserver_service_pb2.ParkAttemptResponse]]:
+        """Takes an attempt that draws off the device, its state into memory."""
+
+    @_abc_1.abstractmethod
+    def ResumeAttempt(
+        self,
+        request: _modelserver_service_pb2.ResumeAttemptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.ResumeAttemptResponse, _abc.Awaitable[_modelserver_service_pb2.ResumeAttemptResponse]]:
+        """Lets a parked attempt go on."""
 
 def add_ModelServerServiceServicer_to_server(servicer: ModelServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

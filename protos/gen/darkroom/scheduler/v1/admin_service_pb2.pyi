@@ -273,3 +273,141 @@ class GetQueueResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetQueueResponse: _TypeAlias = GetQueueResponse  # noqa: Y015
+
+@_typing.final
+class WarmModelRequest(_message.Message):
+    """Names the model to bring."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Id, alias or `id@version`."""
+    worker_id: _builtins.str
+    """The worker; empty: every worker that can run it."""
+    tier: _builtins.str
+    """How near: `vram` (default) for the device's memory, `ram` for the host's."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        tier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "tier", b"tier", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WarmModelRequest: _TypeAlias = WarmModelRequest  # noqa: Y015
+
+@_typing.final
+class WarmModelResponse(_message.Message):
+    """What each worker said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMove]:
+        """By name of the worker."""
+
+    def __init__(
+        self,
+        *,
+        moves: _abc.Iterable[Global___ModelMove] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moves", b"moves"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WarmModelResponse: _TypeAlias = WarmModelResponse  # noqa: Y015
+
+@_typing.final
+class EvictModelRequest(_message.Message):
+    """Names the model to let go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Id, alias or `id@version`."""
+    worker_id: _builtins.str
+    """The worker; empty: every worker that can run it."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictModelRequest: _TypeAlias = EvictModelRequest  # noqa: Y015
+
+@_typing.final
+class EvictModelResponse(_message.Message):
+    """What each worker said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMove]:
+        """By name of the worker."""
+
+    def __init__(
+        self,
+        *,
+        moves: _abc.Iterable[Global___ModelMove] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moves", b"moves"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictModelResponse: _TypeAlias = EvictModelResponse  # noqa: Y015
+
+@_typing.final
+class ModelMove(_message.Message):
+    """What one worker said to a wish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """Name of the worker."""
+    model_version: _builtins.str
+    """Pinned model, `id@version`."""
+    accepted: _builtins.bool
+    """Whether it does so, or has done so."""
+    message: _builtins.str
+    """Why not, in words."""
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        accepted: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "message", b"message", "model_version", b"model_version", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelMove: _TypeAlias = ModelMove  # noqa: Y015

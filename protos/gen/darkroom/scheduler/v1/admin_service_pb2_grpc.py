@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Shows the fleet and the queue.
+    """Shows the fleet and the queue, and moves models.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,20 @@ class AdminServiceStub:
                 request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueRequest.SerializeToString,
                 response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueResponse.FromString,
                 _registered_method=True)
+        self.WarmModel = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/WarmModel',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelResponse.FromString,
+                _registered_method=True)
+        self.EvictModel = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/EvictModel',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Shows the fleet and the queue.
+    """Shows the fleet and the queue, and moves models.
     """
 
     def ListWorkers(self, request, context):
@@ -60,6 +70,20 @@ class AdminServiceServicer:
 
     def GetQueue(self, request, context):
         """Counts the queue by tier.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WarmModel(self, request, context):
+        """Has workers bring a model into memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvictModel(self, request, context):
+        """Has workers let a model's weights go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +102,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueRequest.FromString,
                     response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueResponse.SerializeToString,
             ),
+            'WarmModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.WarmModel,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelResponse.SerializeToString,
+            ),
+            'EvictModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvictModel,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'darkroom.scheduler.v1.AdminService', rpc_method_handlers)
@@ -87,7 +121,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Shows the fleet and the queue.
+    """Shows the fleet and the queue, and moves models.
     """
 
     @staticmethod
@@ -134,6 +168,60 @@ class AdminService:
             '/darkroom.scheduler.v1.AdminService/GetQueue',
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueRequest.SerializeToString,
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WarmModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/WarmModel',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.WarmModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvictModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/EvictModel',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Shows the fleet and the queue."""
+    """Shows the fleet and the queue, and moves models."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,27 @@ class AdminServiceStub:
     """Lists the workers that are alive."""
     GetQueue: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetQueueRequest, _admin_service_pb2.GetQueueResponse]
     """Counts the queue by tier."""
+    WarmModel: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.WarmModelRequest, _admin_service_pb2.WarmModelResponse]
+    """Has workers bring a model into memory."""
+    EvictModel: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EvictModelRequest, _admin_service_pb2.EvictModelResponse]
+    """Has workers let a model's weights go."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Shows the fleet and the queue."""
+    """Shows the fleet and the queue, and moves models."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWorkers: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWorkersRequest, _admin_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """Lists the workers that are alive."""
     GetQueue: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetQueueRequest, _admin_service_pb2.GetQueueResponse]  # type: ignore[assignment]
     """Counts the queue by tier."""
+    WarmModel: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.WarmModelRequest, _admin_service_pb2.WarmModelResponse]  # type: ignore[assignment]
+    """Has workers bring a model into memory."""
+    EvictModel: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EvictModelRequest, _admin_service_pb2.EvictModelResponse]  # type: ignore[assignment]
+    """Has workers let a model's weights go."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the fleet and the queue."""
+    """Shows the fleet and the queue, and moves models."""
 
     @_abc_1.abstractmethod
     def ListWorkers(
@@ -66,5 +74,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.GetQueueResponse, _abc.Awaitable[_admin_service_pb2.GetQueueResponse]]:
         """Counts the queue by tier."""
+
+    @_abc_1.abstractmethod
+    def WarmModel(
+        self,
+        request: _admin_service_pb2.WarmModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.WarmModelResponse, _abc.Awaitable[_admin_service_pb2.WarmModelResponse]]:
+        """Has workers bring a model into memory."""
+
+    @_abc_1.abstractmethod
+    def EvictModel(
+        self,
+        request: _admin_service_pb2.EvictModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.EvictModelResponse, _abc.Awaitable[_admin_service_pb2.EvictModelResponse]]:
+        """Has workers let a model's weights go."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
