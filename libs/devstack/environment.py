@@ -68,6 +68,7 @@ class ServiceEnvironment:
             CHECKPOINT_STEPS=str(self.settings.checkpoint_steps),
             CHECKPOINT_S=f"{self.settings.checkpoint_s:g}",
             CHECKPOINT_WORTH_S=f"{self.settings.checkpoint_worth_s:g}",
+            PROMPT_BLOCKLIST=self.settings.prompt_blocklist,
         )
 
     def _service(self, name: str, **own: str) -> dict[str, str]:

@@ -53,6 +53,8 @@ class StackSettings:
     """Seconds of drawing that it may lose, when that is less."""
     checkpoint_worth_s: float = 2.0
     """Seconds of work below which no checkpoint is made."""
+    prompt_blocklist: str = ""
+    """File of words and phrases that no prompt may hold. Empty: none."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds until a reservation without a job is given back."""
     drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})

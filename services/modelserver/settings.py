@@ -8,6 +8,7 @@ from pathlib import Path
 
 from libs.rpc.process import ProcessSettings
 from libs.settings import is_positive
+from services.modelserver.blocklist import BadBlocklist, entries_of
 from services.modelserver.checkpoints import CheckpointPolicy
 
 _DEVICE = re.compile(r"cpu|cuda:\d+")
@@ -35,6 +36,15 @@ def _is_lease(value: int) -> str | None:
     return None if 2 <= value <= 600 else "must be 2 to 600 seconds"
 
 
+def _is_blocklist_or_empty(value: str) -> str | None:
+    try:
+        if value:
+            entries_of(Path(value))
+    except BadBlocklist as error:
+        return f"is no usable list: {error}"
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelServerSettings(ProcessSettings):
     """One process, one device."""
@@ -53,6 +63,8 @@ class ModelServerSettings(ProcessSettings):
     """Seconds after which a worker that died is gone from the fleet."""
     threads: int = field(default=0, metadata={"check": _is_not_negative})
     """Threads that a CPU computes with; 0 means all cores but one."""
+    prompt_blocklist: str = field(default="", metadata={"check": _is_blocklist_or_empty})
+    """File of words and phrases that no prompt may hold, one a line; read again when it changes. Empty: none."""
     checkpoint_steps: int = field(default=20, metadata={"check": _is_some})
     """Denoising steps that a drawing may lose with its worker; a checkpoint is begun after half as many."""
     checkpoint_s: float = field(default=10.0, metadata={"check": is_positive})
