@@ -1,4 +1,4 @@
-"""`darkroom workers` and `darkroom models`: what can draw, and what it can draw with."""
+"""`darkroom workers`: what can draw."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def workers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the workers that are alive."""
     output.run(_workers(context.obj, as_json))
-
-
-def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models, the unusable ones with their reason."""
-    output.run(_models(context.obj, as_json))
 
 
 async def _workers(target: Target, as_json: bool) -> None:
@@ -54,16 +49,3 @@ def models_text(worker: WorkerView) -> str:
     """Return its models, those in memory with their place."""
     places = worker.residency
     return " ".join(f"{model} ({places[model]})" if model in places else model for model in worker.models)
-
-
-async def _models(target: Target, as_json: bool) -> None:
-    async with target.public() as client:
-        found = await client.models()
-    if as_json:
-        output.print_json([output.as_json(model) for model in found])
-        return
-    rows = (
-        (m.id, m.version, m.pipeline, m.residency, m.workers, "yes" if m.usable else f"no: {m.unusable_reason}")
-        for m in found
-    )
-    output.print_table(("model", "version", "pipeline", "residency", "workers", "usable"), rows)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import fleet, generate, jobs, keys
+from libs.cli import fleet, generate, jobs, keys, models
 from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -21,10 +21,10 @@ app = typer.Typer(
     help="Self-hosted image generation: start it, draw with it, look after it.",
 )
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command("generate")(generate.generate)
 app.command("workers")(fleet.workers)
-app.command("models")(fleet.models)
 
 
 # What the other commands read; a stack does not know these names and would refuse them.

@@ -105,6 +105,16 @@ class AttemptFailed:
 AttemptEvent = Progress | Preview | StageDone | ImageStored | Checkpointed | AttemptDone | AttemptFailed
 
 
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """Where a model's weights are: `vram`, `ram` or `disk`; `load_share` 0 to 1 while it is loaded, else None."""
+
+    pinned: str
+    tier: str
+    weight_bytes: float
+    load_share: float | None = None
+
+
 class ModelServer(Protocol):
     """One worker process."""
 
@@ -118,6 +128,14 @@ class ModelServer(Protocol):
 
     async def describe_models(self) -> list[Model]:
         """Return every model it found, the default one first. Raises DarkroomError."""
+        ...
+
+    async def warm(self, pinned: str, tier: str) -> None:
+        """Begin to bring a model, `id@version`, into `vram` or `ram`. Raises DarkroomError."""
+        ...
+
+    async def evict(self, pinned: str) -> bool:
+        """Let a model's weights go; False when it draws or was not in memory. Raises DarkroomError."""
         ...
 
     async def close(self) -> None:
@@ -159,6 +177,40 @@ class ModelServerClient:
         with translated(PEER):
             answer = await self._stub.DescribeModels(request, timeout=deadlines.DESCRIBE_S, wait_for_ready=True)
         return [model_from_pb(model) for model in answer.models]
+
+    async def warm(self, pinned: str, tier: str) -> None:
+        """Begin to bring a model into memory."""
+        request = pb.WarmModelRequest(model_version=pinned, tier=tier)
+        with translated(PEER):
+            await self._stub.WarmModel(request, timeout=deadlines.CONTROL_S)
+
+    async def evict(self, pinned: str) -> bool:
+        """Let a model's weights go."""
+        with translated(PEER):
+            request = pb.EvictModelRequest(model_version=pinned)
+            answer = await self._stub.EvictModel(request, timeout=2 * deadlines.CONTROL_S)
+        return bool(answer.evicted)
+
+    async def residency(self) -> list[ModelPlace]:
+        """Return where every usable model's weights are."""
+        with translated(PEER):
+            answer = await self._stub.GetResidency(pb.GetResidencyRequest(), timeout=deadlines.CONTROL_S)
+        return [
+            ModelPlace(m.model_version, m.tier, m.bytes, m.load_share if m.HasField("load_share") else None)
+            for m in answer.models
+        ]
+
+    async def park(self, job_id: JobId, attempt: int) -> bool:
+        """Take an attempt off the device, its state into memory; False when it cannot be."""
+        request = pb.ParkAttemptRequest(job_id=job_id, attempt=attempt)
+        with translated(PEER):
+            return bool((await self._stub.ParkAttempt(request, timeout=deadlines.CONTROL_S)).parked)
+
+    async def resume(self, job_id: JobId, attempt: int) -> bool:
+        """Let a parked attempt go on; False when it is not parked there."""
+        request = pb.ResumeAttemptRequest(job_id=job_id, attempt=attempt)
+        with translated(PEER):
+            return bool((await self._stub.ResumeAttempt(request, timeout=deadlines.CONTROL_S)).resumed)
 
     async def close(self) -> None:
         """Close the channel."""

@@ -53,6 +53,16 @@ class TierQueue:
     oldest_age_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class ModelMove:
+    """What a worker said to the wish to warm or evict a model; `message` says why not."""
+
+    worker_id: WorkerId
+    pinned: str
+    accepted: bool
+    message: str
+
+
 class SchedulerAdminClient:
     """AdminService of the scheduler; the channel carries the operator token and stays its owner's."""
 
@@ -70,6 +80,24 @@ class SchedulerAdminClient:
         with translated(_PEER):
             answer = await self._stub.GetQueue(pb.GetQueueRequest(), timeout=deadlines.ADMIN_S)
         return [TierQueue(t.tier, t.queued, t.running, t.oldest_age_s) for t in answer.tiers]
+
+    async def warm_model(self, model: str, worker_id: str = "", tier: str = "vram") -> list[ModelMove]:
+        """Have a worker, or all that can run it, bring a model into memory. Raises DarkroomError."""
+        request = pb.WarmModelRequest(model=model, worker_id=worker_id, tier=tier)
+        with translated(_PEER):
+            answer = await self._stub.WarmModel(request, timeout=deadlines.ADMIN_S)
+        return [_move_from_pb(move) for move in answer.moves]
+
+    async def evict_model(self, model: str, worker_id: str = "") -> list[ModelMove]:
+        """Have a worker, or all that can run it, let a model go. Raises DarkroomError."""
+        request = pb.EvictModelRequest(model=model, worker_id=worker_id)
+        with translated(_PEER):
+            answer = await self._stub.EvictModel(request, timeout=deadlines.ADMIN_S)
+        return [_move_from_pb(move) for move in answer.moves]
+
+
+def _move_from_pb(move: pb.ModelMove) -> ModelMove:
+    return ModelMove(WorkerId(move.worker_id), move.model_version, move.accepted, move.message)
 
 
 def _worker_from_pb(worker: pb.Worker) -> WorkerView:

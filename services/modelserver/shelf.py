@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from libs.generation.model import Model
@@ -15,6 +15,7 @@ class Shelf:
 
     def __init__(self, folders: Sequence[ModelFolder]) -> None:
         self._folders = {folder.model.pinned: folder for folder in folders}
+        self._weight_bytes = {pinned: _weight_bytes(folder) for pinned, folder in self._folders.items()}
 
     def usable(self, pinned: str) -> ModelFolder:
         """Return the folder behind `id@version`; raises Unusable when it is not here or not served."""
@@ -30,13 +31,23 @@ class Shelf:
         folder = self._folders[pinned]
         self._folders[pinned] = replace(folder, model=replace(folder.model, unusable_reason=reason))
 
+    def weight_bytes(self, pinned: str) -> int:
+        """Return the size of a model's files of weights, as they were at the start."""
+        return self._weight_bytes[pinned]
+
     def usable_names(self) -> tuple[str, ...]:
         """Return what is served, as `id@version`."""
         return tuple(pinned for pinned, folder in self._folders.items() if folder.model.usable)
 
     def models(self, resident: Collection[str], residency: str) -> list[Model]:
         """Return every model, the default one first; those in `resident` are in the device's memory."""
-        return [
-            replace(folder.model, residency=residency if pinned in resident else "disk")
-            for pinned, folder in self._folders.items()
-        ]
+        return self.placed(dict.fromkeys(resident, residency))
+
+    def placed(self, places: Mapping[str, str]) -> list[Model]:
+        """Return every model with its place, the default one first; those without one are on disk."""
+        return [replace(folder.model, residency=places.get(pinned, "disk")) for pinned, folder in self._folders.items()]
+
+
+def _weight_bytes(folder: ModelFolder) -> int:
+    files = folder.path.rglob("*.safetensors") if folder.model.usable else ()
+    return sum(file.stat().st_size for file in files)

@@ -37,6 +37,7 @@ from services.scheduler.fleet import Directory, Fleet
 from services.scheduler.instruments import Instruments, observe
 from services.scheduler.limiter_delivery import LimiterDelivery
 from services.scheduler.migrations.upgrade import upgrade
+from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.orphans import stop_orphans
 from services.scheduler.outbox import Limiter, Outbox
@@ -93,7 +94,7 @@ class Scheduler:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve both services."""
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(self._parts), server)
-        admin = AdminServicer(self.fleet, self.jobs, self._clock)
+        admin = AdminServicer(self.fleet, self.jobs, ModelMoves(self.fleet, self.catalog), self._clock)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
