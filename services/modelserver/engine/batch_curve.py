@@ -130,6 +130,10 @@ class Curve:
             return min(most, self._up)
         return max(1, min(most, self._down or self.settled))
 
+    def room(self, most: int) -> int:
+        """Return how many rows are worth having at hand, 1 to `most`; a try with fewer rows does not change it."""
+        return max(1, min(most, max(self._up, self.settled)))
+
     def _settle(self) -> None:
         self._times = _never_falling(self._sizes.values(), self._passes)
         smallest, largest = self._times[0][0], self._times[-1][0]

@@ -84,13 +84,16 @@ class BatchTable:
         """
         with self._lock:
             curve = self._curves.get(key)
-            if curve is not None:
-                return curve.best_rows(max(1, most))
-            smaller = [known for known in self._alike(key) if 0 < known.pixels < key.pixels]
-            if not smaller:
-                return max(1, most)
-            nearest = max(smaller, key=lambda known: known.pixels)
-            return max(1, min(most, self._curves[nearest].settled))
+            return curve.best_rows(max(1, most)) if curve else self._guess(key, max(1, most))
+
+    def room(self, key: TableKey, most: int) -> int:
+        """Return how many rows are worth having at hand, 1 to `most`: for admitting, and for telling others.
+
+        Never less than pays, and more when more is to be tried; unlike `best_rows` it does not dip for a pass.
+        """
+        with self._lock:
+            curve = self._curves.get(key)
+            return curve.room(max(1, most)) if curve else self._guess(key, max(1, most))
 
     def peak_bytes(self, key: TableKey, rows: int) -> int | None:
         """Return the most memory of a pass: measured, between, or in proportion to rows and pixels beyond what was.
@@ -182,6 +185,12 @@ class BatchTable:
 
     def _alike(self, key: TableKey) -> list[TableKey]:
         return [known for known in self._curves if (known.model, known.stage) == (key.model, key.stage)]
+
+    def _guess(self, key: TableKey, most: int) -> int:
+        smaller = [known for known in self._alike(key) if 0 < known.pixels < key.pixels]
+        if not smaller:
+            return most
+        return min(most, self._curves[max(smaller, key=lambda known: known.pixels)].settled)
 
     def _peak_by_pixels(self, key: TableKey, rows: int) -> int | None:
         """Return what another size of pictures says, in proportion; from a larger one its own, which is safe."""

@@ -79,6 +79,18 @@ def test_a_size_never_drawn_begins_with_what_pays_at_the_next_smaller_one() -> N
     assert table.best_rows(TableKey("other@1", "denoise", "256x256"), 64) == 64
 
 
+def test_room_does_not_dip_while_fewer_rows_are_tried() -> None:
+    table, tries = table_of(SMALL), 0
+    for _ in range(200):
+        rows = table.best_rows(KEY, 64)
+        tries += rows < 16
+        assert table.room(KEY, 64) >= 16
+        assert table.room(KEY, 5) == 5
+        table.record(KEY, rows, by_curve(SMALL)(rows))
+    assert tries > 0
+    assert table.room(TableKey("shapes@1", "denoise", "256x256"), 64) == 16
+
+
 @pytest.mark.parametrize("unit", [1, 2, 3, 5, 6, 8, 12])
 def test_requests_of_several_rows_find_what_pays_too(unit: int) -> None:
     seconds, table, ran = by_curve(SMALL), BatchTable("cpu"), []
@@ -139,6 +151,7 @@ def test_noise_does_not_make_the_answer_flap(gain: float, seed: int) -> None:
 def test_answers_keep_their_bounds_whatever_was_measured(samples: list[tuple[int, float, int]], most: int) -> None:
     table = filled(samples)
     assert 1 <= table.best_rows(KEY, most) <= most
+    assert 1 <= table.room(KEY, most) <= most
     times = [table.seconds(KEY, rows) for rows in range(1, 130)]
     assert all(time is not None and time > 0 for time in times)
     assert all(later >= earlier * (1 - 1e-9) for earlier, later in itertools.pairwise(times))
