@@ -47,6 +47,12 @@ class StackSettings:
     """Path of tiers.toml. Empty: the one that is shipped."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds after which a modelserver that says nothing counts as gone."""
+    slots: int = 0
+    """Most jobs that a modelserver draws side by side; 0 means as many as pay, as measured."""
+    model_memory_gb: float = 0.0
+    """Memory of a device for weights, in GiB; 0 means most of a GPU's, half of the machine's on a CPU."""
+    idle_s: float = 0.0
+    """Seconds after which a model that nobody asks for leaves the device; 0 means never."""
     checkpoint_steps: int = field(default=20, metadata={"check": settings.is_positive})
     """Denoising steps that a drawing may lose with its modelserver."""
     checkpoint_s: float = field(default=10.0, metadata={"check": settings.is_positive})

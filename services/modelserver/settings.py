@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ def _is_worker_id(value: str) -> str | None:
 
 def _is_not_negative(value: float) -> str | None:
     return None if value >= 0 else "must be 0 or more"
+
+
+def _is_finite(value: float) -> str | None:
+    return None if 0 <= value < math.inf else "must be 0 or more and finite"
 
 
 def _is_some(value: int) -> str | None:
@@ -65,6 +70,12 @@ class ModelServerSettings(ProcessSettings):
     """Threads that a CPU computes with; 0 means all cores but one."""
     prompt_blocklist: str = field(default="", metadata={"check": _is_blocklist_or_empty})
     """File of words and phrases that no prompt may hold, one a line; read again when it changes. Empty: none."""
+    slots: int = field(default=0, metadata={"check": _is_not_negative})
+    """Most jobs that are drawn side by side; 0 means as many as pay, as measured."""
+    model_memory_gb: float = field(default=0.0, metadata={"check": _is_finite})
+    """Memory for the weights of models on the device, in GiB; 0 means most of a GPU's, half of the machine's on a CPU."""
+    idle_s: float = field(default=0.0, metadata={"check": _is_finite})
+    """Seconds after which a model that nobody asks for leaves the device; 0 means never."""
     checkpoint_steps: int = field(default=20, metadata={"check": _is_some})
     """Denoising steps that a drawing may lose with its worker; a checkpoint is begun after half as many."""
     checkpoint_s: float = field(default=10.0, metadata={"check": is_positive})
@@ -76,6 +87,11 @@ class ModelServerSettings(ProcessSettings):
     def model_folders(self) -> tuple[Path, ...]:
         """The folders to look for models in."""
         return tuple(Path(place) for place in self.models.split(":") if place)
+
+    @property
+    def model_memory_bytes(self) -> int:
+        """Memory for weights on the device; 0: as the device is."""
+        return int(self.model_memory_gb * 2**30)
 
     @property
     def checkpoints(self) -> CheckpointPolicy:

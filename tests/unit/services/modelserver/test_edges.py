@@ -32,6 +32,8 @@ def test_settings_have_defaults_for_a_cpu(tmp_path):
     assert settings.blob_place == str(tmp_path / "blobs")
     several = load(ModelServerSettings, {"DARKROOM_DATA": "d", "DARKROOM_MODELS": "/a:/b:"})
     assert several.model_folders == (Path("/a"), Path("/b"))
+    sized = load(ModelServerSettings, {"DARKROOM_DATA": "d", "DARKROOM_MODEL_MEMORY_GB": "1.5"})
+    assert sized.model_memory_bytes == 3 * 2**29
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,9 @@ def test_settings_have_defaults_for_a_cpu(tmp_path):
         ("WORKER_ID", "A B"),
         ("LEASE_TTL_S", "1"),
         ("THREADS", "-1"),
+        ("SLOTS", "-1"),
+        ("MODEL_MEMORY_GB", "inf"),
+        ("IDLE_S", "-0.5"),
         ("COLOUR", ""),
     ],
 )
