@@ -1,7 +1,8 @@
 """The gateway: the public contract. It is the authority for nothing and keeps no state, so any number may run.
 
-Main path (`admission`):  parse → find by idempotency key → check and price → reserve → submit → answer.
-Beside it: `relay` (events to readers), `downloads` (pictures), `estimating`, `health`, the page in `web/`.
+Main path (`admission`):  parse → find by idempotency key → check and price → look up uploads → reserve → submit →
+answer. Beside it: `relay` (events to readers), `downloads` (pictures), `uploads` (pictures that requests start from),
+`estimating`, `health`, the page in `web/`.
 
     bytes of a REST body ── parsing ─┐
     typed message ───────────────────┴─ Draft ── drafts.price ── Priced ── admission ── Job ── presentation
