@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffusers
 import torch
+from PIL import Image
 
 from libs.generation.spec import GenerationSpec
+from services.modelserver.engine.protocol import BadInput, Request
 from services.modelserver.samplers import SAMPLERS
 
 # The default, or a DDPM model's own value, is for pixels and not for latents.
 _OVERRIDES: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False}, "lcm": {"clip_sample": False}}
+_DECODED_FRAMES = 8  # at once, where a video pipeline lets us choose: bounds the memory of decoding
 
 
-def call_arguments(pipe: Any, spec: GenerationSpec, on_step: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Return keyword arguments for `pipe`. An empty negative prompt is left to the pipeline's own default."""
+def call_arguments(pipe: Any, requests: Sequence[Request], on_step: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Return keyword arguments for `pipe`, for one request or for several that differ in words and seeds only.
+
+    An empty negative prompt is left to the pipeline's own default. Raises BadInput when the pipeline cannot take
+    what the spec brings.
+    """
     taken = inspect.signature(type(pipe).__call__).parameters
+    request, spec = requests[0], requests[0].spec
     wanted: dict[str, Any] = {
-        "negative_prompt": spec.negative_prompt or None,
+        "prompt": _texts([each.spec.prompt for each in requests]),
+        "negative_prompt": _negative(requests, needed=_guides_truly(taken) and spec.guided),
         "height": spec.height,
         "width": spec.width,
         "num_inference_steps": spec.steps,
-        "guidance_scale": spec.guidance_scale,
+        **_guidance(spec, taken),
         "num_images_per_prompt": spec.images,
-        "generator": generators(spec),
+        "num_videos_per_prompt": spec.images,
+        "num_frames": getattr(spec, "frames", 0) or None,
+        "fps": getattr(spec, "fps", 0) or None,
+        "decode_chunk_size": _DECODED_FRAMES,
+        "image": _picture(request),
+        "mask_image": None if request.mask is None else Image.fromarray(request.mask),
+        "strength": None if request.image is None else getattr(spec, "strength", None),
+        "generator": [generator for each in requests for generator in generators(each.spec)],
         "callback_on_step_end": on_step,
         "callback_on_step_end_tensor_inputs": ["latents"],
         "output_type": "np",
     }
+    for name in ("image", "mask_image"):
+        if wanted[name] is not None and name not in taken:
+            raise BadInput(f"{type(pipe).__name__} takes no {name}")
     arguments = {name: value for name, value in wanted.items() if name in taken and value is not None}
-    in_one_call = spec.images > 1 and "num_images_per_prompt" not in taken
-    return {"prompt": [spec.prompt] * spec.images if in_one_call else spec.prompt, **arguments}
+    if spec.images > 1 and not {"num_images_per_prompt", "num_videos_per_prompt"} & arguments.keys():
+        arguments["prompt"] = [each.spec.prompt for each in requests for _ in range(spec.images)]
+    return arguments
 
 
 def generators(spec: GenerationSpec) -> list[torch.Generator]:
@@ -51,3 +71,30 @@ def fresh_scheduler(own: Any, sampler: str) -> Any:
     if kind is None or type(own) is kind or "FlowMatch" in type(own).__name__:
         return copy.deepcopy(own)
     return kind.from_config(own.config, **_OVERRIDES.get(sampler, {}))
+
+
+def _texts(texts: Sequence[str]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else list(texts)
+
+
+def _negative(requests: Sequence[Request], *, needed: bool) -> Any:
+    """Return the negative prompts; families with true guidance only guide where one is given, be it blank."""
+    texts = [request.spec.negative_prompt or (" " if needed else "") for request in requests]
+    return _texts(texts) if any(texts) else None
+
+
+def _guidance(spec: GenerationSpec, taken: Any) -> dict[str, Any]:
+    """Return the guidance under the name that means classifier-free guidance, or the distilled one, to this family."""
+    if "max_guidance_scale" in taken:  # over the frames of a clip, from least to most
+        return {"max_guidance_scale": spec.guidance_scale, "min_guidance_scale": min(1.0, spec.guidance_scale)}
+    return {"true_cfg_scale" if _guides_truly(taken) else "guidance_scale": spec.guidance_scale}
+
+
+def _guides_truly(taken: Any) -> bool:
+    """Return whether the scale of guidance is called `true_cfg_scale`; Flux's usual one is the distilled one."""
+    distilled = "guidance_scale" in taken and isinstance(taken["guidance_scale"].default, (int, float))
+    return "true_cfg_scale" in taken and not distilled
+
+
+def _picture(request: Request) -> Image.Image | None:
+    return None if request.image is None else Image.fromarray(request.image)

@@ -26,6 +26,7 @@ from services.modelserver.engine.protocol import (
     OutOfMemory,
     Pixels,
     Reports,
+    Request,
 )
 from services.modelserver.engine.quiet import quiet_libraries
 from services.modelserver.engine.timeline import Timeline
@@ -70,6 +71,7 @@ class WholePipelineEngine:
         except _LOAD_ERRORS as error:
             first_line = str(error).partition("\n")[0][:_MAX_REASON]
             raise ModelBroken(f"it does not load: {type(error).__name__}: {first_line}") from error
+        self._folder = folder
         self._schedulers = {pinned: pipe.scheduler for pinned, pipe in self._pipes.items()}
 
     def _read(self, folder: ModelFolder) -> Any:
@@ -91,7 +93,7 @@ class WholePipelineEngine:
         watch = _StepWatch(self._device, timeline, reports, spec, pipe)
         try:
             with _memory_told(), _begin_told(pipe, timeline):
-                output = pipe(**call_arguments(pipe, spec, watch.on_step_end))
+                output = pipe(**call_arguments(pipe, [Request('', self._folder, spec)], watch.on_step_end))
                 self._device.wait()
             watch.finish()
             return Drawing(_pictures(output), self._device.peak_bytes())

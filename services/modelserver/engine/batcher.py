@@ -1,0 +1,206 @@
+"""Which calls share the next forward, and what is done when it fails.
+
+The group that has waited longest for a forward goes next; into it come the calls with its key, those that waited
+longest first, as many rows as pay (batch table) and fit (memory). When memory does not suffice after all: give back
+what is cached, halve the batch, at last halve a call's own rows; what fails alone fails its request alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from libs.generation.batch_key import BatchKey
+from services.modelserver.engine import packing
+from services.modelserver.engine.batch_table import BatchTable, TableKey
+from services.modelserver.engine.device import Device
+from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.packing import Packet
+from services.modelserver.engine.pipeline_run import PipelineRun
+from services.modelserver.engine.protocol import BadPictures, DeviceLost, OutOfMemory, Request
+from services.modelserver.engine.reasons import Reason, Unbatched
+from services.modelserver.engine.stats import Occupancy
+
+MOST_ROWS = 64  # in one forward, however much they would pay
+_RAN_AWAY = "the numbers ran away while drawing"
+_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)  # rows of a forward whose shapes are to repeat
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A run that waits for a forward, with its call in packable form where it has one."""
+
+    run: PipelineRun
+    packed: Packet | None
+
+    @property
+    def group(self) -> object:
+        """What calls of one forward have in common; a call that must run alone has only itself."""
+        return self.packed.key if self.packed is not None else id(self.run)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What a run's call came to."""
+
+    run: PipelineRun
+    value: Any = None
+    error: Exception | None = None
+
+
+class Batcher:
+    """Picks and runs forwards. `splits` counts batches that did not fit into memory."""
+
+    def __init__(self, device: Device, table: BatchTable, unbatched: Unbatched, occupancy: Occupancy) -> None:
+        self._device = device
+        self._table = table
+        self._unbatched = unbatched
+        self._occupancy = occupancy
+        self._most_by_key: dict[BatchKey, int] = {}  # learned from batches that did not fit
+        self.splits = 0
+        self.rows_run = 0
+        self.forwards = 0
+        self.seconds = 0.0
+
+    def ask(self, run: PipelineRun, version: str) -> Asked:
+        """Return a run's call ready to be chosen."""
+        assert run.call is not None
+        packed = packing.packet(run.call, run.call.module, version, run.adapters)
+        run.rows = packed.rows if packed is not None else packing.rows_of(run.call)
+        return Asked(run, packed)
+
+    def choose(self, asked: Sequence[Asked]) -> list[Asked]:
+        """Return the calls of the next forward."""
+        first = min(asked, key=lambda each: each.run.served)
+        group = sorted((each for each in asked if each.group == first.group), key=lambda each: each.run.served)
+        self._count_others(first, asked)
+        if first.packed is None:
+            return [first]
+        most = self.most_rows(first.run.request, first.packed.key)
+        chosen, rows = [], 0
+        for each in group:
+            assert each.packed is not None
+            if chosen and rows + each.packed.rows > most:
+                self._unbatched.count(Reason.DOES_NOT_PAY, each.packed.rows)
+                continue
+            chosen.append(each)
+            rows += each.packed.rows
+        return chosen
+
+    def most_rows(self, request: Request, key: BatchKey | None = None) -> int:
+        """Return how many rows pay and fit in one forward with this request."""
+        wanted = request.folder.options.most_rows or MOST_ROWS
+        table_key = table_key_of(request, "denoise")
+        paying = self._table.best_rows(table_key, wanted)
+        fitting = self._table.most_rows_within(table_key, self._device.free_bytes(), wanted)
+        learned = self._most_by_key.get(key, wanted) if key is not None else wanted
+        return max(1, min(paying, fitting, learned))
+
+    def forward(self, chosen: Sequence[Asked], prepare: Callable[[PipelineRun], None]) -> list[Answered]:
+        """Run the calls together. `prepare` sets the adapters of the group."""
+        began_s = self._device.now()
+        self._device.begin_peak()
+        prepare(chosen[0].run)
+        answered = self._attempt(list(chosen))
+        self._device.wait()
+        seconds = self._device.now() - began_s
+        rows = sum(each.run.rows for each in chosen)
+        if all(each.error is None for each in answered):
+            self._table.record(table_key_of(chosen[0].run.request, "denoise"), rows, seconds, self._device.peak_growth_bytes())
+        self._occupancy.count(rows)
+        self.forwards, self.rows_run, self.seconds = self.forwards + 1, self.rows_run + rows, self.seconds + seconds
+        for each in chosen:
+            each.run.served = self._device.now()
+            share_ms = 1000 * seconds * each.run.rows / rows
+            for part in each.run.parts:
+                part.gpu_ms += share_ms / len(each.run.parts)
+        return answered
+
+    def _attempt(self, chosen: list[Asked]) -> list[Answered]:
+        try:
+            values = self._run(chosen)
+        except Exception as error:  # noqa: BLE001 – whatever a model raises belongs to the requests in this forward
+            return self._after(error, chosen)
+        return [
+            Answered(each.run, value) if finite else Answered(each.run, error=BadPictures(_RAN_AWAY))
+            for each, value, finite in zip(chosen, values, packing.finite(values), strict=True)
+        ]
+
+    def _run(self, chosen: list[Asked]) -> list[Any]:
+        first = chosen[0]
+        assert first.run.call is not None
+        if first.packed is None:
+            return [first.run.call.run()]
+        packets = [each.packed for each in chosen if each.packed is not None]
+        pad_to = 0
+        if first.run.request.folder.options.compile:
+            rows = sum(packed.rows for packed in packets)
+            pad_to = next((bucket for bucket in _BUCKETS if bucket >= rows), rows)
+        return packing.forward(first.run.call.module, packets, pad_to=pad_to)
+
+    def _after(self, error: Exception, chosen: list[Asked]) -> list[Answered]:
+        """Make the batch smaller until only what is at fault fails."""
+        failure = as_failure(error)
+        if isinstance(failure, DeviceLost):
+            return [Answered(each.run, error=failure) for each in chosen]
+        lacking = isinstance(failure, OutOfMemory)
+        if lacking:
+            self.splits += 1
+            self._device.release()
+        if len(chosen) > 1:
+            middle = len(chosen) // 2
+            if lacking and chosen[0].packed is not None:
+                self._most_by_key[chosen[0].packed.key] = max(1, sum(each.run.rows for each in chosen) // 2)
+            return self._attempt(chosen[:middle]) + self._attempt(chosen[middle:])
+        if lacking and chosen[0].packed is not None:
+            return [self._by_halves(chosen[0].run, chosen[0].packed, failure)]
+        return [Answered(chosen[0].run, error=failure)]
+
+    def _by_halves(self, run: PipelineRun, packed: Packet, failure: Exception) -> Answered:
+        """Run one call's rows in two forwards, and those again in two."""
+        try:
+            assert run.call is not None
+            return Answered(run, packing.joined(self._halved(run.call.module, packed, failure)))
+        except Exception as error:  # noqa: BLE001 – as above
+            return Answered(run, error=as_failure(error))
+
+    def _halved(self, module: Any, packed: Packet, failure: Exception) -> list[Any]:
+        parts = packing.halves(packed)
+        if parts is None:
+            raise failure
+        values = []
+        for part in parts:
+            try:
+                values += packing.forward(module, [part])
+            except Exception as error:
+                if not isinstance(as_failure(error), OutOfMemory):
+                    raise
+                self._device.release()
+                values.append(packing.joined(self._halved(module, part, as_failure(error))))
+        return values
+
+    def _count_others(self, first: Asked, asked: Sequence[Asked]) -> None:
+        for each in asked:
+            if each.group != first.group:
+                self._unbatched.count(_difference(first, each), each.run.rows)
+        if len(asked) == 1:
+            self._unbatched.count(Reason.ALONE, first.run.rows)
+
+
+def table_key_of(request: Request, stage: str) -> TableKey:
+    """Return where the times of a request's forwards or decodes stand."""
+    spec = request.spec
+    bucket = f"{spec.width}x{spec.height}" + (f"x{spec.frames}" if spec.frames else "")
+    return TableKey(request.folder.model.pinned, stage, bucket)
+
+
+def _difference(one: Asked, other: Asked) -> Reason:
+    if one.packed is None or other.packed is None:
+        return Reason.CANNOT_SHARE
+    a, b = one.packed.key, other.packed.key
+    if a.version != b.version:
+        return Reason.OTHER_MODEL
+    if a.latent != b.latent:
+        return Reason.OTHER_SIZE
+    return Reason.OTHER_ADAPTERS if a.adapters != b.adapters else Reason.OTHER_TOPOLOGY

@@ -1,0 +1,122 @@
+"""Who waits to begin, and who is next: in the order of arrival, as rows and models allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libs.generation.spec import GenerationSpec
+from services.modelserver.engine.batch_table import TableKey
+from services.modelserver.engine.batcher import MOST_ROWS, Batcher, table_key_of
+from services.modelserver.engine.outfit import Outfit
+from services.modelserver.engine.pipeline_run import Part, PipelineRun
+from services.modelserver.engine.protocol import Request, Tier
+from services.modelserver.engine.residency import Loaded, Residency
+from services.modelserver.models import ModelFolder
+
+_MOST_TOGETHER = 8  # requests in one call of a pipeline whose denoiser is not packed
+
+
+class Line:
+    """Device thread only."""
+
+    def __init__(self, outfit: Outfit, residency: Residency, batcher: Batcher) -> None:
+        self._outfit = outfit
+        self._residency = residency
+        self._batcher = batcher
+        self._waiting: list[Part] = []
+        self._folders: dict[str, ModelFolder] = {}  # of models asked for so far
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self, part: Part, *, first: bool = False) -> None:
+        """Let a request wait, and its model come."""
+        self._waiting.insert(0 if first else len(self._waiting), part)
+        self._folders[part.request.folder.model.pinned] = part.request.folder
+        self._residency.want(part.request.folder)
+
+    def leave(self, request_id: str) -> Part | None:
+        """Take a request out."""
+        part = next((part for part in self._waiting if part.request.id == request_id), None)
+        if part is not None:
+            self._waiting.remove(part)
+        return part
+
+    def leave_model(self, pinned: str) -> list[Part]:
+        """Take out all that wait for a model."""
+        gone = [part for part in self._waiting if part.request.folder.model.pinned == pinned]
+        self._waiting = [part for part in self._waiting if part not in gone]
+        return gone
+
+    def clear(self) -> list[Part]:
+        """Take out everybody."""
+        gone, self._waiting = self._waiting, []
+        return gone
+
+    def tell_loaded(self, loaded: Loaded) -> None:
+        """Tell those who waited for a model how long its load took."""
+        for part in self._waiting:
+            if part.request.folder.model.pinned == loaded.pinned and loaded.tier is Tier.VRAM:
+                part.reports.stage("load", loaded.start_s, loaded.end_s)
+
+    def next(self, runs: Sequence[PipelineRun]) -> list[Part] | None:
+        """Return who begins now, in one call of a pipeline; None when nobody can."""
+        closed: set[str] = set()  # models that must make room for one that has waited longer
+        for part in list(self._waiting):
+            pinned = part.request.folder.model.pinned
+            if self._residency.on_device(pinned) is None:
+                self._residency.want(part.request.folder)
+                closed |= self._residency.blocked_by(pinned)
+            elif pinned not in closed:
+                if not self._has_rows(part.request, runs):
+                    return None
+                return self._taken(part)
+        return None
+
+    def most_requests(self) -> int:
+        """Return how many requests pay to be drawn together, for the model that allows most."""
+        best = 1
+        for pinned in self._residency.tiers().keys() & self._folders.keys():
+            defaults, options = self._folders[pinned].model.defaults, self._folders[pinned].options
+            key = TableKey(pinned, "denoise", f"{defaults.width}x{defaults.height}")
+            rows = self._outfit.table.best_rows(key, options.most_rows or MOST_ROWS)
+            best = max(best, rows // (2 if defaults.guidance_scale > 1 else 1))
+        return best
+
+    def _has_rows(self, request: Request, runs: Sequence[PipelineRun]) -> bool:
+        if not runs:
+            return True
+        in_use = sum(run.rows or _expected_rows(run.request.spec) * len(run.parts) for run in runs)
+        return in_use + _expected_rows(request.spec) <= self._batcher.most_rows(request)
+
+    def _taken(self, part: Part) -> list[Part]:
+        """Take a request out, with those that can share its call when its denoiser is not packed."""
+        parts = [part]
+        if not part.alone and self._outfit.shares_calls(self._residency, part.request):
+            alike = _alike(part.request)
+            key = table_key_of(part.request, "denoise")
+            most = self._outfit.table.best_rows(key, part.request.folder.options.most_rows or _MOST_TOGETHER)
+            others = (each for each in self._waiting if each is not part and not each.alone)
+            rows = _expected_rows(part.request.spec)
+            for each in others:
+                rows += _expected_rows(each.request.spec)
+                if alike is not None and _alike(each.request) == alike and rows <= most and each.checkpoint is None:
+                    parts.append(each)
+        self._waiting = [each for each in self._waiting if each not in parts]
+        return parts
+
+
+def _expected_rows(spec: GenerationSpec) -> int:
+    return spec.images * (2 if spec.guided else 1)
+
+
+def _alike(request: Request) -> object | None:
+    """Return what requests of one pipeline call have in common: everything but words and seeds."""
+    spec = request.spec
+    if request.image is not None or spec.preview or request.checkpoint:
+        return None
+    return (
+        request.folder.model.pinned,
+        (spec.width, spec.height, spec.frames, spec.fps, spec.images),
+        (spec.steps, spec.guidance_scale, spec.sampler, spec.loras),
+    )

@@ -1,0 +1,265 @@
+"""One pipeline call as a coroutine of the device thread: begun, answered call by call, stopped, taken up again.
+
+    begin → call FORWARD → answer → … its own guidance and sampler step … → call FORWARD → … → call DECODE → over
+
+To go on from a checkpoint the same call is begun again: its denoiser answers with zeros up to the checkpoint's step,
+and at the end of that step latents, sampler and noise are put in place. So any pipeline can be taken up, and what a
+family prepares before its first step (embeddings, masks, noise) is prepared by its own code.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from greenlet import getcurrent, greenlet
+
+from services.modelserver.engine.arguments import call_arguments, fresh_scheduler
+from services.modelserver.engine.calls import Call, Kind, denoiser_standin, suspend, vae_standin
+from services.modelserver.engine.checkpoint import (
+    Checkpoint,
+    noise_states,
+    restore_noise,
+    restore_sampler,
+    sampler_state,
+)
+from services.modelserver.engine.embeddings import Embeddings, question_of
+from services.modelserver.engine.preview import Previewer
+from services.modelserver.engine.protocol import Request, StepReports
+from services.modelserver.engine.timeline import Timeline
+
+DENOISERS = ("unet", "transformer", "transformer_2")
+_SMOOTH = 0.3  # weight of the newest step in the time a step takes
+
+AdapterUse = tuple[tuple[str, float], ...]
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One request of a run, with what it has cost so far. A cancelled one of several stays in, unheard."""
+
+    request: Request
+    reports: StepReports
+    gpu_ms: float = 0.0
+    dropped: bool = False
+    alone: bool = False  # it failed in a call that it shared, or may not share one
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What runs of one model share. `due(step, total, since_s, eta_s)` tells when a checkpoint pays."""
+
+    fingerprint: Callable[[Request], str]
+    embeddings: Embeddings
+    use_on_text_encoders: Callable[[AdapterUse], None]
+    now: Callable[[], float]  # monotonic
+    unix: Callable[[], float]
+    due: Callable[[int, int, float, float], bool]
+    on_latents: Callable[[str, torch.Tensor], None]
+
+
+@dataclass(slots=True, eq=False)
+class PipelineRun:
+    """See the module. `pipe` is of the class that does this task, with the model's own sampler."""
+
+    pipe: Any
+    parts: Sequence[Part]
+    adapters: AdapterUse
+    around: Surroundings
+    call: Call | None = None  # what it waits for; None when it has not begun or is over
+    output: Any = None
+    step: int = 0
+    total: int = 0
+    rows: int = 0  # of its last forward
+    served: float = 0.0  # when it last had a forward, for taking turns
+    _greenlet: greenlet | None = None
+    _clone: Any = None
+    _latents: torch.Tensor | None = None
+    _shapes: list[tuple[int, ...]] = field(default_factory=list)
+    _ordinal: int = 0  # of the denoiser's call within a step
+    _step_s: float = 0.0
+    _last_s: float = 0.0
+    _saved_s: float = 0.0
+    _timelines: list[Timeline] = field(default_factory=list)
+    _previewer: Previewer | None = None
+    _noise: list[torch.Generator] = field(default_factory=list)
+
+    @property
+    def request(self) -> Request:
+        """The first request; all of them ask for the same in everything but words and seeds."""
+        return self.parts[0].request
+
+    @property
+    def over(self) -> bool:
+        """Whether the call has returned."""
+        return self._greenlet is not None and self._greenlet.dead
+
+    def begin(self) -> None:
+        """Run to the first call. Raises what the pipeline raises, BadInput among it."""
+        self._clone = clone = copy.copy(self.pipe)
+        clone.__dict__["scheduler"] = fresh_scheduler(self.pipe.scheduler, self.request.spec.sampler)
+        for name in DENOISERS:
+            if getattr(clone, name, None) is not None:
+                clone.__dict__[name] = denoiser_standin(getattr(self.pipe, name), self._ask)
+        if getattr(clone, "vae", None) is not None:
+            clone.__dict__["vae"] = vae_standin(self.pipe.vae, self._ask)
+        if hasattr(clone, "encode_prompt"):
+            clone.__dict__["encode_prompt"] = self._encode_prompt
+        if self.request.spec.preview:
+            self._previewer = Previewer(self.pipe, clone.scheduler)
+        self._timelines = [Timeline(part.reports, self.around.unix) for part in self.parts]
+        self._last_s = self._saved_s = self.around.now()
+        arguments = call_arguments(self.pipe, [part.request for part in self.parts], self._on_step_end)
+        self._noise = arguments.get("generator", [])
+        self._greenlet = greenlet(lambda: clone(**arguments))
+        self._take(self._greenlet.switch())
+
+    def answer(self, value: Any) -> None:
+        """Give the answer to its call, and run to the next one. Raises what the pipeline raises."""
+        assert self._greenlet is not None
+        if self.call is not None and self.call.kind is Kind.FORWARD:
+            self._remember_shape(value)
+        self.call = None
+        self._take(self._greenlet.switch(value))
+
+    def throw(self, error: Exception) -> None:
+        """Let its call fail; raises what the pipeline makes of it."""
+        assert self._greenlet is not None
+        self.call = None
+        self._take(self._greenlet.throw(error))
+
+    def stop(self) -> None:
+        """End it where it is."""
+        self.call = None
+        if self._greenlet is not None and not self._greenlet.dead:
+            self._greenlet.throw()  # GreenletExit: the pipeline unwinds
+        self._greenlet = None
+
+    def close_stages(self) -> None:
+        """Tell the stage it was in."""
+        for timeline in self._timelines:
+            timeline.close()
+
+    def snapshot(self) -> Checkpoint | None:
+        """Return everything to go on after the last step; None before the first, or when it cannot be taken up."""
+        if self._latents is None or len(self.parts) > 1:
+            return self.parts[0].checkpoint
+        return Checkpoint(
+            fingerprint=self.around.fingerprint(self.request),
+            step=self.step,
+            total=self.total,
+            latents=self._latents.detach().to("cpu", copy=True),
+            sampler=sampler_state(self._clone.scheduler),
+            noise=noise_states(self._noise),
+            shapes=tuple(self._shapes),
+        )
+
+    def eta_s(self) -> float:
+        """Return the seconds that the steps left will take at the pace of the latest ones."""
+        return self._step_s * max(0, self.total - self.step)
+
+    def _take(self, switched: Any) -> None:
+        if self.over:
+            self.output = switched
+            return
+        self.call = switched
+        stage = {Kind.FORWARD: "denoise", Kind.DECODE: "decode"}.get(switched.kind)
+        if stage is not None and (stage == "denoise" or self.step):
+            for timeline in self._timelines:
+                timeline.enter(stage)
+
+    def _ask(self, call: Call) -> Any:
+        if getcurrent() is not self._greenlet:  # a side thread in the midst of a larger piece of work
+            return call.run()
+        if call.kind is Kind.FORWARD and self.step < self._skip_to:
+            return self._blank(call)
+        return suspend(call)
+
+    def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
+        kind, clone, adapters = type(self.pipe), self._clone, self.adapters
+
+        def run() -> Any:
+            self.around.use_on_text_encoders(adapters)
+            return kind.encode_prompt(clone, *args, **kwargs)
+
+        question = question_of(self.request.folder.model.pinned, adapters, kind.__name__, args, kwargs)
+        return self.around.embeddings.get(question, lambda: self._ask(Call(Kind.ENCODE, run)))
+
+    def _on_step_end(self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.step, self._ordinal = index + 1, 0
+        self.total = getattr(pipe, "num_timesteps", 0) or self.request.spec.steps
+        if self.step < self._skip_to:
+            return {}
+        if self.step == self._skip_to:
+            return self._restored(tensors.get("latents"))
+        self._latents = tensors.get("latents")
+        self._measure()
+        self._tell()
+        return {}
+
+    @property
+    def _skip_to(self) -> int:
+        checkpoint = self.parts[0].checkpoint
+        return 0 if checkpoint is None else checkpoint.step
+
+    def _blank(self, call: Call) -> Any:
+        """Return zeros in the shape that the denoiser's answer would have."""
+        checkpoint = self.parts[0].checkpoint
+        assert checkpoint is not None
+        shape = checkpoint.shapes[self._ordinal]
+        self._ordinal += 1
+        like = {"device": call.module.device, "dtype": call.module.dtype}
+        if isinstance((*call.args, *call.kwargs.values())[0], list):  # a denoiser that takes and gives lists of rows
+            return ([torch.zeros(shape[1:], **like) for _ in range(shape[0])],)
+        blank = torch.zeros(shape, **like)
+        return (blank,) if call.kwargs.get("return_dict") is False else UNet2DConditionOutput(sample=blank)
+
+    def _remember_shape(self, value: Any) -> None:
+        answer = value[0]
+        shape = (len(answer), *answer[0].shape) if isinstance(answer, list) else tuple(answer.shape)
+        self._shapes[self._ordinal : self._ordinal + 1] = [shape]
+        self._ordinal += 1
+
+    def _restored(self, latents: torch.Tensor | None) -> dict[str, Any]:
+        checkpoint = self.parts[0].checkpoint
+        assert checkpoint is not None
+        restore_sampler(self._clone.scheduler, checkpoint.sampler)
+        restore_noise(self._noise, checkpoint.noise)
+        like = checkpoint.latents if latents is None else latents
+        self._latents = checkpoint.latents.to(like.device, like.dtype)
+        self._shapes = list(checkpoint.shapes)
+        self._last_s = self.around.now()
+        return {"latents": self._latents}
+
+    def _measure(self) -> None:
+        now = self.around.now()
+        taken_s, self._last_s = now - self._last_s, now
+        self._step_s = taken_s if self._step_s == 0.0 else (1 - _SMOOTH) * self._step_s + _SMOOTH * taken_s
+
+    def _tell(self) -> None:
+        for part in self.parts:
+            if not part.dropped:
+                part.reports.step(self.step, self.total, self.eta_s())
+        if self._latents is None:
+            return
+        if self.step == self.total:
+            self.around.on_latents(self.request.id, self._latents)
+            return
+        self._show()
+        now = self.around.now()
+        if len(self.parts) == 1 and self.around.due(self.step, self.total, now - self._saved_s, self.eta_s()):
+            self._saved_s = now
+            saved = self.snapshot()
+            assert saved is not None
+            self.parts[0].reports.checkpoint(self.step, self.total, saved.to_bytes())
+
+    def _show(self) -> None:
+        if self._previewer is None or self._latents is None or len(self.parts) > 1:
+            return
+        for index, pixels in enumerate(self._previewer.pictures(self._latents)):
+            self.parts[0].reports.preview(self.step, self.total, index, pixels)

@@ -1,0 +1,171 @@
+"""Encoding and decoding beside the denoiser: who waits for it, what is put together, what is tried when memory lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from services.modelserver.engine.batch_table import BatchTable
+from services.modelserver.engine.batcher import table_key_of
+from services.modelserver.engine.calls import Call, Kind
+from services.modelserver.engine.device import Device
+from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.pipeline_run import PipelineRun
+from services.modelserver.engine.protocol import OutOfMemory
+from services.modelserver.engine.side_thread import Answer, SideThread
+
+MOST_DECODED = 16  # pictures in one decode, however much they would pay
+GoOn = Callable[[PipelineRun, Any, Exception | None], None]
+
+
+class SideWork:
+    """Device thread only. `go_on(run, value, error)` is called with each answer."""
+
+    def __init__(self, device: Device, table: BatchTable, wake: Callable[[], None], go_on: GoOn) -> None:
+        self._device = device
+        self._table = table
+        self._go_on = go_on
+        self._encoder = SideThread("encode", device, wake, depth=4)
+        self._decoder = SideThread("decode", device, wake, depth=1)
+        self._asked: dict[PipelineRun, Call] = {}  # under way, so that nothing is asked twice
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._asked)
+
+    def hear(self) -> bool:
+        """Pass on the answers that are there."""
+        answers = [*self._encoder.answers(), *self._decoder.answers()]
+        for answer in answers:
+            answer.then(answer)
+        return bool(answers)
+
+    def send(self, runs: Sequence[PipelineRun]) -> bool:
+        """Hand over what the runs wait for, as far as the queues take it."""
+        sent = False
+        for run in self._waiting(runs, Kind.ENCODE):
+            if self._encoder.full:
+                break
+            assert run.call is not None
+            self._put(self._encoder, [run], run.call.run)
+            sent = True
+        decoding = self._waiting(runs, Kind.DECODE)
+        if decoding and not self._decoder.full:
+            self._decode(decoding)
+            sent = True
+        return sent
+
+    def close(self) -> None:
+        """End the threads."""
+        self._encoder.close()
+        self._decoder.close()
+
+    def _waiting(self, runs: Sequence[PipelineRun], kind: Kind) -> list[PipelineRun]:
+        return [r for r in runs if r.call is not None and r.call.kind is kind and self._asked.get(r) is not r.call]
+
+    def _decode(self, waiting: Sequence[PipelineRun]) -> None:
+        """Decode the first and those that can be put with it, as many pictures as pay."""
+        first = waiting[0]
+        group = _group(first)
+        if group is None:
+            assert first.call is not None
+            self._put(self._decoder, [first], first.call.run)
+            return
+        key = table_key_of(first.request, "decode")
+        most = min(
+            self._table.best_rows(key, MOST_DECODED),
+            self._table.most_rows_within(key, self._device.free_bytes(), MOST_DECODED),
+        )
+        together, rows = [first], len(_latents(first))
+        for run in waiting[1:]:
+            if _group(run) == group and rows + len(_latents(run)) <= most:
+                together.append(run)
+                rows += len(_latents(run))
+        assert first.call is not None
+        vae, latents = first.call.module, [_latents(run) for run in together]
+        self._put(self._decoder, together, lambda: _decoded(vae, latents))
+
+    def _put(self, thread: SideThread, runs: Sequence[PipelineRun], do: Callable[[], Any]) -> None:
+        for run in runs:
+            assert run.call is not None
+            self._asked[run] = run.call
+        calls = [run.call for run in runs]
+        thread.put(do, partial(self._answered, list(zip(runs, calls, strict=True))))
+
+    def _answered(self, asked: list[tuple[PipelineRun, Call]], answer: Answer) -> None:
+        for run, _ in asked:
+            self._asked.pop(run, None)
+        runs = [run for run, call in asked if run.call is call]  # the others were stopped meanwhile
+        if not runs:
+            return
+        decoded = asked[0][1].kind is Kind.DECODE
+        self._charge(runs, answer.seconds, decoded=decoded and answer.error is None)
+        if answer.error is not None:
+            self._failed(runs, as_failure(answer.error))
+            return
+        values = answer.value if decoded and _group(asked[0][0]) is not None else [answer.value]
+        by_call = {call: value for (_, call), value in zip(asked, values, strict=True)}
+        for run in runs:
+            assert run.call is not None
+            self._go_on(run, by_call[run.call], None)
+
+    def _failed(self, runs: Sequence[PipelineRun], failure: Exception) -> None:
+        """Try again with less memory: one by one, then in slices and tiles; what fails alone is at fault."""
+        self._device.release()
+        call = runs[0].call
+        assert call is not None
+        if len(runs) > 1:
+            for run in runs:
+                assert run.call is not None
+                self._put(self._decoder, [run], partial(_decoded_alone, run.call))
+        elif isinstance(failure, OutOfMemory) and call.kind is Kind.DECODE and _saves_memory(call.module):
+            self._put(self._decoder, runs, partial(_decoded_alone, call))
+        else:
+            self._go_on(runs[0], None, failure)
+
+    def _charge(self, runs: Sequence[PipelineRun], seconds: float, *, decoded: bool) -> None:
+        rows = [sum(part.request.spec.images for part in run.parts) for run in runs]
+        for run, count in zip(runs, rows, strict=True):
+            for part in run.parts:
+                part.gpu_ms += 1000 * seconds * count / sum(rows) / len(run.parts)
+        if decoded:
+            self._table.record(table_key_of(runs[0].request, "decode"), sum(rows), seconds)
+
+
+def _group(run: PipelineRun) -> object | None:
+    """Return what decodes must have in common to be one; None for a decode that says more than latents."""
+    call = run.call
+    if call is None or call.kwargs.get("return_dict", True) is not False:
+        return None
+    if set(call.kwargs) - {"return_dict", "generator"} or len(call.args) != 1 or call.args[0].ndim != 4:
+        return None
+    return id(call.module), call.args[0].shape[1:], call.args[0].dtype
+
+
+def _latents(run: PipelineRun) -> torch.Tensor:
+    assert run.call is not None
+    latents: torch.Tensor = run.call.args[0]
+    return latents
+
+
+def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> list[Any]:
+    pictures = vae.decode(torch.cat(list(latents)), return_dict=False)[0]
+    return [(part,) for part in pictures.split([len(each) for each in latents])]
+
+
+def _decoded_alone(call: Call) -> Any:
+    """Return one call's answer in the form of `_decoded`."""
+    return [call.run()]
+
+
+def _saves_memory(vae: Any) -> bool:
+    """Switch slicing and tiling on; False when they were on before, or the VAE has neither."""
+    before = getattr(vae, "use_slicing", False), getattr(vae, "use_tiling", False)
+    for name in ("enable_slicing", "enable_tiling"):
+        if hasattr(vae, name):
+            getattr(vae, name)()
+    return (getattr(vae, "use_slicing", False), getattr(vae, "use_tiling", False)) != before
