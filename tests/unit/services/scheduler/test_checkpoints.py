@@ -15,16 +15,17 @@ from services.scheduler.checkpoints import advanced, resume_from
 from services.scheduler.job import AttemptRecord, Job, JobState
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.retry import MAX_COUNTED_ATTEMPTS
-from services.scheduler.store import Mark, StoreUnavailable
+from services.scheduler.store import Deposed, Mark, StoreUnavailable
 from tests.unit.services.scheduler.fakes import Bench, FakeModelServer, Line, pictures, record, silence, spec
 
 TOTAL = 100
+JOB = JobId("job_1")
 LOST = WorkerLost("The stream broke.")
 
 
 def an_attempt(step: int = 0, outcome: str = "lost", reason: str = "WORKER_LOST", number: int = 1) -> AttemptRecord:
-    ref = checkpoint_key(JobId("job_1"), number, step) if step else ""
-    return AttemptRecord(JobId("job_1"), number, WorkerId("w"), 1, outcome, reason, 0.0, 1.0, 0.0, "", ref, step)
+    ref = checkpoint_key(JOB, number, step) if step else ""
+    return AttemptRecord(JOB, number, WorkerId("w"), 1, outcome, reason, 0.0, 1.0, 0.0, "", ref, step)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def an_attempt(step: int = 0, outcome: str = "lost", reason: str = "WORKER_LOST"
 def test_the_latest_checkpoint_is_handed_on_until_it_has_failed_twice(
     attempts: list[AttemptRecord], expected: int
 ) -> None:
-    assert resume_from(attempts) == (checkpoint_key(JobId("job_1"), 1, expected) if expected else "")
+    assert resume_from(attempts) == (checkpoint_key(JOB, 1, expected) if expected else "")
 
 
 def test_an_attempt_advanced_only_past_all_that_was_there_before_it() -> None:
@@ -161,6 +162,23 @@ async def test_an_attempt_goes_on_when_its_checkpoints_cannot_be_written_down() 
         assert [attempt.checkpoint_step for attempt in await store.attempts(job.id)] == [30]
         worker.say(order, *pictures(order))
         assert (await bench.now(job.id)).state is JobState.SUCCEEDED
+
+
+async def test_a_leader_that_was_deposed_writes_nothing_down_and_ends() -> None:
+    bench = Bench()
+    with pytest.raises(ExceptionGroup) as caught:
+        await mark_under_a_newer_leader(bench)
+    assert caught.group_contains(Deposed)
+    assert [attempt.checkpoint_ref for attempt in await bench.store.attempts(JOB)] == [""]
+
+
+async def mark_under_a_newer_leader(bench: Bench) -> None:
+    async with bench.running():
+        (worker,) = await bench.workers(record(), script=silence)
+        await bench.submit(id=JOB)
+        await bench.store.take_lead("another", 0.0)
+        worker.say(worker.orders[-1], saved(worker.orders[-1], 1))
+        await bench.clock.settle()
 
 
 class AwayBlobs(MemoryBlobs):
