@@ -24,11 +24,12 @@ _SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, slots=True)
 class LoraFile:
-    """One adapter; `digest` is of its name and contents."""
+    """One adapter; `digest` is of its name and contents, `bytes` the size of its file."""
 
     name: str
     path: Path
     digest: str
+    bytes: int
 
 
 def is_lora(folder: Path, file: Path) -> bool:
@@ -44,7 +45,7 @@ def find_loras(folder: Path, files: Iterable[Path], digests: FileDigests) -> tup
             if NAME.fullmatch(file.stem) is None:
                 raise Unusable("an adapter is named in lower case letters, digits, '.', '_' and '-'")
             check_safetensors(file, f"{LORAS}/{file.name}")
-            found.append(LoraFile(file.stem, file, digests.version(folder, [file])))
+            found.append(LoraFile(file.stem, file, digests.version(folder, [file]), file.stat().st_size))
         except (Unusable, OSError) as error:
             extra = {"model": folder.name, "adapter": file.name, "cause": str(error)}
             logger.warning("adapter cannot be used", extra=extra)

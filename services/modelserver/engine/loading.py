@@ -102,6 +102,7 @@ def _load_part(component: Path, kind: Any, dtype: torch.dtype) -> Any:
         part, info = kind.from_pretrained(
             str(component), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
+    part.requires_grad_(False)  # nothing is trained here; adapters would do so later, and change what was compiled
     missing = sorted(info["missing_keys"])
     if missing:  # the libraries would fill in noise, and draw it
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
