@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
 from PIL import Image
 
 from libs.testing.stack import RunningStack
@@ -18,9 +17,6 @@ from tests.e2e.test_first_picture import run_cli
 
 PROMPT = held_out_prompts(seed=3, singles=0, relations=1)[0].prompt
 SHIFT = 24  # pixels downwards: the model by itself puts everything into the middle
-
-# To be removed with the switch to the engine that takes pictures; it fails loudly when that has happened.
-drawn_over = pytest.mark.xfail(strict=True, reason="the engine in use does not draw over pictures yet")
 
 
 def pixels(data: bytes) -> Any:
@@ -69,7 +65,6 @@ async def test_an_upload_is_its_tenants_alone(client: httpx.AsyncClient, stack: 
         assert (await nobody.post("/v1/jobs", json=checked)).status_code == 200
 
 
-@drawn_over
 async def test_a_weak_drawing_stays_with_the_picture_and_a_strong_one_leaves_it(client: httpx.AsyncClient) -> None:
     alone = await drawn(client)
     moved = np.roll(alone, SHIFT, axis=0)
@@ -80,7 +75,6 @@ async def test_a_weak_drawing_stays_with_the_picture_and_a_strong_one_leaves_it(
     assert apart(strong, alone) < 0.5 * apart(strong, moved)
 
 
-@drawn_over
 async def test_only_what_is_white_in_the_mask_is_drawn_anew(client: httpx.AsyncClient) -> None:
     moved = np.roll(await drawn(client), SHIFT, axis=0)
     mask = np.zeros(moved.shape[:2])
@@ -90,7 +84,6 @@ async def test_only_what_is_white_in_the_mask_is_drawn_anew(client: httpx.AsyncC
     assert apart(new[:, :56], moved[:, :56]) < 4 < 8 < apart(new[:, 72:], moved[:, 72:])
 
 
-@drawn_over
 async def test_the_command_line_sends_the_picture_first(
     client: httpx.AsyncClient, stack: RunningStack, tmp_path: Path
 ) -> None:
