@@ -36,7 +36,9 @@ def merge(before: Catalog, described: Descriptions, alive: Mapping[WorkerId, Wor
     for worker_id in sorted(described):
         for model in described[worker_id]:
             candidates.setdefault(model.id, []).append(_as_alive(model, alive))
-    chosen = {model_id: max(models, key=_standing) for model_id, models in candidates.items()}
+    chosen = {
+        model_id: _with_common_loras(max(models, key=_standing), models) for model_id, models in candidates.items()
+    }
     default = _default(before, described, chosen)
     models = tuple(sorted(chosen.values(), key=lambda model: (model.id != default, model.id)))
     costs = {model.pinned: before.costs.get(model.pinned, CostEntry()) for model in models if model.usable}
@@ -84,6 +86,12 @@ def _as_alive(model: Model, alive: Mapping[WorkerId, WorkerRecord]) -> Model:
 def _standing(model: Model) -> tuple[bool, int, str]:
     """Order versions of one model: usable, then with most workers; the digest decides, so that it is stable."""
     return model.usable, model.workers, model.version
+
+
+def _with_common_loras(chosen: Model, described: Sequence[Model]) -> Model:
+    """Keep the adapters that every worker with this version has: a job may go to any of them."""
+    others = [set(model.loras) for model in described if model.version == chosen.version]
+    return dataclasses.replace(chosen, loras=tuple(name for name in chosen.loras if all(name in own for own in others)))
 
 
 def _default(before: Catalog, described: Descriptions, chosen: Mapping[str, Model]) -> str:

@@ -157,11 +157,9 @@ class AdapterSide:
         """Put a compiled model's own layers back, so that what was compiled for them still holds."""
         if not self._compiled:
             return
-        for component in self._components:
-            for parent in list(component.modules()):
-                for name, layer in list(parent.named_children()):
-                    if isinstance(layer, BaseTunerLayer):
-                        self._wraps.append((parent, name, layer))
+        parents = [parent for component in self._components for parent in component.modules()]
+        children = [(parent, name, child) for parent in parents for name, child in parent.named_children()]
+        self._wraps = [each for each in children if isinstance(each[2], BaseTunerLayer)]
         for parent, name, layer in self._wraps:
             setattr(parent, name, layer.get_base_layer())
             for tensor in _tensors_of(layer, _adapters_of(layer)):

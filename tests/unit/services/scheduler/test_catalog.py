@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 
 import pytest
 
@@ -16,7 +17,14 @@ from tests.unit.services.scheduler.fakes import MODEL, Bench, FakeModelServer, r
 
 W0, W1 = WorkerId("modelserver-0"), WorkerId("w1")
 BROKEN = Model(id="bad", version="v0", pipeline="", unusable_reason="weights are pickled: bad.bin")
-FLUX = Model(id="flux", version="v9", pipeline="FluxPipeline", aliases=("f",), limits=ModelLimits(samplers=("a", "b")))
+FLUX = Model(
+    id="flux",
+    version="v9",
+    pipeline="FluxPipeline",
+    aliases=("f",),
+    limits=ModelLimits(samplers=("a", "b")),
+    loras=("ink",),
+)
 
 
 def test_a_union_with_workers_residency_reasons_and_prices() -> None:
@@ -42,10 +50,18 @@ def test_a_usable_version_goes_before_an_unusable_one_and_the_default_stays() ->
     assert [m.pinned for m in catalog.models] == ["flux@v9", "shapes@v1"]
 
 
+def test_adapters_are_those_that_every_worker_with_the_version_has() -> None:
+    here, there = (dataclasses.replace(FLUX, loras=loras) for loras in (("ink", "moss", "sky"), ("sky", "ink")))
+    older = dataclasses.replace(FLUX, version="v8", loras=())
+    alive = {W0: record(models=(FLUX.pinned,)), W1: record("w1", models=(FLUX.pinned,))}
+    (model,) = merge(Catalog(), {W0: [here], W1: [there], WorkerId("w2"): [older]}, alive).models
+    assert (model.pinned, model.loras) == (FLUX.pinned, ("ink", "sky"))
+
+
 def test_what_is_kept_comes_back_without_workers() -> None:
     described = {W0: [MODEL, BROKEN], W1: [FLUX]}
     catalog = merge(Catalog(costs={MODEL.pinned: CostEntry(fixed=1.0)}), described, {W0: record()})
-    kept, again = from_document(to_document(catalog, described))
+    kept, again = from_document(json.loads(json.dumps(to_document(catalog, described))))
     assert again == {worker: list(models) for worker, models in described.items()}
     assert [(m.id, m.workers) for m in kept.models] == [("shapes", 0), ("bad", 0), ("flux", 0)]
     assert kept.costs[MODEL.pinned] == CostEntry(fixed=1.0)
