@@ -1,13 +1,15 @@
 """The composition root: settings in; engine, models, worker, servicer, announcement wired; drained in order.
 
 secrets, blobs → engine and models (in a thread: torch takes seconds) → listener → announced, ready
-signal or lost device → not ready, record draining → waiting work handed back, running work finished → gone
+signal or lost device → not ready, record draining → waiting work handed back, running work finished or handed over
+    with its checkpoints → gone
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as rpc
@@ -20,25 +22,33 @@ from libs.coordination.etcd_registry import EtcdRegistry
 from libs.coordination.registry import Registry
 from libs.ids import WorkerId
 from libs.rpc.server import RpcServer, wait_for_stop
-from services.modelserver.announce import Announcement, first_record, make_announcer, reachable_address
+from services.modelserver import watchdog
+from services.modelserver.announce import Announcement, Sources, first_record, make_announcer, reachable_address
 from services.modelserver.attempts import Attempts
+from services.modelserver.carriers import Carriers
+from services.modelserver.checkpoints import Checkpoints
 from services.modelserver.delivery import Delivery
-from services.modelserver.digests import FileDigests
-from services.modelserver.engine.classes import LibraryClasses
-from services.modelserver.engine.device import Device
-from services.modelserver.engine.protocol import Engine
-from services.modelserver.engine.whole import WholePipelineEngine
+from services.modelserver.fitting import Fitting, fit_out
 from services.modelserver.gpu import open_gpu
+from services.modelserver.inputs import InputReader
 from services.modelserver.instruments import StageRecorder, observe_worker
-from services.modelserver.models import ModelFolder, scan
 from services.modelserver.servicer import SERVICE, ModelServerServicer
 from services.modelserver.settings import ModelServerSettings
 from services.modelserver.shelf import Shelf
+from services.modelserver.stockroom import Stockroom
+from services.modelserver.watchdog import Watchdog
 from services.modelserver.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-_FINISH_SHARE = 0.7  # of the drain time is for the running attempt; the rest is for handing it back and closing
+_FINISH_SHARE = 0.5  # of the drain time is for what draws to end
+_HAND_OVER_SHARE = 0.25  # then for its checkpoints; the rest is for handing it back and closing
+_LEAVE_S = 30.0  # for a process whose device does not answer to end in order
+HoldOff = Callable[[float], None]
+
+
+def _nothing_to_hold_off(_seconds: float) -> None:
+    return None
 
 
 class ModelServer:
@@ -47,63 +57,78 @@ class ModelServer:
     def __init__(
         self,
         settings: ModelServerSettings,
-        engine: Engine,
-        folders: tuple[ModelFolder, ...],
+        fitting: Fitting,
         blobs: BlobStore,
         registry: Registry,
         clock: Clock,
+        hold_off: HoldOff = _nothing_to_hold_off,
     ) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._registry = registry
-        self._clock = clock
-        self._shelf = Shelf(folders)
-        self.worker = Worker(engine, self._shelf, Delivery(blobs, clock), clock)
+        self._settings, self._fitting = settings, fitting
+        self._registry, self._clock, self._hold_off = registry, clock, hold_off
+        delivery = Delivery(blobs, fitting.checker, clock)
+        carriers = Carriers(fitting.checker, InputReader(blobs), Checkpoints(blobs), fitting.urgency, delivery)
+        self._shelf = Shelf(fitting.folders)
+        self.worker = Worker(fitting.engine, self._shelf, carriers, clock, settings.slots)
         self._server = RpcServer(
             settings.listen, mesh_token=secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN)
         )
-        self._announcing: asyncio.Task[None] | None = None
+        self._agents: list[asyncio.Task[None]] = []
         self.address = ""
 
     async def start(self) -> None:
         """Listen, be announced, say ready."""
-        worker_id = WorkerId(self._settings.worker_id)
         attempts = Attempts(self.worker, self._clock, StageRecorder().record)
-        servicer = ModelServerServicer(attempts, self._shelf, self._engine)
-        rpc.add_ModelServerServiceServicer_to_server(servicer, self._server.grpc)
+        stockroom = Stockroom(self._fitting.engine, self.worker.device, self._shelf)
+        rpc.add_ModelServerServiceServicer_to_server(
+            ModelServerServicer(attempts, self._shelf, stockroom), self._server.grpc
+        )
         self.worker.start()
         await self._server.start([SERVICE])
         self.address = reachable_address(self._settings.listen, self._server.port)
-        record = first_record(worker_id, self.address, self._engine, self._shelf, self._clock)
-        announcer = make_announcer(self._registry, record, self._settings.lease_ttl_s, self._clock)
-        announcement = Announcement(announcer, self.worker, self._shelf, self._engine)
-        self.worker.on_change = announcement.refresh
-        self._announcing = asyncio.create_task(announcement.run(), name="announce")
-        observe_worker(worker_id, self._engine, lambda: self.worker.rows_in_use, open_gpu(self._engine.device.id))
+        self._agents = [
+            asyncio.create_task(self._announcement().run(), name="announce"),
+            asyncio.create_task(self._watch(), name="watchdog"),
+            asyncio.create_task(self._fitting.measurements.keep(self._clock), name="measurements"),
+        ]
         await self._server.set_ready(True)
 
-    async def stop(self) -> None:
-        """Drain, then leave."""
+    async def stop(self) -> bool:
+        """Drain, then leave; False when the device does not let go of its thread."""
         drain_s = self._settings.drain_s
-        await self._server.drain(drain_s, lambda: self.worker.drain(drain_s * _FINISH_SHARE))
-        if self._announcing is not None:
-            self._announcing.cancel()
-            (ended,) = await asyncio.gather(self._announcing, return_exceptions=True)
+        await self._server.drain(
+            drain_s, lambda: self.worker.drain(drain_s * _FINISH_SHARE, drain_s * _HAND_OVER_SHARE)
+        )
+        for agent in self._agents:
+            agent.cancel()
+        for ended in await asyncio.gather(*self._agents, return_exceptions=True):
             if isinstance(ended, Exception):
-                logger.error("announcing failed", exc_info=ended)
-        await self.worker.stop()
+                logger.error("a part of the worker failed", exc_info=ended)
+        return await self.worker.stop()
 
     async def until_stopped(self) -> str:
-        """Wait for a signal, a lost device or the end of the announcing; returns which."""
+        """Wait for a signal, a lost device or the end of one of the agents; returns which."""
         waits = {
             asyncio.create_task(wait_for_stop(), name="signal"),
             asyncio.create_task(self.worker.device_lost.wait(), name="device lost"),
         }
-        announcing = {self._announcing} if self._announcing is not None else set()
-        done, _ = await asyncio.wait(waits | announcing, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waits.union(self._agents), return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
         return done.pop().get_name()
+
+    def _announcement(self) -> Announcement:
+        worker_id, engine = WorkerId(self._settings.worker_id), self._fitting.engine
+        gpu, table = open_gpu(engine.device.id), self._fitting.measurements.table
+        record = first_record(worker_id, self.address, engine, self._shelf, self._clock)
+        announcer = make_announcer(self._registry, record, self._settings.lease_ttl_s, self._clock)
+        sources = Sources(gpu, lambda: table.version, self._clock)
+        announcement = Announcement(announcer, self.worker, self._shelf, engine, sources)
+        self.worker.on_change = announcement.refresh
+        observe_worker(worker_id, engine, lambda: self.worker.rows_in_use, gpu)
+        return announcement
+
+    async def _watch(self) -> None:
+        self.worker.give_up(await Watchdog(self.worker.pulse, self._clock, self._hold_off).run())
 
 
 async def main(settings: ModelServerSettings) -> None:
@@ -111,19 +136,15 @@ async def main(settings: ModelServerSettings) -> None:
     clock = SystemClock()
     blobs = open_blobs(settings.blob_place)
     async with AsyncExitStack() as stack:
-        engine, folders = await asyncio.to_thread(_prepare, settings)
+        fitting = await asyncio.to_thread(fit_out, settings)
         client = await stack.enter_async_context(EtcdClient(settings.etcd_endpoints))
-        server = ModelServer(settings, engine, folders, blobs, EtcdRegistry(client, clock), clock)
+        registry = EtcdRegistry(client, clock)
+        server = ModelServer(settings, fitting, blobs, registry, clock, watchdog.end_process_after)
         await server.start()
         why = await server.until_stopped()
         logger.info("stopping", extra={"cause": why})
-        await server.stop()
-    if why != "signal":
+        ended = await server.stop()
+        watchdog.end_process_after(_LEAVE_S)
+    if why != "signal" or not ended:
         raise SystemExit(1)
-
-
-def _prepare(settings: ModelServerSettings) -> tuple[Engine, tuple[ModelFolder, ...]]:
-    """Open the device and read the model folders; blocks."""
-    engine = WholePipelineEngine(Device(settings.device, settings.threads))
-    digests = FileDigests(settings.data / "run" / "model-digests.json")
-    return engine, scan(settings.model_folders, digests, LibraryClasses())
+    watchdog.call_off()

@@ -1,6 +1,6 @@
 """One attempt at one job: what was asked for, what has happened, and who follows it.
 
-Event loop only, except `cancelled` and `claim`, which the device thread uses too.
+Event loop only, except `claim`, which the device thread uses too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class Attempt:
         self._on_stage = on_stage
         self._events: list[Event | None] = []  # None: a preview that nobody needs any more
         self._news = asyncio.Event()
-        self._cancelled = threading.Event()
         self._claimed = threading.Lock()
         self.over_at_s: float | None = None  # monotonic; set by the registry
 
@@ -98,14 +97,6 @@ class Attempt:
         position = len(self._events)
         while not any(isinstance(event, (*kinds, *FINAL_EVENTS)) for event in self._events[position:]):
             await self._news.wait()
-
-    def cancel(self) -> None:
-        """Ask it to stop at its next step."""
-        self._cancelled.set()
-
-    def cancelled(self) -> bool:
-        """Return whether it was asked to stop."""
-        return self._cancelled.is_set()
 
     def claim(self) -> bool:
         """Return True to the one caller that may run it or hand it back; False to every later one."""

@@ -11,7 +11,7 @@ from libs.clock import Clock
 from libs.errors import PreconditionFailed
 from libs.generation.attempt import StageDone
 from services.modelserver.attempt import Attempt, Key, Order
-from services.modelserver.worker_next import Worker
+from services.modelserver.worker import Worker
 
 logger = logging.getLogger(__name__)
 

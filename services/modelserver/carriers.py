@@ -7,8 +7,9 @@ from typing import Protocol
 
 from services.modelserver.attempt import Order
 from services.modelserver.checkpoints import CheckpointPolicy, Checkpoints, due
-from services.modelserver.delivery_next import Delivery
+from services.modelserver.delivery import Delivery
 from services.modelserver.inputs import Inputs
+from services.modelserver.safety import Checker
 
 
 class ReadsInputs(Protocol):
@@ -33,8 +34,9 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True)
 class Carriers:
-    """All of them. `urgency.due` is what the engine asks."""
+    """All of them, and who judges prompts. `urgency.due` is what the engine asks."""
 
+    checker: Checker
     inputs: ReadsInputs
     checkpoints: Checkpoints
     urgency: Urgency

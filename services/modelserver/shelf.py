@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from libs.generation.model import Model
@@ -39,11 +39,7 @@ class Shelf:
         """Return what is served, as `id@version`."""
         return tuple(pinned for pinned, folder in self._folders.items() if folder.model.usable)
 
-    def models(self, resident: Collection[str], residency: str) -> list[Model]:
-        """Return every model, the default one first; those in `resident` are in the device's memory."""
-        return self.placed(dict.fromkeys(resident, residency))
-
-    def placed(self, places: Mapping[str, str]) -> list[Model]:
+    def models(self, places: Mapping[str, str]) -> list[Model]:
         """Return every model with its place, the default one first; those without one are on disk."""
         return [replace(folder.model, residency=places.get(pinned, "disk")) for pinned, folder in self._folders.items()]
 

@@ -10,7 +10,9 @@ from libs.ids import JobId
 from libs.wire.image import image_to_pb
 from libs.wire.spec import spec_from_pb
 from services.modelserver.attempt import Key, Order
+from services.modelserver.engine.protocol import Tier
 from services.modelserver.events import Done, Event, Failed, Preview, Progress
+from services.modelserver.stockroom import Place
 
 _KINDS = {kind: pb.AttemptFailed.Kind.Value(kind.name) for kind in FailureKind}
 
@@ -31,9 +33,24 @@ def order_from_pb(request: pb.ExecuteRequest) -> Order:
     )
 
 
-def key_from_pb(request: pb.CancelAttemptRequest) -> Key:
-    """Return the token of the attempt to stop."""
+def key_from_pb(request: pb.CancelAttemptRequest | pb.ParkAttemptRequest | pb.ResumeAttemptRequest) -> Key:
+    """Return the token of the attempt that is meant."""
     return JobId(request.job_id), request.attempt
+
+
+def tier_from_pb(text: str) -> Tier:
+    """Return how near a model is to be brought; raises InvalidRequest."""
+    near = {"": Tier.VRAM, Tier.VRAM.value: Tier.VRAM, Tier.RAM.value: Tier.RAM}.get(text)
+    if near is None:
+        raise InvalidRequest("A model is brought into vram or ram.")
+    return near
+
+
+def place_to_pb(place: Place) -> pb.ModelResidency:
+    """Return the message of where a model is."""
+    return pb.ModelResidency(
+        model_version=place.pinned, tier=place.tier.value, bytes=place.weight_bytes, load_share=place.load_share
+    )
 
 
 def event_to_pb(event: Event, attempt: int) -> pb.ExecuteEvent:

@@ -1,187 +1,240 @@
-"""The one thread that owns the device, and the event loop's hold on it.
+"""The event loop's hold on the device: what is taken in, stopped, handed back, finished.
 
-    offer → waiting (at most one) → the thread takes it: load, draw → handed to the delivery → the next
+    offer → inputs and checkpoint fetched → waiting (the device thread has not seen it) → with the engine → stored
 
-The thread knows nothing of gRPC or the blob store; everything it says goes to the event loop.
+As many attempts are here as pay to be drawn together, as measured by the engine, and one more, so that the device does
+not idle between two.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import queue
-import threading
 from collections.abc import Callable
 from functools import partial
 
 from libs.clock import Clock
-from libs.errors import InvalidRequest, Unavailable
-from libs.generation.attempt import FailureKind
-from libs.generation.model import Model
-from libs.generation.spec import GenerationSpec, SpecRequest, resolve
+from libs.errors import Unavailable
+from libs.generation.attempt import Checkpointed, FailureKind
+from services.modelserver.acceptance import folder_for
 from services.modelserver.attempt import Attempt
-from services.modelserver.delivery import Delivery
-from services.modelserver.device_run import DeviceRun, Result
-from services.modelserver.engine.protocol import Engine
-from services.modelserver.events import Event, Failed
-from services.modelserver.models import ModelFolder
-from services.modelserver.refusal import Unusable
+from services.modelserver.attempt_run import Result
+from services.modelserver.carriers import Carriers
+from services.modelserver.device_requests import DeviceRequests
+from services.modelserver.device_thread import DeviceThread
+from services.modelserver.engine.protocol import Pixels, StepEngine, Tier
+from services.modelserver.events import Event, Failed, Preview
+from services.modelserver.intake import Intake
+from services.modelserver.pulse import Pulse
 from services.modelserver.shelf import Shelf
+from services.modelserver.watchdog import stack_of
 
 logger = logging.getLogger(__name__)
 
-ROWS = 1  # attempts that draw at once
-_WAITING = 1  # attempts that may wait behind them, so that the device does not idle between two
+_WAITING = 1  # attempts above those that are drawn together
+_MOST_PARKED = 16  # attempts whose state is held in memory
+_END_S = 5.0  # for the device thread to end what it does now
 _CANCELLED = Failed(FailureKind.CANCELLED, "CANCELLED", "It was cancelled before it was drawn.")
-_NOT_STORED = Failed(FailureKind.TRANSIENT, "INTERNAL", "The pictures were not stored. Nothing was charged.")
 _DRAINING = Failed(FailureKind.DRAINING, "DRAINING", "The worker is going away; the job goes to another one.")
+_LOST = Failed(FailureKind.TRANSIENT, "WORKER_LOST", "The worker's device does not answer. Nothing was charged.")
 
 
 class Worker:
-    """Everything but `_serve` and below belongs to the event loop."""
+    """Event loop only; what the device thread says comes in by `Listener`."""
 
-    def __init__(self, engine: Engine, shelf: Shelf, delivery: Delivery, clock: Clock) -> None:
-        self._engine, self._shelf, self._delivery, self._clock = engine, shelf, delivery, clock
-        self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[tuple[Attempt, ModelFolder] | None] = queue.SimpleQueue()
-        self._held: dict[Attempt, None] = {}  # waiting or drawing, in order
-        self._storing: set[asyncio.Task[None]] = set()
+    def __init__(self, engine: StepEngine, shelf: Shelf, carriers: Carriers, clock: Clock, slots: int = 0) -> None:
+        self._engine, self._shelf, self._carriers, self._slots = engine, shelf, carriers, slots
+        self.pulse = Pulse(clock.monotonic, lambda pinned: engine.residency().get(pinned) is Tier.VRAM)
+        self.device = DeviceThread(engine, self.pulse, self._changed, self.give_up)
+        self._requests = DeviceRequests(self.device, self.pulse, self)
+        self._intake = Intake(carriers, self._requests, slots, self._hand_back)
+        self._held: dict[Attempt, None] = {}  # in order of arrival
+        self._parked: set[Attempt] = set()  # of them
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        self._thread = threading.Thread(target=self._serve, name="device", daemon=True)
         self.device_lost = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
+        carriers.delivery.on_change, carriers.delivery.on_end = self._changed, self._left
+
+    @property
+    def rows(self) -> int:
+        """Return how many attempts draw at once; 0 while results are held up here."""
+        if self._carriers.delivery.held_up:
+            return 0
+        measured = max(1, self.device.load.most_requests)
+        return min(measured, self._slots) if self._slots else measured
 
     @property
     def rows_in_use(self) -> int:
-        """Return how many rows are taken."""
-        return min(ROWS, len(self._held))
+        """Return how many of them are taken."""
+        return min(self.rows, self._active)
 
     @property
     def held(self) -> int:
-        """Return how many attempts draw or wait to draw."""
+        """Return how many attempts draw, wait to draw or are parked."""
         return len(self._held)
 
     @property
     def draining(self) -> bool:
         """Return whether it takes nothing new."""
-        return self._draining
+        return self._draining or self.device_lost.is_set()
+
+    @property
+    def _active(self) -> int:
+        return len(self._held) - len(self._parked)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the device thread."""
+        self.device.start()
 
     def offer(self, attempt: Attempt) -> None:
-        """Take an attempt; raises Unavailable when there is no room.
-
-        A model that is not here, or a spec that it does not allow (its limits may have changed since the job was
-        accepted), ends the attempt at once.
-        """
-        if self._draining or self.device_lost.is_set():
+        """Take an attempt; raises Unavailable when there is no room. What cannot be drawn here ends at once."""
+        if self.draining:
             raise Unavailable("The worker is going away. Nothing was charged.", reason="DRAINING", retry_after_s=1.0)
-        if len(self._held) >= ROWS + _WAITING:
+        if not self.rows or self._active >= self.rows + _WAITING:
             raise Unavailable("The worker is busy. Nothing was charged.", reason="WORKER_BUSY", retry_after_s=1.0)
-        try:
-            folder = self._shelf.usable(attempt.order.pinned)
-            _check_spec(attempt.order.spec, folder.model)
-        except Unusable as refusal:
-            attempt.post(Failed(FailureKind.MODEL_UNAVAILABLE, "MODEL_UNUSABLE", f"{refusal}. Nothing was charged."))
-            return
-        except InvalidRequest as error:
-            attempt.post(Failed(FailureKind.INVALID, error.reason, error.message))
+        found = folder_for(attempt.order, self._shelf, self._carriers.checker)
+        if isinstance(found, Failed):
+            attempt.post(found)
             return
         self._held[attempt] = None
         self._idle.clear()
-        self._queue.put((attempt, folder))
-        self.on_change()
+        self._intake.take(attempt, found)
+        self._changed()
 
     def cancel(self, attempt: Attempt) -> None:
-        """Stop an attempt: at once when it waits, at its next step when it draws; what is being stored is kept."""
-        attempt.cancel()
-        self._hand_back(attempt, _CANCELLED)
+        """Stop an attempt: at once when it waits, before the next step when it draws; what is being stored is kept."""
+        if not self._hand_back(attempt, _CANCELLED):
+            if not attempt.begun:
+                attempt.post(_CANCELLED)
+            self._requests.cancel(attempt.order)
 
-    async def drain(self, finish_s: float) -> None:
-        """Take nothing new, hand back what waits, let what draws end within `finish_s`, then hand that back too."""
+    async def park(self, attempt: Attempt) -> bool:
+        """Take an attempt off the device, its state into memory; its place is free for another. False: it cannot be."""
+        if attempt not in self._held or attempt in self._parked or len(self._parked) >= _MOST_PARKED:
+            return False
+        if not await self._requests.park(attempt.order) or attempt not in self._held:
+            return False
+        self._parked.add(attempt)
+        self._intake.drop(attempt)
+        self._changed()
+        return True
+
+    async def resume(self, attempt: Attempt) -> bool:
+        """Let a parked attempt go on when there is room on the device. False: it is not parked."""
+        if attempt not in self._parked or not await self._requests.resume(attempt.order):
+            return False
+        self._parked.discard(attempt)
+        self._intake.hold_slot(attempt)
+        self._changed()
+        return True
+
+    async def drain(self, finish_s: float, hand_over_s: float = 0.0) -> None:
+        """Take nothing new and hand back what has not begun; let the rest end within `finish_s`.
+
+        What then still draws is handed back at its next checkpoint, or after `hand_over_s` without one.
+        """
         self._draining = True
         for attempt in list(self._held):
-            self._hand_back(attempt, _DRAINING)
-        self.on_change()
+            if not self._hand_back(attempt, _DRAINING) and (attempt in self._parked or not attempt.begun):
+                self._withdraw(attempt)
+        self._changed()
         try:
             async with asyncio.timeout(finish_s):
                 await self._idle.wait()
         except TimeoutError:
-            for attempt in list(self._held):
-                attempt.post(_DRAINING)
-                attempt.cancel()
+            await self._hand_over(hand_over_s)
+            self._carriers.delivery.hand_back()
             await self._idle.wait()
 
-    async def stop(self) -> None:
-        """End the thread; an attempt that draws is stopped at its next step."""
-        for attempt in self._held:
-            attempt.cancel()
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+    async def stop(self) -> bool:
+        """End the thread; what still draws is stopped before its next step. False when the thread does not end."""
+        for attempt in list(self._held):
+            self.cancel(attempt)
+        ended = await self.device.end(_END_S)
+        await self._carriers.checkpoints.close()
+        self._carriers.delivery.close()
+        return ended
 
-    def _hand_back(self, attempt: Attempt, outcome: Failed) -> None:
-        if attempt.claim():
+    def give_up(self, why: str) -> None:
+        """The device does not answer: end every attempt so that others take them over, and take nothing more."""
+        if self.device_lost.is_set():
+            return
+        self.device_lost.set()
+        extra = {"cause": why, "attempts": len(self._held), "stack": stack_of(self.device.thread)}
+        logger.error("the device is lost", extra=extra)
+        for attempt in list(self._held):
+            attempt.claim()
+            attempt.post(_LOST)
             self._release(attempt)
-            attempt.post(outcome)
 
-    def _release(self, attempt: Attempt) -> None:
-        self._held.pop(attempt, None)
-        self._tell_idle()
-        self.on_change()
+    def heard(self, attempt: Attempt, event: Event) -> None:
+        """Take what the engine says while it draws."""
+        attempt.post(event)
 
-    def _tell_idle(self) -> None:
-        if not self._held and not self._storing:
-            self._idle.set()
+    def saw(self, attempt: Attempt, step: int, total: int, index: int, pixels: Pixels) -> None:
+        """Have a rough picture encoded and told."""
+        self._carriers.delivery.show(attempt, Preview(step, total, index, "", b""), pixels)
 
-    def _take_result(self, attempt: Attempt, result: Result) -> None:
-        """Back on the event loop: end the attempt or hand its pixels to the delivery."""
+    def keep(self, attempt: Attempt, step: int, total: int, data: bytes) -> None:
+        """Have a checkpoint stored and told."""
+        self._carriers.checkpoints.keep(attempt, step, total, data)
+
+    def ended(self, attempt: Attempt, result: Result) -> None:
+        """End the attempt or hand its pictures to the delivery."""
         if result.broken_model:
             self._shelf.mark_unusable(attempt.order.pinned, result.broken_model)
-        if result.device_lost:
-            self.device_lost.set()
         if result.drawing is None:
             attempt.post(result.failure or _CANCELLED)
-        else:
-            task = asyncio.create_task(self._delivery.deliver(attempt, result.drawing, result.gpu_ms))
-            self._storing.add(task)
-            task.add_done_callback(partial(self._stored, attempt))
+        elif attempt.outcome is None:
+            self._carriers.delivery.send(attempt, result.drawing)
         self._release(attempt)
+        if result.device_lost:
+            self.give_up("the device failed for good")
 
-    def _stored(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        """End the attempt whatever became of the task, or its followers would wait for ever."""
-        self._storing.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logger.error("pictures not stored", exc_info=error, extra={"job_id": attempt.order.job_id})
-        attempt.post(_NOT_STORED)
-        self._tell_idle()
+    def _hand_back(self, attempt: Attempt, outcome: Failed) -> bool:
+        """End an attempt that the device has not seen; False when it has."""
+        if not attempt.claim():
+            return False
+        attempt.post(outcome)
+        self._release(attempt)
+        return True
 
-    def _serve(self) -> None:
-        """The device thread: take → load → draw → hand over."""
-        while (taken := self._queue.get()) is not None:
-            attempt, folder = taken
-            if attempt.claim():
-                self._on_loop(self._take_result, attempt, self._run(attempt, folder))
+    def _withdraw(self, attempt: Attempt) -> None:
+        """Hand back an attempt that the engine has; it is still held until the engine has let it go."""
+        attempt.post(_DRAINING)
+        self._requests.cancel(attempt.order)
 
-    def _run(self, attempt: Attempt, folder: ModelFolder) -> Result:
-        def say(event: Event) -> None:
-            self._on_loop(attempt.post, event)
+    async def _hand_over(self, within_s: float) -> None:
+        """Withdraw what draws, each as soon as its next checkpoint is stored; at the end the rest without one."""
+        self._carriers.urgency.hurried = True
+        drawing = [attempt for attempt in self._held if attempt.outcome is None]
+        waits = {asyncio.create_task(attempt.next_of(Checkpointed)): attempt for attempt in drawing}
+        for wait, attempt in waits.items():
+            wait.add_done_callback(partial(self._handed_over, attempt))
+        if waits:
+            await asyncio.wait(waits, timeout=within_s)
+        for wait in waits:
+            wait.cancel()
 
-        return DeviceRun(attempt, self._clock, say).run(self._engine, folder)
+    def _handed_over(self, attempt: Attempt, _wait: asyncio.Task[None]) -> None:
+        self._withdraw(attempt)
 
-    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has ended: nobody is left to be told
-            logger.warning("said after the end", extra={"what": call.__name__})
+    def _release(self, attempt: Attempt) -> None:
+        """The device has nothing more to do with an attempt."""
+        self._held.pop(attempt, None)
+        self._parked.discard(attempt)
+        self._intake.drop(attempt)
+        if attempt.outcome is not None:
+            self._left(attempt)
+        self._changed()
 
+    def _left(self, attempt: Attempt) -> None:
+        """An attempt is over."""
+        self._carriers.checkpoints.over(attempt)
+        if not self._held and not self._carriers.delivery.busy:
+            self._idle.set()
 
-def _check_spec(spec: GenerationSpec, model: Model) -> None:
-    """Check a resolved spec against the limits as they are here; raises InvalidRequest."""
-    request = SpecRequest(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
-    resolve(request, model, spec.seed)
+    def _changed(self) -> None:
+        self.on_change()

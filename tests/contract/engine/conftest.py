@@ -14,8 +14,7 @@ from transformers import logging as transformers_logging
 from services.modelserver.digests import FileDigests
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
-from services.modelserver.engine.fake import FakeEngine
-from services.modelserver.engine.protocol import BadPictures, Engine
+from services.modelserver.engine.protocol import Engine
 from services.modelserver.engine.whole import WholePipelineEngine
 from services.modelserver.models import ModelFolder, scan
 from services.modelserver.settings import SHIPPED_MODELS
@@ -48,22 +47,6 @@ def shipped_folder(tmp_path_factory) -> ModelFolder:
     return _folder(SHIPPED_MODELS, tmp_path_factory.mktemp("digests") / "digests.json")
 
 
-def _fake(folder: ModelFolder) -> Setup:
-    error: list[Exception] = []
-
-    def on_step(_spec: object, _step: int) -> None:
-        if error:
-            raise error[0]
-
-    @contextmanager
-    def broken(raised):
-        error.append(raised or BadPictures("the numbers ran away"))
-        yield
-        error.clear()
-
-    return Setup(FakeEngine(on_step=on_step), folder, broken)
-
-
 def _whole(folder: ModelFolder) -> Setup:
     engine = WholePipelineEngine(Device("cpu", threads=1))
 
@@ -82,12 +65,10 @@ def _whole(folder: ModelFolder) -> Setup:
     return Setup(engine, folder, broken)
 
 
-@pytest.fixture(scope="module", params=["fake", "tiny", "shipped"])
+@pytest.fixture(scope="module", params=["tiny", "shipped"])
 def setup(request, tiny_folder, shipped_folder) -> Setup:
     before = torch.get_num_threads()
-    made = _fake(tiny_folder) if request.param == "fake" else _whole(
-        tiny_folder if request.param == "tiny" else shipped_folder
-    )  # fmt: skip
+    made = _whole(tiny_folder if request.param == "tiny" else shipped_folder)
     made.engine.load(made.folder)
     yield made
     torch.set_num_threads(before)

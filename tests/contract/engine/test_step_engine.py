@@ -7,13 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from libs.generation.model import Model, ModelDefaults, ModelLimits
-from libs.generation.spec import SpecRequest, resolve
-from services.modelserver.engine.fake_stepwise import FakeStepEngine, Hooks
+from libs.generation.spec import LoraUse, SpecRequest, resolve
+from services.modelserver.digests import FileDigests
+from services.modelserver.engine.batch_table import BatchTable
+from services.modelserver.engine.classes import LibraryClasses
+from services.modelserver.engine.device import Device
+from services.modelserver.engine.fake import FakeEngine, Hooks
+from services.modelserver.engine.outfit import make_outfit
 from services.modelserver.engine.protocol import BadPictures, Cancelled, ModelBroken, Tier
-from services.modelserver.models import ModelFolder
+from services.modelserver.engine.stepwise import StepwiseEngine
+from services.modelserver.models import ModelFolder, scan
 from tests.contract.engine.step_driver import Driver
+from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
@@ -39,14 +47,34 @@ def _fake_kind():
             raise ModelBroken("the sizes differ")
 
     def make():
-        return FakeStepEngine(Hooks(on_load=on_load))
+        return FakeEngine(Hooks(on_load=on_load))
 
     return Kind(make, _fake_model("one"), _fake_model("other"), _fake_model("broken"))
 
 
-@pytest.fixture(scope="module", params=["fake"])
-def kind(request):
-    return {"fake": _fake_kind}[request.param]()
+def _stepwise_kind(place):
+    """The engine that ships, on two tiny models of random weights and one whose weights do not fit its configuration."""
+    for name, seed in (("one", 0), ("other", 1), ("broken", 2)):
+        save_tiny_pipeline(place / name, seed)
+    config = place / "broken" / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"cross_attention_dim": 16', '"cross_attention_dim": 32'))
+    folders = {folder.path.name: folder for folder in scan([place], FileDigests(place / "digests"), LibraryClasses())}
+
+    def make():
+        device = Device("cpu", threads=1)
+        return StepwiseEngine(make_outfit(device, BatchTable(device.info.id), due=lambda *_about: True))
+
+    return Kind(make, folders["one"], folders["other"], folders["broken"])
+
+
+@pytest.fixture(scope="module", params=["fake", "stepwise"])
+def kind(request, tmp_path_factory):
+    if request.param == "fake":
+        yield _fake_kind()
+        return
+    before = torch.get_num_threads()
+    yield _stepwise_kind(tmp_path_factory.mktemp("models"))
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -200,7 +228,7 @@ def test_a_checkpoint_of_something_else_is_left_aside(kind, driver):
 
 
 def test_a_request_that_cannot_be_drawn_leaves_the_others_as_they_are(kind, driver):
-    wrong = replace(spec_for(kind.one), sampler="magic")
+    wrong = replace(spec_for(kind.one), loras=(LoraUse("no such adapter"),))
     runs_away = replace(spec_for(kind.one, steps=6), guidance_scale=float("inf"))
     asked = [driver.admit(kind.one, spec) for spec in (spec_for(kind.one, steps=6, seed=1), wrong, runs_away)]
     good, unknown, poisoned = (said for _, said in asked)
@@ -243,8 +271,8 @@ def test_without_work_there_is_nothing_to_tick_for(kind, driver):
 def test_load_counts_rows_of_both_branches(kind, driver):
     for guidance in (1.0, 5.0):
         driver.admit(kind.one, spec_for(kind.one, steps=50, guidance_scale=guidance, images=2))
-    driver.until(lambda: driver.engine.load().drawing == 2)
-    assert driver.engine.load().rows == 2 + 4
+    driver.until(lambda: driver.engine.load().rows == 2 + 4)
+    assert driver.engine.load().drawing == 2
 
 
 def test_models_are_warmed_and_evicted_but_never_from_under_a_drawing(kind, driver):

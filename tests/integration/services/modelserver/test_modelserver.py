@@ -17,21 +17,28 @@ from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as rpc
 from libs import secret_files
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
+from libs.clients.modelserver import ModelServerClient
 from libs.clock import SystemClock
 from libs.coordination.memory import MemoryRegistry
-from libs.errors import PreconditionFailed, Unavailable
+from libs.errors import InvalidRequest, PreconditionFailed, Unavailable
 from libs.fleet.directory import Directory
 from libs.generation.spec import SpecRequest, resolve
-from libs.ids import WorkerId
+from libs.ids import JobId, WorkerId
 from libs.rpc.channel import open_channel
 from libs.rpc.status import from_rpc_error
+from libs.testing.waiting import until
 from libs.wire.spec import spec_to_pb
 from services.modelserver.app import ModelServer
+from services.modelserver.carriers import Urgency
 from services.modelserver.digests import FileDigests
+from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
-from services.modelserver.engine.whole import WholePipelineEngine
+from services.modelserver.engine.outfit import make_outfit
+from services.modelserver.engine.stepwise import StepwiseEngine
+from services.modelserver.fitting import Fitting, Measurements
 from services.modelserver.models import scan
+from services.modelserver.safety import Permissive
 from services.modelserver.settings import ModelServerSettings
 from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
@@ -41,23 +48,23 @@ PATIENCE_S = 30
 Kind = pb.AttemptFailed.Kind
 
 
-class GatedEngine(WholePipelineEngine):
-    """Stops before a step for which a gate is shut, so that a test decides when it goes on."""
+class GatedEngine(StepwiseEngine):
+    """Stops after a step while its gate is shut, so that a test decides when it goes on."""
 
-    def __init__(self):
-        super().__init__(Device("cpu", threads=1))
+    def __init__(self, outfit):
+        super().__init__(outfit)
         self.gate = threading.Event()
         self.gate.set()
 
-    def draw(self, pinned, spec, reports):
+    def admit(self, request, reports):
         report = reports.step
 
-        def gated(step, total):
-            report(step, total)
+        def gated(step, total, eta_s):
+            report(step, total, eta_s)
             assert self.gate.wait(PATIENCE_S)
 
         reports.step = gated
-        return super().draw(pinned, spec, reports)
+        super().admit(request, reports)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def models(tmp_path_factory):
 class Setup:
     def __init__(self, server, engine, models, blobs, registry, channel):
         self.server, self.engine, self.blobs, self.registry = server, engine, blobs, registry
-        self.stub = rpc.ModelServerServiceStub(channel)
+        self.stub, self.client = rpc.ModelServerServiceStub(channel), ModelServerClient(channel)
         self.models = {folder.model.id: folder.model for folder in models}
 
     def request(self, job_id="job_1", attempt=1, epoch=1, model="tiny", **fields):
@@ -98,6 +105,10 @@ class Setup:
         worker.on_change = told
         told()
 
+    async def has_something_to_do(self):
+        """Whether a wish waits for the device thread."""
+        return not self.server.worker.device._inbox.empty()
+
     async def until(self, stream, kind):
         while (event := await stream.read()).WhichOneof("event") != kind:
             pass
@@ -108,15 +119,19 @@ class Setup:
 async def setup(models, tmp_path):
     before = torch.get_num_threads()
     secret_files.ensure(tmp_path / "secrets")
-    blobs, registry, engine = MemoryBlobs(), MemoryRegistry(), GatedEngine()
-    settings = ModelServerSettings(data=tmp_path, drain_s=20.0)
-    server = ModelServer(settings, engine, models, blobs, registry, SystemClock())
+    blobs, registry = MemoryBlobs(), MemoryRegistry()
+    settings = ModelServerSettings(data=tmp_path, drain_s=20.0, slots=1)
+    device, urgency = Device("cpu", threads=1), Urgency(settings.checkpoints)
+    measured = Measurements(BatchTable(device.info.id), tmp_path / "batch-table.json")
+    engine = GatedEngine(make_outfit(device, measured.table, due=urgency.due))
+    fitting = Fitting(engine, models, Permissive(), urgency, measured)
+    server = ModelServer(settings, fitting, blobs, registry, SystemClock())
     await server.start()
     token = secret_files.read_token(tmp_path / "secrets", secret_files.MESH_TOKEN)
     async with open_channel(server.address, mesh_token=token) as channel:
         yield Setup(server, engine, models, blobs, registry, channel)
     engine.gate.set()
-    await server.stop()
+    assert await server.stop()
     torch.set_num_threads(before)
 
 
@@ -133,7 +148,8 @@ async def test_an_attempt_ends_with_its_pictures_in_the_blob_store(setup):
     assert kinds(events)[-1] == "done"
     assert events[-1].done.gpu_ms > 0
     assert events[-1].done.peak_memory_bytes > 0
-    images = [event.image for event in events if event.WhichOneof("event") == "image"]
+    stored = [event.image for event in events if event.WhichOneof("event") == "image"]
+    images = sorted(stored, key=lambda image: image.index)  # each is stored as soon as it is encoded
     assert [(image.index, image.seed, image.width, image.height) for image in images] == [
         (0, 7, 32, 32),
         (1, 8, 32, 32),
@@ -238,3 +254,41 @@ async def test_the_worker_is_announced_with_its_models_and_drains(setup):
     async with asyncio.timeout(PATIENCE_S):
         await directory.wait_for(lambda: me not in directory.workers())
     following.cancel()
+
+
+async def test_models_are_warmed_and_let_go(setup):
+    pinned, other = setup.models["tiny"].pinned, setup.models["broken"].pinned
+
+    async def is_in_memory():
+        return {place.pinned: place.tier for place in await setup.client.residency()} == {pinned: "vram"}
+
+    (place,) = await setup.client.residency()
+    assert (place.pinned, place.tier) == (pinned, "disk")
+    assert place.weight_bytes > 1000
+    await setup.client.warm(pinned, "vram")
+    await until(is_in_memory, PATIENCE_S)
+    stages = [event.stage.name for event in await setup.execute() if event.WhichOneof("event") == "stage"]
+    assert "load" not in stages
+    assert await setup.client.evict(pinned)
+    assert not await setup.client.evict(pinned)
+    for wish, error in ((other, PreconditionFailed), ("nothing@1", PreconditionFailed)):
+        with pytest.raises(error):
+            await setup.client.warm(wish, "vram")
+    with pytest.raises(InvalidRequest):
+        await setup.client.warm(pinned, "moon")
+
+
+async def test_a_parked_attempt_makes_room_and_goes_on_to_the_same_picture(setup):
+    alone = [e.image.sha256 for e in await setup.execute("job_0", steps=9) if e.WhichOneof("event") == "image"]
+    setup.engine.gate.clear()
+    stream = setup.stub.Execute(setup.request("job_1", steps=9), timeout=PATIENCE_S)
+    await setup.until(stream, "progress")
+    parking = asyncio.create_task(setup.client.park(JobId("job_1"), 1))
+    await until(setup.has_something_to_do, PATIENCE_S)
+    setup.engine.gate.set()
+    assert await parking
+    assert kinds(await setup.execute("job_2"))[-1] == "done"
+    assert await setup.client.resume(JobId("job_1"), 1)
+    rest = [event async for event in stream]
+    assert [e.image.sha256 for e in rest if e.WhichOneof("event") == "image"] == alone
+    assert not await setup.client.park(JobId("job_1"), 1)

@@ -17,12 +17,13 @@ from services.modelserver.attempt import Order
 from services.modelserver.attempts import Attempts
 from services.modelserver.carriers import Carriers, Urgency
 from services.modelserver.checkpoints import CheckpointPolicy, Checkpoints
-from services.modelserver.delivery_next import Delivery
-from services.modelserver.engine.fake_stepwise import FakeStepEngine, Hooks
+from services.modelserver.delivery import Delivery
+from services.modelserver.engine.fake import FakeEngine, Hooks
 from services.modelserver.inputs import Inputs
 from services.modelserver.models import ModelFolder
+from services.modelserver.safety import ALLOWED, Category, Verdict
 from services.modelserver.shelf import Shelf
-from services.modelserver.worker_next import Worker
+from services.modelserver.worker import Worker
 
 PATIENCE_S = 5
 SPEC = GenerationSpec("a zebra", "", "m", 16, 16, 1, 3, 2.0, 1, "euler")
@@ -66,6 +67,20 @@ class GatedInputs:
         return Inputs()
 
 
+class StrictAbout:
+    """A checker that allows everything but one word and, of pictures, those that a test names."""
+
+    def __init__(self):
+        self.withheld: set[int] = set()
+
+    def check_prompt(self, text):
+        return Verdict(Category.BLOCKLIST) if "unspeakable" in text else ALLOWED
+
+    def check_pictures(self, pictures):
+        judged = range(len(pictures))
+        return tuple(Verdict(Category.CLASSIFIER) if index in self.withheld else ALLOWED for index in judged)
+
+
 class Bench:
     """Everything around a worker. `raises` is raised at the next step, `load_raises` at the next load."""
 
@@ -77,10 +92,11 @@ class Bench:
         self.shelf, self.blobs, self.clock = Shelf(FOLDERS), MemoryBlobs(), TestClock()
         self.urgency, self.inputs = Urgency(policy or CheckpointPolicy(worth_s=1e9)), GatedInputs()
         hooks = Hooks(on_load=self._on_load, on_step=self._on_step)
-        self.engine = FakeStepEngine(hooks, most_requests=together, due=self.urgency.due)
+        self.engine = FakeEngine(hooks, most_requests=together, due=self.urgency.due)
         self.checkpoints = Checkpoints(self.blobs)
-        self.delivery = Delivery(self.blobs, self.clock)
-        carriers = Carriers(self.inputs, self.checkpoints, self.urgency, self.delivery)
+        self.checker = StrictAbout()
+        self.delivery = Delivery(self.blobs, self.checker, self.clock)
+        carriers = Carriers(self.checker, self.inputs, self.checkpoints, self.urgency, self.delivery)
         self.worker = Worker(self.engine, self.shelf, carriers, self.clock, slots)
         self.attempts = Attempts(self.worker, self.clock, lambda attempt, stage: None)
         self.worker.start()

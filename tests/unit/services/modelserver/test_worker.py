@@ -4,172 +4,102 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from opentelemetry.context import Context
 
-from libs.blobs.memory import MemoryBlobs
-from libs.clock import SystemClock
-from libs.errors import PreconditionFailed, Unavailable
-from libs.generation.attempt import FailureKind, ImageStored, StageDone
-from libs.generation.model import Model, ModelLimits
-from libs.generation.spec import GenerationSpec
+from libs.errors import InvalidRequest, PreconditionFailed, Unavailable
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.ids import JobId
 from services.modelserver import attempts as attempts_module
-from services.modelserver.attempt import Order
-from services.modelserver.attempts import Attempts
-from services.modelserver.delivery import Delivery
 from services.modelserver.engine import protocol
-from services.modelserver.engine.fake import FakeEngine
-from services.modelserver.events import Done, Failed, Progress
-from services.modelserver.models import ModelFolder
-from services.modelserver.shelf import Shelf
-from services.modelserver.worker import Worker
+from services.modelserver.events import Done, Failed, Preview, Progress
+from tests.unit.services.modelserver.bench import PATIENCE_S, SPEC, Bench
 
-SPEC = GenerationSpec("a zebra", "", "m", 16, 16, 1, 3, 2.0, 1, "euler")
-LIMITS = ModelLimits(min_size=16, max_size=32)
-FOLDERS = [
-    ModelFolder(Path("m"), Model("m", "1", "P", limits=LIMITS)),
-    ModelFolder(Path("other"), Model("other", "1", "P", limits=LIMITS)),
-    ModelFolder(Path("bad"), Model("bad", "1", "P", unusable_reason="it is pickled")),
-]
-
-
-class FakeClock(SystemClock):
-    """Moves when told."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def monotonic(self):
-        return self.seconds
-
-
-class Setup:
-    """A worker whose engine stops at the gate before each step and raises what a test wants."""
-
-    def __init__(self):
-        self.gate, self.drawing = threading.Event(), threading.Semaphore(0)
-        self.gate.set()
-        self.raises: Exception | None = None
-        self.load_raises: Exception | None = None
-        self.engine = FakeEngine(on_load=self._on_load, on_step=self._on_step)
-        self.shelf, self.blobs, self.clock = Shelf(FOLDERS), MemoryBlobs(), FakeClock()
-        self.worker = Worker(self.engine, self.shelf, Delivery(self.blobs, self.clock), self.clock)
-        self.attempts = Attempts(self.worker, self.clock, lambda attempt, stage: None)
-        self.worker.start()
-
-    def _on_load(self, _folder):
-        if self.load_raises:
-            raise self.load_raises
-
-    def _on_step(self, _spec, _step):
-        self.drawing.release()
-        assert self.gate.wait(5)
-        if self.raises:
-            raise self.raises
-
-    def take(self, job="job_1", attempt=1, epoch=1, model="m@1", spec=SPEC):
-        return self.attempts.take(Order(JobId(job), attempt, epoch, model, spec), Context())
-
-    async def draws(self):
-        """Wait until the device is at a step."""
-        assert await asyncio.to_thread(self.drawing.acquire, timeout=5)
-
-    async def events(self, attempt):
-        async with asyncio.timeout(5):
-            return [event async for event in attempt.follow()]
-
-    async def outcome(self, attempt):
-        return (await self.events(attempt))[-1]
+OVER_A_PICTURE = replace(SPEC, input_image="upl_" + "0" * 26, strength=0.5)
 
 
 @pytest.fixture
-async def setup():
-    made = Setup()
+async def bench():
+    made = Bench()
     yield made
-    made.gate.set()
-    await made.worker.stop()
+    await made.close()
 
 
-async def test_an_attempt_loads_draws_stores_and_is_done(setup):
-    events = await setup.events(setup.take(spec=replace(SPEC, images=2)))
+async def test_an_attempt_loads_draws_stores_and_is_done(bench):
+    events = await bench.events(bench.take(spec=replace(SPEC, images=2)))
     stages = [event.name for event in events if isinstance(event, StageDone)]
     assert stages == ["load", "encode", "denoise", "decode", "store"]
     assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3]
-    images = [event for event in events if isinstance(event, ImageStored)]
+    images = sorted((event for event in events if isinstance(event, ImageStored)), key=lambda image: image.index)
     assert [(image.index, image.seed) for image in images] == [(0, 1), (1, 2)]
-    assert all([await setup.blobs.exists(f"images/{image.sha256}") for image in images])
+    assert all([await bench.blobs.exists(f"images/{image.sha256}") for image in images])
     assert isinstance(events[-1], Done)
-    again = await setup.events(setup.take("job_2"))
+    again = await bench.events(bench.take("job_2"))
     assert "load" not in [event.name for event in again if isinstance(event, StageDone)]
 
 
-async def test_one_token_runs_once(setup):
-    first = setup.take()
-    assert setup.take() is first
-    assert setup.take(epoch=2) is first
-    await setup.events(first)
-    assert setup.take(epoch=2) is first
+async def test_one_token_runs_once(bench):
+    first = bench.take()
+    assert bench.take() is first
+    assert bench.take(epoch=2) is first
+    await bench.events(first)
+    assert bench.take(epoch=2) is first
 
 
-async def test_an_outcome_is_remembered_for_ten_minutes(setup):
-    first = setup.take()
-    await setup.events(first)
-    assert setup.take() is first
-    setup.clock.seconds += attempts_module.REMEMBERED_S
-    assert setup.take() is first
-    setup.clock.seconds += 1
-    assert setup.take() is not first
+async def test_an_outcome_is_remembered_for_ten_minutes(bench):
+    first = bench.take()
+    await bench.events(first)
+    assert bench.take() is first
+    bench.clock.seconds += attempts_module.REMEMBERED_S
+    assert bench.take() is first
+    bench.clock.seconds += 1
+    assert bench.take() is not first
 
 
-async def test_a_leader_of_the_past_is_refused(setup):
-    setup.take(epoch=5)
+async def test_a_leader_of_the_past_is_refused(bench):
+    bench.take(epoch=5)
     with pytest.raises(PreconditionFailed) as caught:
-        setup.take("job_2", epoch=4)
+        bench.take("job_2", epoch=4)
     assert caught.value.reason == "EPOCH_STALE"
 
 
-async def test_one_draws_one_waits_and_a_third_is_refused(setup):
-    setup.gate.clear()
-    first, second = setup.take("job_1"), setup.take("job_2")
-    assert setup.worker.rows_in_use == 1
+async def test_one_draws_one_waits_and_a_third_is_refused(bench):
+    bench.gate.clear()
+    first, second = bench.take("job_1"), bench.take("job_2")
+    assert bench.worker.rows_in_use == 1
     with pytest.raises(Unavailable) as caught:
-        setup.take("job_3")
+        bench.take("job_3")
     assert caught.value.reason == "WORKER_BUSY"
-    setup.gate.set()
-    assert isinstance(await setup.outcome(first), Done)
-    assert isinstance(await setup.outcome(second), Done)
-    assert isinstance(await setup.outcome(setup.take("job_3")), Done)
-    assert setup.worker.held == 0
+    bench.gate.set()
+    assert isinstance(await bench.outcome(first), Done)
+    assert isinstance(await bench.outcome(second), Done)
+    assert isinstance(await bench.outcome(bench.take("job_3")), Done)
+    assert bench.worker.held == 0
 
 
-async def test_cancel_ends_what_waits_at_once_and_what_draws_at_its_next_step(setup):
-    setup.gate.clear()
-    first, second = setup.take("job_1"), setup.take("job_2")
-    await setup.draws()
-    assert setup.attempts.cancel(second.order.key)
+async def test_cancel_ends_what_waits_at_once_and_what_draws_at_its_next_step(bench):
+    bench.gate.clear()
+    first, second = bench.take("job_1"), bench.take("job_2")
+    await bench.draws()
+    assert bench.attempts.cancel(second.order.key)
     assert second.outcome.kind is FailureKind.CANCELLED
-    assert setup.worker.held == 1
-    assert setup.attempts.cancel(first.order.key)
+    assert bench.attempts.cancel(first.order.key)
     assert first.outcome is None
-    setup.gate.set()
-    assert (await setup.outcome(first)).kind is FailureKind.CANCELLED
-    assert not setup.attempts.cancel(first.order.key)
-    assert not setup.attempts.cancel((JobId("job_9"), 1))
+    bench.gate.set()
+    assert (await bench.outcome(first)).kind is FailureKind.CANCELLED
+    assert not bench.attempts.cancel(first.order.key)
+    assert not bench.attempts.cancel((JobId("job_9"), 1))
 
 
-async def test_a_later_attempt_at_a_job_stops_the_earlier_one(setup):
-    setup.gate.clear()
-    first = setup.take(attempt=1)
-    await setup.draws()
-    second = setup.take(attempt=2)
-    setup.gate.set()
-    assert (await setup.outcome(first)).kind is FailureKind.CANCELLED
-    assert isinstance(await setup.outcome(second), Done)
+async def test_a_later_attempt_at_a_job_stops_the_earlier_one(bench):
+    bench.gate.clear()
+    first = bench.take(attempt=1)
+    await bench.draws()
+    second = bench.take(attempt=2)
+    bench.gate.set()
+    assert (await bench.outcome(first)).kind is FailureKind.CANCELLED
+    assert isinstance(await bench.outcome(second), Done)
 
 
 @pytest.mark.parametrize(
@@ -180,101 +110,289 @@ async def test_a_later_attempt_at_a_job_stops_the_earlier_one(setup):
         (RuntimeError("surprise"), FailureKind.TRANSIENT, "GENERATION_FAILED"),
     ],
 )
-async def test_a_failure_ends_its_attempt_alone(setup, raised, kind, reason):
-    setup.raises = raised
-    failed = await setup.outcome(setup.take("job_1"))
+async def test_a_failure_ends_its_attempt_alone(bench, raised, kind, reason):
+    bench.raises = raised
+    failed = await bench.outcome(bench.take("job_1"))
     assert (failed.kind, failed.reason) == (kind, reason)
-    setup.raises = None
-    assert isinstance(await setup.outcome(setup.take("job_2")), Done)
+    bench.raises = None
+    assert isinstance(await bench.outcome(bench.take("job_2")), Done)
 
 
-async def test_a_model_that_does_not_load_is_listed_with_the_reason_and_the_others_serve(setup):
-    setup.load_raises = protocol.ModelBroken("the sizes differ")
-    failed = await setup.outcome(setup.take("job_1"))
+async def test_a_model_that_does_not_load_is_listed_with_the_reason_and_the_others_serve(bench):
+    bench.load_raises = protocol.ModelBroken("the sizes differ")
+    failed = await bench.outcome(bench.take("job_1"))
     assert (failed.kind, failed.reason) == (FailureKind.MODEL_UNAVAILABLE, "MODEL_UNUSABLE")
-    assert setup.shelf.usable_names() == ("other@1",)
-    setup.load_raises = None
-    again = setup.take("job_2")
+    assert bench.shelf.usable_names() == ("other@1",)
+    bench.load_raises = None
+    again = bench.take("job_2")
     assert again.outcome.kind is FailureKind.MODEL_UNAVAILABLE
     assert "the sizes differ" in again.outcome.message
-    assert isinstance(await setup.outcome(setup.take("job_3", model="other@1")), Done)
+    assert isinstance(await bench.outcome(bench.take("job_3", model="other@1")), Done)
 
 
 @pytest.mark.parametrize("model", ["bad@1", "m@2", "gone@1"])
-async def test_a_model_that_is_not_served_here_ends_the_attempt_at_once(setup, model):
-    assert setup.take(model=model).outcome.kind is FailureKind.MODEL_UNAVAILABLE
-    assert setup.worker.held == 0
+async def test_a_model_that_is_not_served_here_ends_the_attempt_at_once(bench, model):
+    assert bench.take(model=model).outcome.kind is FailureKind.MODEL_UNAVAILABLE
+    assert bench.worker.held == 0
 
 
 @pytest.mark.parametrize("changes", [{"width": 7}, {"steps": 0}, {"sampler": "magic"}, {"images": 99}])
-async def test_a_spec_that_the_model_does_not_allow_can_never_succeed(setup, changes):
-    assert setup.take(spec=replace(SPEC, **changes)).outcome.kind is FailureKind.INVALID
-    assert setup.worker.held == 0
+async def test_a_spec_that_the_model_does_not_allow_can_never_succeed(bench, changes):
+    assert bench.take(spec=replace(SPEC, **changes)).outcome.kind is FailureKind.INVALID
+    assert bench.worker.held == 0
 
 
-async def test_a_lost_device_ends_the_process_and_takes_nothing_more(setup):
-    setup.raises = protocol.DeviceLost("gone")
-    assert (await setup.outcome(setup.take("job_1"))).reason == "WORKER_LOST"
-    assert setup.worker.device_lost.is_set()
+async def test_a_lost_device_ends_the_process_and_takes_nothing_more(bench):
+    bench.raises = protocol.DeviceLost("gone")
+    assert (await bench.outcome(bench.take("job_1"))).reason == "WORKER_LOST"
+    assert bench.worker.device_lost.is_set()
     with pytest.raises(Unavailable):
-        setup.take("job_2")
+        bench.take("job_2")
 
 
-async def test_an_error_that_quotes_the_prompt_is_logged_without_it(setup, caplog):
-    setup.raises = ValueError("cannot tokenize 'zebra'")
+async def test_an_error_that_quotes_the_prompt_is_logged_without_it(bench, caplog):
+    bench.raises = ValueError("cannot tokenize 'zebra'")
     with caplog.at_level(logging.DEBUG):
-        failed = await setup.outcome(setup.take())
+        failed = await bench.outcome(bench.take())
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert (record.job_id, record.error) == ("job_1", "ValueError")
-    assert "fake.py" in record.trace
+    assert "bench.py" in record.trace
     assert "zebra" not in str([vars(record) for record in caplog.records]) + failed.message
 
 
-async def test_a_blob_store_that_is_gone_is_a_passing_fault(setup, monkeypatch):
+async def test_a_blob_store_that_is_gone_is_a_passing_fault(bench, monkeypatch):
     async def gone(*_args):
         raise Unavailable("The picture store did not answer.")
 
-    monkeypatch.setattr(setup.blobs, "put", gone)
-    failed = await setup.outcome(setup.take())
+    monkeypatch.setattr(bench.blobs, "put", gone)
+    failed = await bench.outcome(bench.take())
     assert (failed.kind, failed.reason) == (FailureKind.TRANSIENT, "UNAVAILABLE")
     assert failed.gpu_ms >= 0
 
 
-async def test_a_fault_while_storing_ends_the_attempt_too(setup, monkeypatch):
+async def test_a_fault_while_storing_ends_the_attempt_too(bench, monkeypatch):
     async def faulty(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(setup.blobs, "put", faulty)
-    assert (await setup.outcome(setup.take())).kind is FailureKind.TRANSIENT
+    monkeypatch.setattr(bench.blobs, "put", faulty)
+    assert (await bench.outcome(bench.take())).kind is FailureKind.TRANSIENT
 
 
-async def test_draining_hands_back_what_waits_and_finishes_what_draws(setup):
-    setup.gate.clear()
-    first, second = setup.take("job_1"), setup.take("job_2")
-    await setup.draws()
-    draining = asyncio.create_task(setup.worker.drain(5))
-    assert (await setup.outcome(second)).kind is FailureKind.DRAINING
+async def test_draining_hands_back_what_waits_and_finishes_what_draws(bench):
+    bench.gate.clear()
+    first, second = bench.take("job_1"), bench.take("job_2")
+    await bench.draws()
+    draining = asyncio.create_task(bench.worker.drain(5))
+    assert (await bench.outcome(second)).kind is FailureKind.DRAINING
     with pytest.raises(Unavailable) as caught:
-        setup.take("job_3")
+        bench.take("job_3")
     assert caught.value.reason == "DRAINING"
-    setup.gate.set()
-    assert isinstance(await setup.outcome(first), Done)
+    bench.gate.set()
+    assert isinstance(await bench.outcome(first), Done)
     await draining
 
 
-async def test_what_draws_too_long_is_handed_back_as_well(setup):
-    setup.gate.clear()
-    first = setup.take("job_1")
-    await setup.draws()
-    draining = asyncio.create_task(setup.worker.drain(0.0))
-    assert (await setup.outcome(first)).kind is FailureKind.DRAINING
-    setup.gate.set()
+async def test_what_draws_too_long_is_handed_back_as_well(bench):
+    bench.gate.clear()
+    first = bench.take("job_1")
+    await bench.draws()
+    draining = asyncio.create_task(bench.worker.drain(0.0))
+    assert (await bench.outcome(first)).kind is FailureKind.DRAINING
+    bench.gate.set()
     await draining
-    assert setup.worker.held == 0
+    assert bench.worker.held == 0
 
 
-async def test_changes_are_told_so_that_the_record_follows(setup):
+async def test_changes_are_told_so_that_the_record_follows(bench):
     rows: list[int] = []
-    setup.worker.on_change = lambda: rows.append(setup.worker.rows_in_use)
-    assert isinstance(await setup.outcome(setup.take()), Done | Failed)
-    assert rows == [1, 0]
+    bench.worker.on_change = lambda: rows.append(bench.worker.rows_in_use)
+    assert isinstance(await bench.outcome(bench.take()), Done | Failed)
+    assert [rows[0], rows[-1]] == [1, 0]
+
+
+async def test_as_many_are_here_as_pay_to_be_drawn_together_and_one_more():
+    bench = Bench(together=3)
+    await bench.until(lambda: bench.worker.rows == 3)
+    bench.gate.clear()
+    attempts = [bench.take(f"job_{number}") for number in range(4)]
+    assert (bench.worker.rows, bench.worker.rows_in_use, bench.worker.held) == (3, 3, 4)
+    with pytest.raises(Unavailable):
+        bench.take("job_9")
+    bench.gate.set()
+    assert all([isinstance(await bench.outcome(attempt), Done) for attempt in attempts])
+    await bench.close()
+
+
+async def test_a_setting_caps_what_was_measured():
+    bench = Bench(together=8, slots=2)
+    await bench.until(lambda: bench.worker.rows == 2)
+    await bench.close()
+
+
+async def test_a_failure_leaves_the_neighbours_that_share_the_device():
+    bench = Bench(together=2)
+    await bench.until(lambda: bench.worker.rows == 2)
+    bench.gate.clear()
+    good, wrong = bench.take("job_1"), bench.take("job_2", spec=replace(SPEC, guidance_scale=3.0))
+    bench.gate.set()
+    assert bench.attempts.cancel(wrong.order.key)
+    assert (await bench.outcome(wrong)).kind is FailureKind.CANCELLED
+    assert isinstance(await bench.outcome(good), Done)
+    await bench.close()
+
+
+async def test_previews_are_encoded_beside_the_device(bench):
+    bench.gate.clear()
+    attempt = bench.take(spec=replace(SPEC, preview=True))
+    following = asyncio.create_task(bench.events(attempt))
+    bench.gate.set()
+    shown = [event for event in await following if isinstance(event, Preview)]
+    assert all(preview.data.startswith(b"\xff\xd8") for preview in shown)
+
+
+async def test_inputs_are_fetched_before_the_device_sees_the_attempt(bench):
+    attempt = bench.take(spec=OVER_A_PICTURE)
+    await bench.fetches()
+    assert not attempt.begun
+    bench.inputs.let.set()
+    assert isinstance(await bench.outcome(attempt), Done)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (InvalidRequest("It is gone.", reason="INPUT_GONE"), FailureKind.INVALID),
+        (Unavailable("The store did not answer."), FailureKind.TRANSIENT),
+        (ZeroDivisionError(), FailureKind.TRANSIENT),
+    ],
+)
+async def test_inputs_that_cannot_be_had_end_the_attempt(bench, refusal, kind):
+    bench.inputs.refuse = refusal
+    bench.inputs.let.set()
+    assert (await bench.outcome(bench.take(spec=OVER_A_PICTURE))).kind is kind
+    assert bench.worker.held == 0
+
+
+async def test_what_still_fetches_is_cancelled_at_once(bench):
+    attempt = bench.take(spec=OVER_A_PICTURE)
+    await bench.fetches()
+    assert bench.attempts.cancel(attempt.order.key)
+    assert attempt.outcome.kind is FailureKind.CANCELLED
+    assert bench.worker.held == 0
+
+
+async def test_a_parked_attempt_gives_its_place_to_another_and_goes_on_later(bench):
+    spec = replace(SPEC, steps=50)
+    alone = [event for event in await bench.events(bench.take("job_0", spec=spec)) if isinstance(event, ImageStored)]
+    bench.gate.clear()
+    first = bench.take("job_1", spec=spec)
+    await bench.draws()
+    parking = asyncio.create_task(bench.attempts.park(first.order.key))
+    await asyncio.sleep(0)
+    bench.gate.set()
+    assert await parking
+    assert not await bench.attempts.park(first.order.key)
+    assert bench.worker.rows_in_use == 0
+    assert isinstance(await bench.outcome(bench.take("job_2")), Done)
+    assert first.outcome is None
+    assert await bench.attempts.resume(first.order.key)
+    assert not await bench.attempts.resume(first.order.key)
+    again = [event for event in await bench.events(first) if isinstance(event, ImageStored)]
+    assert [image.sha256 for image in again] == [image.sha256 for image in alone]
+    assert not await bench.attempts.park((JobId("job_9"), 1))
+
+
+async def test_what_still_draws_when_time_is_up_is_handed_back_with_its_checkpoint(bench):
+    spec = replace(SPEC, steps=100)
+    whole = [event for event in await bench.events(bench.take("job_0", spec=spec)) if isinstance(event, ImageStored)]
+    bench.gate.clear()
+    first = bench.take("job_1", spec=spec)
+    await bench.draws()
+    draining = asyncio.create_task(bench.worker.drain(0.0, PATIENCE_S))
+    await bench.hurries()
+    bench.gate.set()
+    events = await bench.events(first)
+    await draining
+    assert events[-1].kind is FailureKind.DRAINING
+    (saved,) = [event for event in events if isinstance(event, Checkpointed)]
+    elsewhere = Bench()
+    elsewhere.blobs._objects.update(bench.blobs._objects)
+    elsewhere.inputs.let.set()
+    rest = await elsewhere.events(elsewhere.take("job_1", attempt=2, spec=spec, resume_from=saved.ref))
+    assert next(e.step for e in rest if isinstance(e, Progress)) == saved.step + 1
+    assert [e.sha256 for e in rest if isinstance(e, ImageStored)] == [image.sha256 for image in whole]
+    await elsewhere.close()
+
+
+async def test_results_are_held_while_the_blob_store_is_away_and_nothing_new_is_taken(bench, monkeypatch):
+    stored, back = bench.blobs.put, asyncio.Event()
+
+    async def away(*args):
+        if not back.is_set():
+            raise Unavailable("The picture store did not answer.")
+        await stored(*args)
+
+    monkeypatch.setattr(bench.blobs, "put", away)
+    monkeypatch.setattr(bench.clock, "sleep", lambda _seconds: back.wait())
+    first = bench.take("job_1")
+    await bench.until(lambda: bench.delivery.held_up)
+    assert bench.worker.rows == 0
+    with pytest.raises(Unavailable) as caught:
+        bench.take("job_2")
+    assert caught.value.reason == "WORKER_BUSY"
+    back.set()
+    assert isinstance(await bench.outcome(first), Done)
+    assert isinstance(await bench.outcome(bench.take("job_2")), Done)
+
+
+async def test_a_drain_does_not_wait_for_a_blob_store_that_is_away(bench, monkeypatch):
+    async def away(*_args):
+        raise Unavailable("The picture store did not answer.")
+
+    monkeypatch.setattr(bench.blobs, "put", away)
+    monkeypatch.setattr(bench.clock, "sleep", lambda _seconds: asyncio.Event().wait())
+    first = bench.take("job_1")
+    await bench.until(lambda: bench.delivery.held_up)
+    await bench.worker.drain(0.0)
+    assert first.outcome.kind is FailureKind.DRAINING
+
+
+async def test_an_engine_that_fails_as_a_whole_gives_everything_back(bench, monkeypatch):
+    bench.gate.clear()
+    first, second = bench.take("job_1"), bench.take("job_2")
+    await bench.draws()
+
+    def broken():
+        raise RuntimeError("no way on")
+
+    monkeypatch.setattr(bench.engine, "tick", broken)
+    bench.gate.set()
+    for attempt in (first, second):
+        failed = await bench.outcome(attempt)
+        assert (failed.kind, failed.reason) == (FailureKind.TRANSIENT, "WORKER_LOST")
+    assert bench.worker.device_lost.is_set()
+
+
+async def test_a_device_that_is_given_up_while_its_thread_is_stuck_ends_every_attempt(bench, caplog):
+    bench.gate.clear()
+    first = bench.take("job_1")
+    await bench.draws()
+    bench.worker.give_up("the device was silent for 61 s")
+    assert first.outcome.reason == "WORKER_LOST"
+    assert bench.worker.draining
+    (record,) = [record for record in caplog.records if record.message == "the device is lost"]
+    assert "_on_step" in record.stack
+
+
+async def test_a_prompt_that_is_not_allowed_never_reaches_the_device(bench):
+    refused = bench.take(spec=replace(SPEC, prompt="something unspeakable")).outcome
+    assert (refused.kind, refused.reason) == (FailureKind.BLOCKED, "SAFETY_PROMPT_BLOCKED")
+    assert bench.worker.held == 0
+
+
+async def test_pictures_that_are_not_allowed_are_withheld_and_the_others_stored(bench):
+    bench.checker.withheld = {0}
+    events = await bench.events(bench.take(spec=replace(SPEC, images=2)))
+    assert [event.index for event in events if isinstance(event, ImageStored)] == [1]
+    assert (events[-1].kind, events[-1].reason) == (FailureKind.BLOCKED, "SAFETY_OUTPUT_BLOCKED")
+    assert events[-1].gpu_ms > 0
