@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
-from libs.generation.spec import SpecRequest, resolve
 from libs.devstack.ports import free_port
+from libs.generation.spec import SpecRequest, resolve
 from services.modelserver.digests import FileDigests
 from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.classes import LibraryClasses

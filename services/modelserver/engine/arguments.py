@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from libs.generation.spec import GenerationSpec
@@ -17,7 +19,6 @@ from services.modelserver.samplers import SAMPLERS
 
 # The default, or a DDPM model's own value, is for pixels and not for latents.
 _OVERRIDES: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False}, "lcm": {"clip_sample": False}}
-_DECODED_FRAMES = 8  # at once, where a video pipeline lets us choose: bounds the memory of decoding
 
 
 def call_arguments(pipe: Any, requests: Sequence[Request], on_step: Callable[..., dict[str, Any]]) -> dict[str, Any]:
@@ -36,13 +37,11 @@ def call_arguments(pipe: Any, requests: Sequence[Request], on_step: Callable[...
         "num_inference_steps": spec.steps,
         **_guidance(spec, taken),
         "num_images_per_prompt": spec.images,
-        "num_videos_per_prompt": spec.images,
-        "num_frames": getattr(spec, "frames", 0) or None,
-        "fps": getattr(spec, "fps", 0) or None,
-        "decode_chunk_size": _DECODED_FRAMES,
-        "image": _picture(request),
-        "mask_image": None if request.mask is None else Image.fromarray(request.mask),
-        "strength": None if request.image is None else getattr(spec, "strength", None),
+        "num_frames": spec.frames or None,
+        "fps": spec.fps or None,
+        "image": _pictures(request.image, spec.images),
+        "mask_image": _pictures(request.mask, spec.images),
+        "strength": None if request.image is None else spec.strength,
         "generator": [generator for each in requests for generator in generators(each.spec)],
         "callback_on_step_end": on_step,
         "callback_on_step_end_tensor_inputs": ["latents"],
@@ -52,7 +51,7 @@ def call_arguments(pipe: Any, requests: Sequence[Request], on_step: Callable[...
         if wanted[name] is not None and name not in taken:
             raise BadInput(f"{type(pipe).__name__} takes no {name}")
     arguments = {name: value for name, value in wanted.items() if name in taken and value is not None}
-    if spec.images > 1 and not {"num_images_per_prompt", "num_videos_per_prompt"} & arguments.keys():
+    if spec.images > 1 and "prompt" in taken and "num_images_per_prompt" not in taken:
         arguments["prompt"] = [each.spec.prompt for each in requests for _ in range(spec.images)]
     return arguments
 
@@ -96,5 +95,9 @@ def _guides_truly(taken: Any) -> bool:
     return "true_cfg_scale" in taken and not distilled
 
 
-def _picture(request: Request) -> Image.Image | None:
-    return None if request.image is None else Image.fromarray(request.image)
+def _pictures(pixels: NDArray[np.uint8] | None, images: int) -> Image.Image | list[Image.Image] | None:
+    """Return one for each picture: given one for all, pipelines would take the noise of the first for all."""
+    if pixels is None:
+        return None
+    picture = Image.fromarray(pixels)
+    return picture if images == 1 else [picture] * images

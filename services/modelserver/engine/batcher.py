@@ -63,9 +63,10 @@ class Batcher:
         self.forwards = 0
         self.seconds = 0.0
 
-    def ask(self, run: PipelineRun, version: str) -> Asked:
+    def ask(self, run: PipelineRun) -> Asked:
         """Return a run's call ready to be chosen."""
         assert run.call is not None
+        version = run.request.folder.model.pinned
         packed = packing.packet(run.call, run.call.module, version, run.adapters)
         run.rows = packed.rows if packed is not None else packing.rows_of(run.call)
         return Asked(run, packed)
@@ -77,25 +78,32 @@ class Batcher:
         self._count_others(first, asked)
         if first.packed is None:
             return [first]
-        most = self.most_rows(first.run.request, first.packed.key)
-        chosen, rows = [], 0
+        paying, fitting = self._paying(first.run.request), self._fitting(first.run.request, first.packed.key)
+        reason = Reason.DOES_NOT_PAY if paying <= fitting else Reason.NO_MEMORY
+        chosen: list[Asked] = []
+        rows = 0
         for each in group:
             assert each.packed is not None
-            if chosen and rows + each.packed.rows > most:
-                self._unbatched.count(Reason.DOES_NOT_PAY, each.packed.rows)
+            if chosen and rows + each.packed.rows > min(paying, fitting):
+                self._unbatched.count(reason, each.packed.rows)
                 continue
             chosen.append(each)
             rows += each.packed.rows
         return chosen
 
-    def most_rows(self, request: Request, key: BatchKey | None = None) -> int:
-        """Return how many rows pay and fit in one forward with this request."""
-        wanted = request.folder.options.most_rows or MOST_ROWS
-        table_key = table_key_of(request, "denoise")
-        paying = self._table.best_rows(table_key, wanted)
-        fitting = self._table.most_rows_within(table_key, self._device.free_bytes(), wanted)
+    def room(self, request: Request) -> int:
+        """Return how many rows may draw side by side, with this request among them."""
+        room = self._table.room(table_key_of(request, "denoise"), _wanted(request))
+        return max(1, min(room, self._fitting(request, None)))
+
+    def _paying(self, request: Request) -> int:
+        return self._table.best_rows(table_key_of(request, "denoise"), _wanted(request))
+
+    def _fitting(self, request: Request, key: BatchKey | None) -> int:
+        wanted = _wanted(request)
+        predicted = self._table.most_rows_within(table_key_of(request, "denoise"), self._device.free_bytes(), wanted)
         learned = self._most_by_key.get(key, wanted) if key is not None else wanted
-        return max(1, min(paying, fitting, learned))
+        return max(1, min(predicted, learned))
 
     def forward(self, chosen: Sequence[Asked], prepare: Callable[[PipelineRun], None]) -> list[Answered]:
         """Run the calls together. `prepare` sets the adapters of the group."""
@@ -107,7 +115,9 @@ class Batcher:
         seconds = self._device.now() - began_s
         rows = sum(each.run.rows for each in chosen)
         if all(each.error is None for each in answered):
-            self._table.record(table_key_of(chosen[0].run.request, "denoise"), rows, seconds, self._device.peak_growth_bytes())
+            self._table.record(
+                table_key_of(chosen[0].run.request, "denoise"), rows, seconds, self._device.peak_growth_bytes()
+            )
         self._occupancy.count(rows)
         self.forwards, self.rows_run, self.seconds = self.forwards + 1, self.rows_run + rows, self.seconds + seconds
         for each in chosen:
@@ -186,6 +196,10 @@ class Batcher:
                 self._unbatched.count(_difference(first, each), each.run.rows)
         if len(asked) == 1:
             self._unbatched.count(Reason.ALONE, first.run.rows)
+
+
+def _wanted(request: Request) -> int:
+    return request.folder.options.most_rows or MOST_ROWS
 
 
 def table_key_of(request: Request, stage: str) -> TableKey:

@@ -35,6 +35,10 @@ class Line:
         self._folders[part.request.folder.model.pinned] = part.request.folder
         self._residency.want(part.request.folder)
 
+    def models(self) -> set[str]:
+        """Return the models that somebody waits for."""
+        return {part.request.folder.model.pinned for part in self._waiting}
+
     def leave(self, request_id: str) -> Part | None:
         """Take a request out."""
         part = next((part for part in self._waiting if part.request.id == request_id), None)
@@ -79,7 +83,7 @@ class Line:
         for pinned in self._residency.tiers().keys() & self._folders.keys():
             defaults, options = self._folders[pinned].model.defaults, self._folders[pinned].options
             key = TableKey(pinned, "denoise", f"{defaults.width}x{defaults.height}")
-            rows = self._outfit.table.best_rows(key, options.most_rows or MOST_ROWS)
+            rows = self._outfit.table.room(key, options.most_rows or MOST_ROWS)
             best = max(best, rows // (2 if defaults.guidance_scale > 1 else 1))
         return best
 
@@ -87,7 +91,7 @@ class Line:
         if not runs:
             return True
         in_use = sum(run.rows or _expected_rows(run.request.spec) * len(run.parts) for run in runs)
-        return in_use + _expected_rows(request.spec) <= self._batcher.most_rows(request)
+        return in_use + _expected_rows(request.spec) <= self._batcher.room(request)
 
     def _taken(self, part: Part) -> list[Part]:
         """Take a request out, with those that can share its call when its denoiser is not packed."""

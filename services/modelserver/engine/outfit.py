@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import torch
 
 from services.modelserver.engine.adapters import Adapters
 from services.modelserver.engine.batch_table import BatchTable
-from services.modelserver.engine.checkpoint import fingerprint
+from services.modelserver.engine.checkpoint import BadCheckpoint, Checkpoint, fingerprint
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.embeddings import Embeddings
 from services.modelserver.engine.loading import LoadedModel, load_model
@@ -21,6 +22,8 @@ from services.modelserver.engine.protocol import Request, Tier
 from services.modelserver.engine.reasons import Unbatched
 from services.modelserver.engine.residency import Residency
 from services.modelserver.engine.stats import Occupancy
+
+logger = logging.getLogger(__name__)
 
 DEVICE_SHARE = 0.85  # of a device's memory is for weights; the rest is for drawing
 HOST_SHARE = 0.5  # of the machine's memory may hold weights that are not on the device
@@ -101,6 +104,20 @@ class Outfit:
     def fingerprint(self, request: Request) -> str:
         """Return what a checkpoint must be of to go on with this request."""
         return fingerprint(request.folder, request.spec, request.image, request.mask)
+
+    def checkpoint(self, request: Request) -> Checkpoint | None:
+        """Return the checkpoint of a request, None when there is none that belongs to it."""
+        if not request.checkpoint:
+            return None
+        try:
+            checkpoint = Checkpoint.from_bytes(request.checkpoint)
+            if checkpoint.fingerprint == self.fingerprint(request):
+                return checkpoint
+            cause = "it is of another drawing"
+        except BadCheckpoint as error:
+            cause = str(error)
+        logger.warning("checkpoint left aside", extra={"job_id": request.id, "cause": cause})
+        return None
 
     def _is_due(self, step: int, total: int, since_s: float, eta_s: float) -> bool:
         due = self.due(step, total, since_s, eta_s)

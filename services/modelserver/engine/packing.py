@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ LAYOUTS = {
         "sample",
         "timestep",
         frozenset(
-            ("encoder_hidden_states", "timestep_cond", "added_cond_kwargs", "mid_block_additional_residual")
-            + ("down_block_additional_residuals", "class_labels")
+            (
+                *("encoder_hidden_states", "timestep_cond", "added_cond_kwargs", "class_labels"),
+                *("down_block_additional_residuals", "mid_block_additional_residual"),
+            )
         ),
     ),
     "SD3Transformer2DModel": Layout(
@@ -77,7 +79,7 @@ def packet(call: Call, module: Any, version: str, adapters: tuple[tuple[str, flo
     layout = LAYOUTS.get(type(module).__name__)
     if layout is None:
         return None
-    arguments = dict(_signature(type(module)).bind(*call.args, **call.kwargs).arguments)
+    arguments = dict(_signature(module.forward.__func__).bind(*call.args, **call.kwargs).arguments)
     wants_object = arguments.pop("return_dict", True) is not False
     topology = []
     for name, value in arguments.items():
@@ -134,7 +136,7 @@ def halves(packed: Packet) -> tuple[Packet, Packet] | None:
 def joined(outputs: Sequence[Any]) -> Any:
     """Return the answers of the halves as the answer to the whole."""
     parts = [output[0] for output in outputs]
-    whole = [row for part in parts for row in part] if isinstance(parts[0], list) else torch.cat(parts)
+    whole: Any = [row for part in parts for row in part] if isinstance(parts[0], list) else torch.cat(parts)
     return (whole,) if isinstance(outputs[0], tuple) else UNet2DConditionOutput(sample=whole)
 
 
@@ -154,8 +156,8 @@ def rows_of(call: Call) -> int:
 
 
 @functools.cache
-def _signature(kind: type) -> inspect.Signature:
-    bare = inspect.signature(kind.forward)  # type: ignore[attr-defined]
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    bare = inspect.signature(method)
     return bare.replace(parameters=list(bare.parameters.values())[1:])
 
 

@@ -21,6 +21,7 @@ from greenlet import getcurrent, greenlet
 from services.modelserver.engine.arguments import call_arguments, fresh_scheduler
 from services.modelserver.engine.calls import Call, Kind, denoiser_standin, suspend, vae_standin
 from services.modelserver.engine.checkpoint import (
+    BadCheckpoint,
     Checkpoint,
     noise_states,
     restore_noise,
@@ -28,6 +29,7 @@ from services.modelserver.engine.checkpoint import (
     sampler_state,
 )
 from services.modelserver.engine.embeddings import Embeddings, question_of
+from services.modelserver.engine.held_values import NotPlain
 from services.modelserver.engine.preview import Previewer
 from services.modelserver.engine.protocol import Request, StepReports
 from services.modelserver.engine.timeline import Timeline
@@ -149,12 +151,16 @@ class PipelineRun:
         """Return everything to go on after the last step; None before the first, or when it cannot be taken up."""
         if self._latents is None or len(self.parts) > 1:
             return self.parts[0].checkpoint
+        try:
+            sampler = sampler_state(self._clone.scheduler)
+        except NotPlain:
+            return None
         return Checkpoint(
             fingerprint=self.around.fingerprint(self.request),
             step=self.step,
             total=self.total,
             latents=self._latents.detach().to("cpu", copy=True),
-            sampler=sampler_state(self._clone.scheduler),
+            sampler=sampler,
             noise=noise_states(self._noise),
             shapes=tuple(self._shapes),
         )
@@ -211,6 +217,8 @@ class PipelineRun:
         """Return zeros in the shape that the denoiser's answer would have."""
         checkpoint = self.parts[0].checkpoint
         assert checkpoint is not None
+        if self._ordinal >= len(checkpoint.shapes):
+            raise BadCheckpoint("it is of a pipeline that asks its denoiser less often")
         shape = checkpoint.shapes[self._ordinal]
         self._ordinal += 1
         like = {"device": call.module.device, "dtype": call.module.dtype}
@@ -248,15 +256,22 @@ class PipelineRun:
         if self._latents is None:
             return
         if self.step == self.total:
-            self.around.on_latents(self.request.id, self._latents)
+            self._show_latents(self._latents)
             return
         self._show()
         now = self.around.now()
         if len(self.parts) == 1 and self.around.due(self.step, self.total, now - self._saved_s, self.eta_s()):
             self._saved_s = now
             saved = self.snapshot()
-            assert saved is not None
-            self.parts[0].reports.checkpoint(self.step, self.total, saved.to_bytes())
+            if saved is not None:
+                self.parts[0].reports.checkpoint(self.step, self.total, saved.to_bytes())
+
+    def _show_latents(self, latents: torch.Tensor) -> None:
+        images = self.request.spec.images
+        for index, part in enumerate(self.parts):
+            if not part.dropped:
+                rows = latents if len(self.parts) == 1 else latents[index * images : (index + 1) * images]
+                self.around.on_latents(part.request.id, rows)
 
     def _show(self) -> None:
         if self._previewer is None or self._latents is None or len(self.parts) > 1:

@@ -69,7 +69,7 @@ class SideThread:
             return
         asked = None
         if self._device.is_cuda:
-            asked = torch.cuda.Event()
+            asked = torch.cuda.Event()  # type: ignore[no-untyped-call]
             asked.record()
         self._work.put(_Work(do, then, asked))
 
@@ -86,7 +86,7 @@ class SideThread:
             self._thread.join()
 
     def _serve(self) -> None:
-        stream = torch.cuda.Stream(self._device.torch) if self._device.is_cuda else None
+        stream = _stream(self._device)
         while (work := self._work.get()) is not None:
             self._answers.append(self._answer(work, stream))
             self._wake()
@@ -103,3 +103,7 @@ class SideThread:
         except Exception as error:  # noqa: BLE001 – it belongs to the request that asked, not to this thread
             return Answer(work.then, None, error, self._device.now() - began_s)
         return Answer(work.then, value, None, self._device.now() - began_s)
+
+
+def _stream(device: Device) -> torch.cuda.Stream | None:
+    return torch.cuda.Stream(device.torch) if device.is_cuda else None  # type: ignore[no-untyped-call]

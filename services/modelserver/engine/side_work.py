@@ -51,7 +51,7 @@ class SideWork:
             if self._encoder.full:
                 break
             assert run.call is not None
-            self._put(self._encoder, [run], run.call.run)
+            self._put(self._encoder, [run], partial(_alone, run.call))
             sent = True
         decoding = self._waiting(runs, Kind.DECODE)
         if decoding and not self._decoder.full:
@@ -73,7 +73,7 @@ class SideWork:
         group = _group(first)
         if group is None:
             assert first.call is not None
-            self._put(self._decoder, [first], first.call.run)
+            self._put(self._decoder, [first], partial(_alone, first.call))
             return
         key = table_key_of(first.request, "decode")
         most = min(
@@ -89,12 +89,13 @@ class SideWork:
         vae, latents = first.call.module, [_latents(run) for run in together]
         self._put(self._decoder, together, lambda: _decoded(vae, latents))
 
-    def _put(self, thread: SideThread, runs: Sequence[PipelineRun], do: Callable[[], Any]) -> None:
+    def _put(self, thread: SideThread, runs: Sequence[PipelineRun], do: Callable[[], list[Any]]) -> None:
+        """Hand over work that answers each of the runs, in order."""
         for run in runs:
             assert run.call is not None
             self._asked[run] = run.call
-        calls = [run.call for run in runs]
-        thread.put(do, partial(self._answered, list(zip(runs, calls, strict=True))))
+        asked = [(run, self._asked[run]) for run in runs]
+        thread.put(do, partial(self._answered, asked))
 
     def _answered(self, asked: list[tuple[PipelineRun, Call]], answer: Answer) -> None:
         for run, _ in asked:
@@ -107,8 +108,7 @@ class SideWork:
         if answer.error is not None:
             self._failed(runs, as_failure(answer.error))
             return
-        values = answer.value if decoded and _group(asked[0][0]) is not None else [answer.value]
-        by_call = {call: value for (_, call), value in zip(asked, values, strict=True)}
+        by_call = {call: value for (_, call), value in zip(asked, answer.value, strict=True)}
         for run in runs:
             assert run.call is not None
             self._go_on(run, by_call[run.call], None)
@@ -121,9 +121,9 @@ class SideWork:
         if len(runs) > 1:
             for run in runs:
                 assert run.call is not None
-                self._put(self._decoder, [run], partial(_decoded_alone, run.call))
+                self._put(self._decoder, [run], partial(_alone, run.call))
         elif isinstance(failure, OutOfMemory) and call.kind is Kind.DECODE and _saves_memory(call.module):
-            self._put(self._decoder, runs, partial(_decoded_alone, call))
+            self._put(self._decoder, runs, partial(_alone, call))
         else:
             self._go_on(runs[0], None, failure)
 
@@ -157,7 +157,7 @@ def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> list[Any]:
     return [(part,) for part in pictures.split([len(each) for each in latents])]
 
 
-def _decoded_alone(call: Call) -> Any:
+def _alone(call: Call) -> list[Any]:
     """Return one call's answer in the form of `_decoded`."""
     return [call.run()]
 
