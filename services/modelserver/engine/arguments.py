@@ -18,6 +18,7 @@ from services.modelserver.engine.protocol import BadInput, Request
 from services.modelserver.samplers import SAMPLERS
 
 # The default, or a DDPM model's own value, is for pixels and not for latents.
+_LCM_STEPS = 50  # it draws on a schedule of so many steps and refuses more
 _OVERRIDES: dict[str, dict[str, Any]] = {"ddim": {"clip_sample": False}, "lcm": {"clip_sample": False}}
 
 
@@ -61,12 +62,14 @@ def generators(spec: GenerationSpec) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(spec.image_seed(index)) for index in range(spec.images)]
 
 
-def fresh_scheduler(own: Any, sampler: str) -> Any:
+def fresh_scheduler(own: Any, sampler: str, steps: int = 0) -> Any:
     """Return a scheduler for one drawing: they keep where they are and must not be shared.
 
     Configured like the model's `own`; a copy of it when the sampler is of the same class or is not known here.
     """
     kind = getattr(diffusers, SAMPLERS.get(sampler, ""), None)
+    if kind is not None and sampler == "lcm" and steps > _LCM_STEPS:
+        return kind.from_config(own.config, original_inference_steps=steps, **_OVERRIDES["lcm"])
     if kind is None or type(own) is kind or "FlowMatch" in type(own).__name__:
         return copy.deepcopy(own)
     return kind.from_config(own.config, **_OVERRIDES.get(sampler, {}))

@@ -23,8 +23,11 @@ from services.modelserver.engine.reasons import Reason, Unbatched
 from services.modelserver.engine.stats import Occupancy
 
 MOST_ROWS = 64  # in one forward, however much they would pay
+_LACKING = "the device's memory did not suffice"
 _RAN_AWAY = "the numbers ran away while drawing"
 _BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)  # rows of a forward whose shapes are to repeat
+
+Prepare = Callable[[PipelineRun], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -102,15 +105,17 @@ class Batcher:
     def _fitting(self, request: Request, key: BatchKey | None) -> int:
         wanted = _wanted(request)
         predicted = self._table.most_rows_within(table_key_of(request, "denoise"), self._device.free_bytes(), wanted)
-        learned = self._most_by_key.get(key, wanted) if key is not None else wanted
-        return max(1, min(predicted, learned))
+        return max(1, min(predicted, self._learned(key)))
 
-    def forward(self, chosen: Sequence[Asked], prepare: Callable[[PipelineRun], None]) -> list[Answered]:
+    def _learned(self, key: BatchKey | None) -> int:
+        """Return how many rows did not lack memory when last tried."""
+        return MOST_ROWS if key is None else self._most_by_key.get(key, MOST_ROWS)
+
+    def forward(self, chosen: Sequence[Asked], prepare: Prepare) -> list[Answered]:
         """Run the calls together. `prepare` sets the adapters of the group."""
         began_s = self._device.now()
         self._device.begin_peak()
-        prepare(chosen[0].run)
-        answered = self._attempt(list(chosen))
+        answered = self._attempt(list(chosen), prepare)
         self._device.wait()
         seconds = self._device.now() - began_s
         rows = sum(each.run.rows for each in chosen)
@@ -127,11 +132,15 @@ class Batcher:
                 part.gpu_ms += share_ms / len(each.run.parts)
         return answered
 
-    def _attempt(self, chosen: list[Asked]) -> list[Answered]:
+    def _attempt(self, chosen: list[Asked], prepare: Prepare) -> list[Answered]:
+        first = chosen[0]
         try:
+            prepare(first.run)
+            if len(chosen) == 1 and first.packed is not None and first.run.rows > self._learned(first.packed.key):
+                return [self._by_halves(first.run, first.packed, OutOfMemory(_LACKING))]
             values = self._run(chosen)
         except Exception as error:  # noqa: BLE001 – whatever a model raises belongs to the requests in this forward
-            return self._after(error, chosen)
+            return self._after(error, chosen, prepare)
         return [
             Answered(each.run, value) if finite else Answered(each.run, error=BadPictures(_RAN_AWAY))
             for each, value, finite in zip(chosen, values, packing.finite(values), strict=True)
@@ -149,7 +158,7 @@ class Batcher:
             pad_to = next((bucket for bucket in _BUCKETS if bucket >= rows), rows)
         return packing.forward(first.run.call.module, packets, pad_to=pad_to)
 
-    def _after(self, error: Exception, chosen: list[Asked]) -> list[Answered]:
+    def _after(self, error: Exception, chosen: list[Asked], prepare: Prepare) -> list[Answered]:
         """Make the batch smaller until only what is at fault fails."""
         failure = as_failure(error)
         if isinstance(failure, DeviceLost):
@@ -162,8 +171,9 @@ class Batcher:
             middle = len(chosen) // 2
             if lacking and chosen[0].packed is not None:
                 self._most_by_key[chosen[0].packed.key] = max(1, sum(each.run.rows for each in chosen) // 2)
-            return self._attempt(chosen[:middle]) + self._attempt(chosen[middle:])
+            return self._attempt(chosen[:middle], prepare) + self._attempt(chosen[middle:], prepare)
         if lacking and chosen[0].packed is not None:
+            self._most_by_key[chosen[0].packed.key] = max(1, chosen[0].run.rows // 2)
             return [self._by_halves(chosen[0].run, chosen[0].packed, failure)]
         return [Answered(chosen[0].run, error=failure)]
 

@@ -49,8 +49,8 @@ class Standin:
         self._standin_call = call
         self.__dict__.update(methods)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # so that isinstance sees the module's class, as pipelines ask
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # so that isinstance sees the module's class, as pipelines ask
         return type(self._standin_module)
 
     def __getattr__(self, name: str) -> Any:

@@ -156,7 +156,7 @@ def fingerprint(folder: ModelFolder, spec: GenerationSpec, image: Pixels | None,
 
     Every field of the spec counts unless it is known not to, so that a new one never goes unnoticed.
     """
-    fields = dataclasses.asdict(spec)
+    fields, used = dataclasses.asdict(spec), {use.name for use in spec.loras}
     document = {
         "format": FORMAT,
         "torch": torch.__version__,
@@ -164,6 +164,7 @@ def fingerprint(folder: ModelFolder, spec: GenerationSpec, image: Pixels | None,
         "transformers": transformers.__version__,
         "model": folder.model.pinned,
         "options": dataclasses.asdict(folder.options),
+        "loras": {lora.name: lora.digest for lora in folder.loras if lora.name in used},
         "spec": {name: fields[name] for name in sorted(fields) if name not in _NOT_DRAWN},
         "image": _digest(image),
         "mask": _digest(mask),

@@ -30,11 +30,11 @@ from services.modelserver.engine.checkpoint import (
 )
 from services.modelserver.engine.embeddings import Embeddings, question_of
 from services.modelserver.engine.held_values import NotPlain
+from services.modelserver.engine.loading import DENOISERS
 from services.modelserver.engine.preview import Previewer
 from services.modelserver.engine.protocol import Request, StepReports
 from services.modelserver.engine.timeline import Timeline
 
-DENOISERS = ("unet", "transformer", "transformer_2")
 _SMOOTH = 0.3  # weight of the newest step in the time a step takes
 
 AdapterUse = tuple[tuple[str, float], ...]
@@ -103,8 +103,9 @@ class PipelineRun:
 
     def begin(self) -> None:
         """Run to the first call. Raises what the pipeline raises, BadInput among it."""
+        spec = self.request.spec
         self._clone = clone = copy.copy(self.pipe)
-        clone.__dict__["scheduler"] = fresh_scheduler(self.pipe.scheduler, self.request.spec.sampler)
+        clone.__dict__["scheduler"] = fresh_scheduler(self.pipe.scheduler, spec.sampler, spec.steps)
         for name in DENOISERS:
             if getattr(clone, name, None) is not None:
                 clone.__dict__[name] = denoiser_standin(getattr(self.pipe, name), self._ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -122,8 +123,8 @@ class SideWork:
             for run in runs:
                 assert run.call is not None
                 self._put(self._decoder, [run], partial(_alone, run.call))
-        elif isinstance(failure, OutOfMemory) and call.kind is Kind.DECODE and _saves_memory(call.module):
-            self._put(self._decoder, runs, partial(_alone, call))
+        elif isinstance(failure, OutOfMemory) and (smaller := _smaller(call)) is not None:
+            self._put(self._decoder, runs, smaller)
         else:
             self._go_on(runs[0], None, failure)
 
@@ -162,10 +163,17 @@ def _alone(call: Call) -> list[Any]:
     return [call.run()]
 
 
-def _saves_memory(vae: Any) -> bool:
-    """Switch slicing and tiling on; False when they were on before, or the VAE has neither."""
-    before = getattr(vae, "use_slicing", False), getattr(vae, "use_tiling", False)
-    for name in ("enable_slicing", "enable_tiling"):
-        if hasattr(vae, name):
-            getattr(vae, name)()
-    return (getattr(vae, "use_slicing", False), getattr(vae, "use_tiling", False)) != before
+def _smaller(call: Call) -> Callable[[], list[Any]] | None:
+    """Return a decode that takes less memory than the one that failed: in slices, which changes nothing, then in tiles.
+
+    By a VAE of its own around the same weights: that of the model is everybody's. None when nothing is left to try.
+    """
+    if call.kind is not Kind.DECODE or not call.args:
+        return None
+    vae = copy.copy(call.module)
+    for name in ("slicing", "tiling"):
+        if not getattr(vae, f"use_{name}", True) and hasattr(vae, f"enable_{name}"):
+            getattr(vae, f"enable_{name}")()
+            call.module = vae
+            return lambda: [vae.decode(*call.args, **call.kwargs)]
+    return None
