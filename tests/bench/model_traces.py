@@ -2,8 +2,8 @@
 
 Popularity falls with rank as 1/rank^skew. The whole traffic swings over a day, and each model besides with a phase of
 its own. With `session` > 1 somebody goes on with a model for that many requests in the mean. In `fashion` ranks change
-hands now and then; in `rounds` a nightly job goes through all models in turn; in `rush` drawings overlap so much that
-models are in use most of the time, and requests queue up.
+hands now and then; in `rounds` a job goes through all models in turn every two hours; in `rush` drawings overlap so
+much that models are in use most of the time, and requests queue up.
 """
 
 from __future__ import annotations

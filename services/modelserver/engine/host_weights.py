@@ -85,14 +85,16 @@ class CudaMemory:
 
     def pin(self, buffer: torch.Tensor) -> None:
         """Register the buffer with the driver; where that is refused, copies are slower and otherwise the same."""
-        error = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self._device):  # a thread that names none would wake the first GPU
+            error = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)  # type: ignore[no-untyped-call]
         if int(error) != 0:
             logger.warning("host memory not pinned", extra={"cause": str(error), "bytes": buffer.numel()})
 
     def unpin(self, buffer: torch.Tensor) -> None:
         """Undo the registration, if there is one."""
-        if buffer.is_pinned():
-            torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self._device):
+            if buffer.is_pinned():
+                torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
 
     def copy(self, tensor: torch.Tensor) -> torch.Tensor:
         """Begin a transfer."""

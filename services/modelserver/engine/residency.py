@@ -88,8 +88,8 @@ class Residency:
             held.last_use_s = now_s
             if held.stage is Stage.VRAM or (held.stage is Stage.RAM and tier is Tier.RAM):
                 return
-        self._wants.add(folder, tier)
-        self._wake()
+        if self._wants.add(folder, tier):
+            self._wake()
 
     def unwant(self, pinned: str) -> None:
         """Let a model come no further than it is: nobody waits for it any more."""

@@ -97,11 +97,16 @@ class Wants:
                 break
         return frozenset(leaving)
 
-    def add(self, folder: ModelFolder, tier: Tier) -> None:
-        """Want a model; one that is wanted already keeps its place."""
-        want = self._wants.setdefault(folder.model.pinned, Want(folder, tier, self._clock()))
-        if tier is Tier.VRAM:
+    def add(self, folder: ModelFolder, tier: Tier) -> bool:
+        """Want a model; one that is wanted already keeps its place. False when that says nothing new."""
+        want = self._wants.get(folder.model.pinned)
+        if want is None:
+            self._wants[folder.model.pinned] = Want(folder, tier, self._clock())
+        elif want.tier is not Tier.VRAM and tier is Tier.VRAM:
             want.tier = tier
+        else:
+            return False
+        return True
 
     def remove(self, pinned: str) -> None:
         """Let a model come no further than it is."""

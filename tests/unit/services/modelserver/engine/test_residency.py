@@ -29,7 +29,10 @@ def failures(place: Place) -> list[tuple[str, str]]:
 def test_a_wanted_model_comes_from_disk_and_tells_how_far_it_is(place):
     end = place.loader.hold("a")
     place.want("a")
+    assert place.woken.is_set()
+    place.woken.clear()
     place.want("a")
+    assert not place.woken.is_set(), "an engine that asks at every tick must not be woken by its own question"
     assert place.advance() == []
     assert place.loader.under_way.wait(10)
     assert place.residency.progress() == {"a@1": 0.5}
