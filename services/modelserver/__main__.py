@@ -9,13 +9,18 @@ from libs.rpc.process import run
 from services.modelserver.app import main
 from services.modelserver.settings import ModelServerSettings
 
-if __name__ == "__main__":
+
+def serve() -> None:
+    """Run the process; once the device is lost its libraries, asked to tidy up, may hang, so they are not asked."""
     try:
         run("modelserver", ModelServerSettings, main)
     except SystemExit as leaving:
         if leaving.code != 1:
             raise
-        # The device was lost: its libraries, asked to tidy up, may hang or crash, and there is nothing left to tidy.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+if __name__ == "__main__":
+    serve()

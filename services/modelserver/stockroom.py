@@ -29,8 +29,8 @@ class Place:
 class TellsLoads(Protocol):
     """An engine that tells how far its loads are."""
 
-    def loading(self) -> Mapping[str, float]:
-        """Return the share that is done of each model that is loaded now; callable from every thread."""
+    def load_share(self) -> Mapping[str, float]:
+        """Return the share that is done, 0 to 1, of each model that is read now; callable from every thread."""
         ...
 
 
@@ -60,7 +60,7 @@ class Stockroom:
     def places(self) -> list[Place]:
         """Return where every usable model is."""
         tiers = self._engine.residency()
-        loads = self._engine.loading() if isinstance(self._engine, TellsLoads) else {}
+        loads = self._engine.load_share() if isinstance(self._engine, TellsLoads) else {}
         return [
             Place(pinned, tiers.get(pinned, Tier.DISK), self._shelf.weight_bytes(pinned), loads.get(pinned))
             for pinned in self._shelf.usable_names()

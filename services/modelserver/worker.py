@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _WAITING = 1  # attempts above those that are drawn together
 _MOST_PARKED = 16  # attempts whose state is held in memory
 _END_S = 5.0  # for the device thread to end what it does now
+_END_LOST_S = 0.5  # the same when it was silent for so long already
 _CANCELLED = Failed(FailureKind.CANCELLED, "CANCELLED", "It was cancelled before it was drawn.")
 _DRAINING = Failed(FailureKind.DRAINING, "DRAINING", "The worker is going away; the job goes to another one.")
 _LOST = Failed(FailureKind.TRANSIENT, "WORKER_LOST", "The worker's device does not answer. Nothing was charged.")
@@ -152,7 +153,7 @@ class Worker:
         """End the thread; what still draws is stopped before its next step. False when the thread does not end."""
         for attempt in list(self._held):
             self.cancel(attempt)
-        ended = await self.device.end(_END_S)
+        ended = await self.device.end(_END_LOST_S if self.device_lost.is_set() else _END_S)
         await self._carriers.checkpoints.close()
         self._carriers.delivery.close()
         return ended
