@@ -8,6 +8,7 @@ round after round, so that a change of the machine's speed hits all of them; the
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import platform
 import statistics
@@ -28,6 +29,7 @@ import torch
 
 from libs.devstack.ports import free_port
 from libs.generation.spec import SpecRequest, resolve
+from libs.testing import waiting
 from services.modelserver.digests import FileDigests
 from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.classes import LibraryClasses
@@ -160,7 +162,7 @@ def litserve() -> Iterator[Callable[[Sequence[Task]], None]]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             send = functools.partial(_send, port)
-            _wait_for(port)
+            asyncio.run(waiting.until(lambda: asyncio.to_thread(_is_up, port), within_s=90))
             with ThreadPoolExecutor(IN_FLIGHT) as callers:
                 yield lambda work: [*callers.map(send, work)] and None
         finally:
@@ -176,15 +178,12 @@ def _send(port: int, task: Task) -> None:
         answer.read()
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError("LitServe did not come up")
+def _is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def measure(ways: dict[str, Callable[[Sequence[Task]], None]], work: Sequence[Task]) -> dict[str, list[float]]:

@@ -44,6 +44,9 @@ class Line:
         part = next((part for part in self._waiting if part.request.id == request_id), None)
         if part is not None:
             self._waiting.remove(part)
+            pinned = part.request.folder.model.pinned
+            if pinned not in self.models():
+                self._residency.unwant(pinned)
         return part
 
     def leave_model(self, pinned: str) -> list[Part]:
@@ -65,7 +68,7 @@ class Line:
 
     def next(self, runs: Sequence[PipelineRun]) -> list[Part] | None:
         """Return who begins now, in one call of a pipeline; None when nobody can."""
-        closed: set[str] = set()  # models that must make room for one that has waited longer
+        closed = set(self._residency.closed())  # models that must make room for one that has waited longer
         for part in list(self._waiting):
             pinned = part.request.folder.model.pinned
             if self._residency.on_device(pinned) is None:

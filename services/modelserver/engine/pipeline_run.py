@@ -2,9 +2,7 @@
 
     begin → call FORWARD → answer → … its own guidance and sampler step … → call FORWARD → … → call DECODE → over
 
-To go on from a checkpoint the same call is begun again: its denoiser answers with zeros up to the checkpoint's step,
-and at the end of that step latents, sampler and noise are put in place. So any pipeline can be taken up, and what a
-family prepares before its first step (embeddings, masks, noise) is prepared by its own code.
+How one goes on from a checkpoint is told in resumption.
 """
 
 from __future__ import annotations
@@ -15,24 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from greenlet import getcurrent, greenlet
 
 from services.modelserver.engine.arguments import call_arguments, fresh_scheduler
 from services.modelserver.engine.calls import Call, Kind, denoiser_standin, suspend, vae_standin
-from services.modelserver.engine.checkpoint import (
-    BadCheckpoint,
-    Checkpoint,
-    noise_states,
-    restore_noise,
-    restore_sampler,
-    sampler_state,
-)
+from services.modelserver.engine.checkpoint import Checkpoint
 from services.modelserver.engine.embeddings import Embeddings, question_of
-from services.modelserver.engine.held_values import NotPlain
 from services.modelserver.engine.loading import DENOISERS
 from services.modelserver.engine.preview import Previewer
 from services.modelserver.engine.protocol import Request, StepReports
+from services.modelserver.engine.resumption import Resumption
 from services.modelserver.engine.timeline import Timeline
 
 _SMOOTH = 0.3  # weight of the newest step in the time a step takes
@@ -82,14 +72,12 @@ class PipelineRun:
     _greenlet: greenlet | None = None
     _clone: Any = None
     _latents: torch.Tensor | None = None
-    _shapes: list[tuple[int, ...]] = field(default_factory=list)
-    _ordinal: int = 0  # of the denoiser's call within a step
+    _way_back: Resumption = field(default_factory=lambda: Resumption(None, None, ()))
     _step_s: float = 0.0
     _last_s: float = 0.0
     _saved_s: float = 0.0
     _timelines: list[Timeline] = field(default_factory=list)
     _previewer: Previewer | None = None
-    _noise: list[torch.Generator] = field(default_factory=list)
 
     @property
     def request(self) -> Request:
@@ -113,12 +101,12 @@ class PipelineRun:
             clone.__dict__["vae"] = vae_standin(self.pipe.vae, self._ask)
         if hasattr(clone, "encode_prompt"):
             clone.__dict__["encode_prompt"] = self._encode_prompt
-        if self.request.spec.preview:
-            self._previewer = Previewer(self.pipe, clone.scheduler)
+        if spec.preview:
+            self._previewer = Previewer(self.pipe, clone.scheduler, spec.width, spec.height)
         self._timelines = [Timeline(part.reports, self.around.unix) for part in self.parts]
         self._last_s = self._saved_s = self.around.now()
         arguments = call_arguments(self.pipe, [part.request for part in self.parts], self._on_step_end)
-        self._noise = arguments.get("generator", [])
+        self._way_back = Resumption(self.parts[0].checkpoint, clone.scheduler, arguments.get("generator", []))
         self._greenlet = greenlet(lambda: clone(**arguments))
         self._take(self._greenlet.switch())
 
@@ -126,15 +114,9 @@ class PipelineRun:
         """Give the answer to its call, and run to the next one. Raises what the pipeline raises."""
         assert self._greenlet is not None
         if self.call is not None and self.call.kind is Kind.FORWARD:
-            self._remember_shape(value)
+            self._way_back.remember(value)
         self.call = None
         self._take(self._greenlet.switch(value))
-
-    def throw(self, error: Exception) -> None:
-        """Let its call fail; raises what the pipeline makes of it."""
-        assert self._greenlet is not None
-        self.call = None
-        self._take(self._greenlet.throw(error))
 
     def stop(self) -> None:
         """End it where it is."""
@@ -152,19 +134,7 @@ class PipelineRun:
         """Return everything to go on after the last step; None before the first, or when it cannot be taken up."""
         if self._latents is None or len(self.parts) > 1:
             return self.parts[0].checkpoint
-        try:
-            sampler = sampler_state(self._clone.scheduler)
-        except NotPlain:
-            return None
-        return Checkpoint(
-            fingerprint=self.around.fingerprint(self.request),
-            step=self.step,
-            total=self.total,
-            latents=self._latents.detach().to("cpu", copy=True),
-            sampler=sampler,
-            noise=noise_states(self._noise),
-            shapes=tuple(self._shapes),
-        )
+        return self._way_back.save(self.around.fingerprint(self.request), self.step, self.total, self._latents)
 
     def eta_s(self) -> float:
         """Return the seconds that the steps left will take at the pace of the latest ones."""
@@ -183,8 +153,8 @@ class PipelineRun:
     def _ask(self, call: Call) -> Any:
         if getcurrent() is not self._greenlet:  # a side thread in the midst of a larger piece of work
             return call.run()
-        if call.kind is Kind.FORWARD and self.step < self._skip_to:
-            return self._blank(call)
+        if call.kind is Kind.FORWARD and self.step < self._way_back.step:
+            return self._way_back.blank(call)
         return suspend(call)
 
     def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
@@ -198,52 +168,18 @@ class PipelineRun:
         return self.around.embeddings.get(question, lambda: self._ask(Call(Kind.ENCODE, run)))
 
     def _on_step_end(self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        self.step, self._ordinal = index + 1, 0
+        self.step = index + 1
+        self._way_back.begin_step()
         self.total = getattr(pipe, "num_timesteps", 0) or self.request.spec.steps
-        if self.step < self._skip_to:
+        if self.step < self._way_back.step:
             return {}
-        if self.step == self._skip_to:
-            return self._restored(tensors.get("latents"))
+        if self.step == self._way_back.step:
+            self._latents, self._last_s = self._way_back.restore(tensors.get("latents")), self.around.now()
+            return {"latents": self._latents}
         self._latents = tensors.get("latents")
         self._measure()
         self._tell()
         return {}
-
-    @property
-    def _skip_to(self) -> int:
-        checkpoint = self.parts[0].checkpoint
-        return 0 if checkpoint is None else checkpoint.step
-
-    def _blank(self, call: Call) -> Any:
-        """Return zeros in the shape that the denoiser's answer would have."""
-        checkpoint = self.parts[0].checkpoint
-        assert checkpoint is not None
-        if self._ordinal >= len(checkpoint.shapes):
-            raise BadCheckpoint("it is of a pipeline that asks its denoiser less often")
-        shape = checkpoint.shapes[self._ordinal]
-        self._ordinal += 1
-        like = {"device": call.module.device, "dtype": call.module.dtype}
-        if isinstance((*call.args, *call.kwargs.values())[0], list):  # a denoiser that takes and gives lists of rows
-            return ([torch.zeros(shape[1:], **like) for _ in range(shape[0])],)
-        blank = torch.zeros(shape, **like)
-        return (blank,) if call.kwargs.get("return_dict") is False else UNet2DConditionOutput(sample=blank)
-
-    def _remember_shape(self, value: Any) -> None:
-        answer = value[0]
-        shape = (len(answer), *answer[0].shape) if isinstance(answer, list) else tuple(answer.shape)
-        self._shapes[self._ordinal : self._ordinal + 1] = [shape]
-        self._ordinal += 1
-
-    def _restored(self, latents: torch.Tensor | None) -> dict[str, Any]:
-        checkpoint = self.parts[0].checkpoint
-        assert checkpoint is not None
-        restore_sampler(self._clone.scheduler, checkpoint.sampler)
-        restore_noise(self._noise, checkpoint.noise)
-        like = checkpoint.latents if latents is None else latents
-        self._latents = checkpoint.latents.to(like.device, like.dtype)
-        self._shapes = list(checkpoint.shapes)
-        self._last_s = self.around.now()
-        return {"latents": self._latents}
 
     def _measure(self) -> None:
         now = self.around.now()

@@ -19,7 +19,9 @@ _MOST_SHARE = 0.1  # of the time that drawing takes
 class Previewer:
     """Watches one drawing's sampler; `pictures` is empty when it is too early for another preview."""
 
-    def __init__(self, pipe: Any, scheduler: Any) -> None:
+    def __init__(self, pipe: Any, scheduler: Any, width: int, height: int) -> None:
+        """Watch `scheduler`, the drawing's own; pictures of `width` × `height` pixels are drawn."""
+        self._pipe, self._width, self._height = pipe, width, height
         self._vae: Any = getattr(pipe, "vae", None)
         self._guess: torch.Tensor | None = None
         self._not_before_s = 0.0
@@ -28,13 +30,22 @@ class Previewer:
     def pictures(self, latents: torch.Tensor) -> list[Pixels]:
         """Return a small picture of each row, or nothing: too early, or latents of another kind."""
         began_s = time.monotonic()
-        shown = latents if self._guess is None else self._guess
+        shown = self._unpacked(latents if self._guess is None else self._guess)
         if began_s < self._not_before_s or self._vae is None or shown.ndim != 4:
             return []
         pictures = self._decode(shown)
         ended_s = time.monotonic()
         self._not_before_s = ended_s + max(_LEAST_BETWEEN_S, (ended_s - began_s) / _MOST_SHARE)
         return pictures
+
+    def _unpacked(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents as channels × height × width; some transformers take them in patches, one after the other."""
+        if latents.ndim != 3 or not hasattr(self._pipe, "_unpack_latents"):
+            return latents
+        unpacked: torch.Tensor = self._pipe._unpack_latents(
+            latents, self._height, self._width, self._pipe.vae_scale_factor
+        )
+        return unpacked
 
     @torch.no_grad()
     def _decode(self, latents: torch.Tensor) -> list[Pixels]:

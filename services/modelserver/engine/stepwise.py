@@ -170,8 +170,7 @@ class StepwiseEngine:
             else:
                 self._swaps += change.tier is Tier.VRAM
                 self._line.tell_loaded(change)
-        if changes:
-            self._outfit.forget_all_but(self._residency.tiers())
+        self._outfit.forget_all_but(self._residency.tiers())  # idle ones leave unannounced
         return bool(changes)
 
     def _begin(self) -> bool:

@@ -93,7 +93,7 @@ class WholePipelineEngine:
         watch = _StepWatch(self._device, timeline, reports, spec, pipe)
         try:
             with _memory_told(), _begin_told(pipe, timeline):
-                output = pipe(**call_arguments(pipe, [Request('', self._folder, spec)], watch.on_step_end))
+                output = pipe(**call_arguments(pipe, [Request("", self._folder, spec)], watch.on_step_end))
                 self._device.wait()
             watch.finish()
             return Drawing(_pictures(output), self._device.peak_bytes())
@@ -115,7 +115,7 @@ class _StepWatch:
         self._device, self._timeline, self._reports = device, timeline, reports
         self._steps = spec.steps
         self._told = False
-        self._previewer = Previewer(pipe, pipe.scheduler) if spec.preview else None
+        self._previewer = Previewer(pipe, pipe.scheduler, spec.width, spec.height) if spec.preview else None
 
     def on_step_end(self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Be told by the pipeline; raising ends the drawing at this step."""
