@@ -77,7 +77,7 @@ def fit_out(settings: ModelServerSettings) -> Fitting:
     path = run / f"batch-table-{re.sub('[^A-Za-z0-9-]', '-', device.info.id)}.json"
     table = BatchTable.load(path, device.info.id, build=_build(settings))
     urgency = Urgency(settings.checkpoints)
-    outfit = make_outfit(device, table, idle_s=settings.idle_s, due=urgency.due)
+    outfit = make_outfit(device, table, idle_s=settings.idle_s, due=urgency.due, warms_up=True)
     outfit.budget_bytes = settings.model_memory_bytes or (
         outfit.budget_bytes if device.is_cuda else device.info.memory_bytes // 2
     )

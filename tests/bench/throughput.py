@@ -94,7 +94,7 @@ class Engine:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
-        self._engine = StepwiseEngine(make_outfit(Device("cpu", THREADS), BatchTable("cpu")))
+        self._engine = StepwiseEngine(make_outfit(Device("cpu", THREADS), BatchTable("cpu"), warms_up=True))
         self._woken = threading.Event()
         self._engine.on_wake(self._woken.set)
         self._number = 0

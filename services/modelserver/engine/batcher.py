@@ -13,14 +13,14 @@ from typing import Any
 
 from libs.generation.batch_key import BatchKey
 from services.modelserver.engine import packing
-from services.modelserver.engine.batch_table import BatchTable, TableKey
-from services.modelserver.engine.device import Device
+from services.modelserver.engine.batch_table import TableKey
 from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.packing import Packet
 from services.modelserver.engine.pipeline_run import PipelineRun
 from services.modelserver.engine.protocol import BadPictures, DeviceLost, OutOfMemory, Request
-from services.modelserver.engine.reasons import Reason, Unbatched
-from services.modelserver.engine.stats import Occupancy
+from services.modelserver.engine.reasons import Reason
+from services.modelserver.engine.warm_up import warm_up
 
 MOST_ROWS = 64  # in one forward, however much they would pay
 _LACKING = "the device's memory did not suffice"
@@ -55,11 +55,10 @@ class Answered:
 class Batcher:
     """Picks and runs forwards. `splits` counts batches that did not fit into memory."""
 
-    def __init__(self, device: Device, table: BatchTable, unbatched: Unbatched, occupancy: Occupancy) -> None:
-        self._device = device
-        self._table = table
-        self._unbatched = unbatched
-        self._occupancy = occupancy
+    def __init__(self, outfit: Outfit) -> None:
+        self._device, self._table = outfit.device, outfit.table
+        self._unbatched, self._occupancy = outfit.unbatched, outfit.occupancy
+        self._warms_up = outfit.warms_up
         self._most_by_key: dict[BatchKey, int] = {}  # learned from batches that did not fit
         self.splits = 0
         self.rows_run = 0
@@ -81,6 +80,7 @@ class Batcher:
         self._count_others(first, asked)
         if first.packed is None:
             return [first]
+        self._know(first.run, first.packed)
         paying, fitting = self._paying(first.run.request), self._fitting(first.run.request, first.packed.key)
         reason = Reason.DOES_NOT_PAY if paying <= fitting else Reason.NO_MEMORY
         chosen: list[Asked] = []
@@ -98,6 +98,13 @@ class Batcher:
         """Return how many rows may draw side by side, with this request among them."""
         room = self._table.room(table_key_of(request, "denoise"), _wanted(request))
         return max(1, min(room, self._fitting(request, None)))
+
+    def _know(self, run: PipelineRun, packed: Packet) -> None:
+        """Measure what was never measured, where that is wanted."""
+        key = table_key_of(run.request, "denoise")
+        if self._warms_up and self._table.seconds(key, 1) is None:
+            assert run.call is not None
+            warm_up(self._device, self._table, key, run.call.module, packed, _wanted(run.request))
 
     def _paying(self, request: Request) -> int:
         return self._table.best_rows(table_key_of(request, "denoise"), _wanted(request))

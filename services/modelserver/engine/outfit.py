@@ -41,6 +41,8 @@ def _unseen(_request_id: str, _latents: torch.Tensor) -> None:
 class Outfit:
     """Everything an engine needs. Bytes are of weights; `idle_s` of 0 keeps idle models where they are.
 
+    With `warms_up`, a size of pictures is measured when it is first drawn (warm_up).
+
     `due(step, total, seconds since the last, seconds left)` says when a checkpoint is worth while; `on_latents` is
     shown the finished latents of each request.
     """
@@ -50,6 +52,7 @@ class Outfit:
     budget_bytes: int
     host_budget_bytes: int
     idle_s: float = 0.0
+    warms_up: bool = False
     checkpoints: int = 0  # handed over so far
     due: Callable[[int, int, float, float], bool] = _never
     on_latents: Callable[[str, torch.Tensor], None] = _unseen

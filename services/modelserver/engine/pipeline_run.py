@@ -8,6 +8,7 @@ How one goes on from a checkpoint is told in resumption.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ from services.modelserver.engine.resumption import Resumption
 from services.modelserver.engine.timeline import Timeline
 
 _SMOOTH = 0.3  # weight of the newest step in the time a step takes
+
+logger = logging.getLogger(__name__)
 
 AdapterUse = tuple[tuple[str, float], ...]
 
@@ -122,7 +125,8 @@ class PipelineRun:
         """End it where it is."""
         self.call = None
         if self._greenlet is not None and not self._greenlet.dead:
-            self._greenlet.throw()  # GreenletExit: the pipeline unwinds
+            with torch.set_grad_enabled(torch.is_grad_enabled()):  # unwinding, it would set it
+                self._greenlet.throw()  # GreenletExit
         self._greenlet = None
 
     def close_stages(self) -> None:
@@ -213,5 +217,12 @@ class PipelineRun:
     def _show(self) -> None:
         if self._previewer is None or self._latents is None or len(self.parts) > 1:
             return
-        for index, pixels in enumerate(self._previewer.pictures(self._latents)):
+        try:
+            pictures = self._previewer.pictures(self._latents)
+        except Exception as error:  # noqa: BLE001 – a picture that cannot be shown yet is no reason not to draw it
+            extra = {"job_id": self.request.id, "error": type(error).__name__}
+            logger.warning("no previews of a drawing", extra=extra)
+            self._previewer = None
+            return
+        for index, pixels in enumerate(pictures):
             self.parts[0].reports.preview(self.step, self.total, index, pixels)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
+
 from services.modelserver.engine.batcher import Batcher
 from services.modelserver.engine.calls import Kind
 from services.modelserver.engine.line import Line
@@ -34,7 +36,7 @@ class StepwiseEngine:
         self._outfit = outfit
         self._device = outfit.device
         self._residency = outfit.residency(self._woken)
-        self._batcher = Batcher(outfit.device, outfit.table, outfit.unbatched, outfit.occupancy)
+        self._batcher = Batcher(outfit)
         self._line = Line(outfit, self._residency, self._batcher)
         self._runs = Runs(outfit, self._residency, self._line, outfit.device)
         self._side = SideWork(outfit.device, outfit.table, self._woken, self._runs.go_on)
@@ -149,6 +151,7 @@ class StepwiseEngine:
         self._side.close()
         self._residency.close()
 
+    @torch.no_grad()  # of the thread, not of the coroutines: they enter and leave it in the midst of each other
     def tick(self) -> bool:
         """Do one pass; see the module."""
         began_s = self._device.now()

@@ -1,0 +1,48 @@
+"""Measuring a size of pictures when it is first drawn: the same rows once, twice, four times … in one forward.
+
+So the batch table knows how many rows pay before others wait to share the pass, and kernels are chosen or compiled for
+the sizes of batches before they are needed. What is measured stays in the table's file; it is done once a device.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from services.modelserver.engine import packing
+from services.modelserver.engine.batch_table import BatchTable, TableKey
+from services.modelserver.engine.device import Device
+from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.packing import Packet
+from services.modelserver.engine.protocol import OutOfMemory
+
+logger = logging.getLogger(__name__)
+
+_GAIN = 0.15  # a doubling that raises the throughput by less is the last one
+_LONGEST_S = 2.0  # so is one that takes longer; someone waits for the first picture
+
+
+def warm_up(device: Device, table: BatchTable, key: TableKey, module: Any, packed: Packet, most: int) -> None:
+    """Fill the table for `key` with forwards of up to `most` rows. Memory that lacks ends it; so does what fails."""
+    rows, rate = packed.rows, 0.0
+    try:
+        _timed(device, module, packed, 1)  # the first one pays for what is made only once
+        while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
+            seconds, peak_bytes = _timed(device, module, packed, rows // packed.rows)
+            table.record(key, rows, seconds, peak_bytes)
+            if rows / seconds < (1 + _GAIN) * rate or seconds > _LONGEST_S:
+                break
+            rate, rows = rows / seconds, 2 * rows
+    except Exception as error:  # noqa: BLE001 – the request itself tells what is wrong, when it is drawn
+        if isinstance(as_failure(error), OutOfMemory):
+            device.release()
+        logger.info("warm-up broken off", extra={"model": key.model, "rows": rows, "error": type(error).__name__})
+
+
+def _timed(device: Device, module: Any, packed: Packet, times: int) -> tuple[float, int]:
+    device.wait()
+    device.begin_peak()
+    began_s = device.now()
+    packing.forward(module, [packed] * times)
+    device.wait()
+    return device.now() - began_s, device.peak_growth_bytes()
