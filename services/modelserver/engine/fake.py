@@ -154,8 +154,6 @@ class FakeEngine:
         if run is None:
             return False
         self._parked[request_id] = run
-        if run.step:
-            run.reports.checkpoint(run.step, run.total, run.checkpoint())
         return True
 
     def resume(self, request_id: str) -> bool:
