@@ -18,6 +18,8 @@ from services.modelserver.engine.protocol import Engine
 from services.modelserver.engine.whole import WholePipelineEngine
 from services.modelserver.models import ModelFolder, scan
 from services.modelserver.settings import SHIPPED_MODELS
+from tests.contract.engine.harness import Folders
+from tests.contract.engine.solo import Solos
 from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
 transformers_logging.set_verbosity_error()
@@ -45,6 +47,27 @@ def tiny_folder(tmp_path_factory) -> ModelFolder:
 @pytest.fixture(scope="session")
 def shipped_folder(tmp_path_factory) -> ModelFolder:
     return _folder(SHIPPED_MODELS, tmp_path_factory.mktemp("digests") / "digests.json")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> Folders:
+    """A tiny pipeline of each family."""
+    return Folders(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture(scope="session")
+def solos() -> Solos:
+    """What plain diffusers draws."""
+    return Solos()
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """As the device has; sums of several threads come in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _whole(folder: ModelFolder) -> Setup:

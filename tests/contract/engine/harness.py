@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from services.modelserver.engine.protocol import Cancelled, Mask, Pixels, Reques
 from services.modelserver.engine.quiet import quiet_libraries
 from services.modelserver.engine.stepwise import StepwiseEngine
 from services.modelserver.models import ModelFolder, scan
-from tests.contract.engine.families import save_family
+from tests.contract.engine.families import FAMILIES, save_family
 from tests.contract.engine.solo import Solos
 from tests.contract.engine.step_driver import Said
 
@@ -36,15 +36,42 @@ class PackingTable(BatchTable):
     def best_rows(self, key: TableKey, most: int) -> int:
         return most
 
+    def room(self, key: TableKey, most: int) -> int:
+        return most
+
+
+class Folders(Mapping[str, ModelFolder]):
+    """Tiny pipelines as a worker finds them, by family; each is written when it is first asked for.
+
+    `options` are lines of the section `options` of their descriptions.
+    """
+
+    def __init__(self, place: Path, options: str = "") -> None:
+        quiet_libraries()
+        self._place, self._options = place, options
+        self._found: dict[str, ModelFolder] = {}
+
+    def __getitem__(self, family: str) -> ModelFolder:
+        if family not in self._found:
+            folder = save_family(family, self._place / family)
+            with (folder / "darkroom.toml").open("a") as description:
+                description.write(f"[options]\n{self._options}\n")
+            (found,) = scan([folder], FileDigests(self._place / "digests.json"), LibraryClasses())
+            assert found.model.usable, found.model.unusable_reason
+            self._found[family] = found
+        return self._found[family]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FAMILIES)
+
+    def __len__(self) -> int:
+        return len(FAMILIES)
+
 
 def folders_of(names: Iterable[str], place: Path) -> dict[str, ModelFolder]:
-    """Write pipelines of these families and return them as a worker finds them, by family."""
-    quiet_libraries()
-    for name in names:
-        save_family(name, place / "models" / name)
-    found = scan([place / "models"], FileDigests(place / "digests.json"), LibraryClasses())
-    assert [folder.model.unusable_reason for folder in found] == [""] * len(found)
-    return {folder.model.id: folder for folder in found}
+    """Write pipelines of these families and return them, by family."""
+    folders = Folders(place)
+    return {name: folders[name] for name in names}
 
 
 class Stage:

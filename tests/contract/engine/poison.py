@@ -87,7 +87,9 @@ def raising_when(
     passed: list[int] = []
 
     def refuse(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        worked_on = args[0] if args else next(kwargs[name] for name in ("sample", "hidden_states") if name in kwargs)
+        worked_on = (
+            args[0] if args else next(kwargs[name] for name in ("sample", "hidden_states", "x") if name in kwargs)
+        )
         if when(worked_on):
             raise error
         passed.append(len(worked_on))

@@ -111,7 +111,13 @@ def _arguments(pipe: Any, spec: GenerationSpec, image: Pixels | None, mask: Mask
         arguments["image"] = Image.fromarray(image)
     if isinstance(pipe, d.StableVideoDiffusionPipeline):
         guidance = {"min_guidance_scale": min(1.0, spec.guidance_scale), "max_guidance_scale": spec.guidance_scale}
-        return {**arguments, **guidance, "num_frames": spec.frames, "fps": spec.fps, "decode_chunk_size": _FRAMES_AT_ONCE}
+        return {
+            **arguments,
+            **guidance,
+            "num_frames": spec.frames,
+            "fps": spec.fps,
+            "decode_chunk_size": _FRAMES_AT_ONCE,
+        }
     if type(pipe).__name__.startswith(_GUIDED_TRULY):
         arguments["true_cfg_scale"] = spec.guidance_scale
         negative: str | None = spec.negative_prompt or (" " if spec.guidance_scale > 1 else None)
