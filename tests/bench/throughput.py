@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -159,15 +161,15 @@ def litserve() -> Iterator[Callable[[Sequence[Task]], None]]:
     """Run the peer; yields who sends it work from eight callers."""
     port = free_port()
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench.litserve_peer", str(port), str(THREADS)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:
         try:
             send = functools.partial(_send, port)
             asyncio.run(waiting.until(lambda: asyncio.to_thread(_is_up, port), within_s=90))
             with ThreadPoolExecutor(IN_FLIGHT) as callers:
                 yield lambda work: [*callers.map(send, work)] and None
         finally:
-            process.terminate()
-            process.wait(20)
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
 
 
 def _send(port: int, task: Task) -> None:

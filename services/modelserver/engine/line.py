@@ -32,8 +32,12 @@ class Line:
     def join(self, part: Part, *, first: bool = False) -> None:
         """Let a request wait, and its model come."""
         self._waiting.insert(0 if first else len(self._waiting), part)
-        self._folders[part.request.folder.model.pinned] = part.request.folder
-        self._residency.want(part.request.folder)
+        self.bring(part.request.folder, Tier.VRAM)
+
+    def bring(self, folder: ModelFolder, tier: Tier) -> None:
+        """Let a model come."""
+        self._folders[folder.model.pinned] = folder
+        self._residency.want(folder, tier)
 
     def models(self) -> set[str]:
         """Return the models that somebody waits for."""

@@ -40,6 +40,7 @@ class Part:
     request: Request
     reports: StepReports
     gpu_ms: float = 0.0
+    told: int = 0  # the last step that was reported
     dropped: bool = False
     alone: bool = False  # it failed in a call that it shared, or may not share one
     checkpoint: Checkpoint | None = None
@@ -192,7 +193,8 @@ class PipelineRun:
 
     def _tell(self) -> None:
         for part in self.parts:
-            if not part.dropped:
+            if not part.dropped and self.step > part.told:  # it may have been here before, in a call that failed
+                part.told = self.step
                 part.reports.step(self.step, self.total, self.eta_s())
         if self._latents is None:
             return

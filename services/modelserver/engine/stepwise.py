@@ -114,7 +114,7 @@ class StepwiseEngine:
 
     def warm(self, folder: ModelFolder, tier: Tier) -> None:
         """Begin to bring a model's weights into RAM or VRAM."""
-        self._residency.want(folder, tier)
+        self._line.bring(folder, tier)
 
     def evict(self, pinned: str) -> bool:
         """Let a model's weights go."""
