@@ -17,7 +17,9 @@ class ModelOptions:
     `dtype` is that of an accelerator, empty for its usual one; a CPU computes in float32. `weights` of "float8" keeps
     the denoiser's weights in one byte each and computes in `dtype`: half the memory, somewhat slower, not the same
     pictures. Slicing and tiling trade time for memory. `compile` compiles the denoiser; sizes and numbers of rows that
-    repeat are then faster, and each new one takes a while once. A model that is not used for `idle_s` seconds leaves
+    repeat are then faster, and each new one takes a while once. `strict` gives every forward the same number of rows
+    (`most_rows`, or 8) and decodes every request alone, so that a picture is the same to the bit whatever its
+    neighbours are; idle rows cost time. A model that is not used for `idle_s` seconds leaves
     the device. `most_rows` bounds a forward, whatever the measurements say. `fallback` names the model that may be
     drawn with instead. `safety_checker` of false leaves the model's own checker out.
     """
@@ -28,6 +30,7 @@ class ModelOptions:
     vae_slicing: bool = False
     vae_tiling: bool = False
     compile: bool = False
+    strict: bool = False
     idle_s: float = 0.0
     most_rows: int = 0
     fallback: str = ""

@@ -22,10 +22,10 @@ from services.modelserver.engine.protocol import BadPictures, DeviceLost, OutOfM
 from services.modelserver.engine.reasons import Reason
 from services.modelserver.engine.warm_up import warm_up
 
+STRICT_ROWS = 8  # of every forward of a model that must not see its neighbours
 MOST_ROWS = 64  # in one forward, however much they would pay
 _LACKING = "the device's memory did not suffice"
 _RAN_AWAY = "the numbers ran away while drawing"
-_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)  # rows of a forward whose shapes are to repeat
 
 Prepare = Callable[[PipelineRun], None]
 
@@ -96,18 +96,21 @@ class Batcher:
 
     def room(self, request: Request) -> int:
         """Return how many rows may draw side by side, with this request among them."""
-        room = self._table.room(table_key_of(request, "denoise"), _wanted(request))
+        wanted, key = _wanted(request), table_key_of(request, "denoise")
+        room = wanted if request.folder.options.strict else self._table.room(key, wanted)
         return max(1, min(room, self._fitting(request, None)))
 
     def _know(self, run: PipelineRun, packed: Packet) -> None:
         """Measure what was never measured, where that is wanted."""
         key = table_key_of(run.request, "denoise")
-        if self._warms_up and self._table.seconds(key, 1) is None:
+        if self._warms_up and not run.request.folder.options.strict and self._table.seconds(key, 1) is None:
             assert run.call is not None
             warm_up(self._device, self._table, key, run.call.module, packed, _wanted(run.request))
 
     def _paying(self, request: Request) -> int:
-        return self._table.best_rows(table_key_of(request, "denoise"), _wanted(request))
+        wanted = _wanted(request)
+        strict = request.folder.options.strict  # its forwards all have as many rows, used or idle
+        return wanted if strict else self._table.best_rows(table_key_of(request, "denoise"), wanted)
 
     def _fitting(self, request: Request, key: BatchKey | None) -> int:
         wanted = _wanted(request)
@@ -159,10 +162,7 @@ class Batcher:
         if first.packed is None:
             return [first.run.call.run()]
         packets = [each.packed for each in chosen if each.packed is not None]
-        pad_to = 0
-        if first.run.request.folder.options.compile:
-            rows = sum(packed.rows for packed in packets)
-            pad_to = next((bucket for bucket in _BUCKETS if bucket >= rows), rows)
+        pad_to = _padded(first.run.request, sum(packed.rows for packed in packets))
         return packing.forward(first.run.call.module, packets, pad_to=pad_to)
 
     def _after(self, error: Exception, chosen: list[Asked], prepare: Prepare) -> list[Answered]:
@@ -216,7 +216,16 @@ class Batcher:
 
 
 def _wanted(request: Request) -> int:
-    return request.folder.options.most_rows or MOST_ROWS
+    options = request.folder.options
+    return options.most_rows or (STRICT_ROWS if options.strict else MOST_ROWS)
+
+
+def _padded(request: Request, rows: int) -> int:
+    """Return how many rows a forward is filled up to."""
+    options = request.folder.options
+    if options.strict:
+        return _wanted(request)
+    return next((bucket for bucket in packing.BUCKETS if bucket >= rows), rows) if options.compile else 0
 
 
 def table_key_of(request: Request, stage: str) -> TableKey:

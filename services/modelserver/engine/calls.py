@@ -34,6 +34,7 @@ class Call:
     module: Any = None
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    retried: bool = False
 
 
 def suspend(call: Call) -> Any:

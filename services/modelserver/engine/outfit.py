@@ -12,20 +12,23 @@ import torch
 from services.modelserver.engine.adapters import Adapters
 from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.checkpoint import BadCheckpoint, Checkpoint, fingerprint
+from services.modelserver.engine.compiling import warm_compiled
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.embeddings import Embeddings
 from services.modelserver.engine.loading import LoadedModel, load_model
-from services.modelserver.engine.packing import LAYOUTS
+from services.modelserver.engine.packing import BUCKETS, LAYOUTS
 from services.modelserver.engine.pipeline_run import Part, PipelineRun, Surroundings
 from services.modelserver.engine.pipes import Pipes
 from services.modelserver.engine.protocol import Request, Tier
 from services.modelserver.engine.reasons import Unbatched
 from services.modelserver.engine.residency import Residency
 from services.modelserver.engine.stats import Occupancy
+from services.modelserver.engine.wants import Load
 
 logger = logging.getLogger(__name__)
 
 DEVICE_SHARE = 0.85  # of a device's memory is for weights; the rest is for drawing
+_COMPILED_ROWS = 8
 HOST_SHARE = 0.5  # of the machine's memory may hold weights that are not on the device
 
 
@@ -44,7 +47,7 @@ class Outfit:
     With `warms_up`, a size of pictures is measured when it is first drawn (warm_up).
 
     `due(step, total, seconds since the last, seconds left)` says when a checkpoint is worth while; `on_latents` is
-    shown the finished latents of each request.
+    shown the finished latents of each request. `load` brings a model into the host's memory, in a thread of its own.
     """
 
     device: Device
@@ -53,6 +56,7 @@ class Outfit:
     host_budget_bytes: int
     idle_s: float = 0.0
     warms_up: bool = False
+    load: Load = load_model
     checkpoints: int = 0  # handed over so far
     due: Callable[[int, int, float, float], bool] = _never
     on_latents: Callable[[str, torch.Tensor], None] = _unseen
@@ -67,7 +71,7 @@ class Outfit:
             self.device,
             self.budget_bytes,
             self.host_budget_bytes,
-            load_model,
+            self.load,
             clock=self.device.now,
             idle_s=self.idle_s,
             wake=wake,
@@ -92,6 +96,14 @@ class Outfit:
     def adapters(self, residency: Residency, run: PipelineRun) -> Adapters:
         """Return who sets the adapters of a run's model."""
         return self.pipes.adapters(self._model(residency, run.request))
+
+    def make_ready(self, residency: Residency, pinned: str) -> None:
+        """Compile what a model that has come would else compile while requests wait; only for one that is compiled."""
+        model = residency.on_device(pinned)
+        if model is not None and model.folder.options.compile and self.warms_up:
+            defaults, most = model.folder.model.defaults, model.folder.options.most_rows or _COMPILED_ROWS
+            rows = [rows for rows in BUCKETS if rows <= most]
+            warm_compiled(model, [(each, defaults.width, defaults.height) for each in rows])
 
     def shares_calls(self, residency: Residency, request: Request) -> bool:
         """Return whether requests of this model can only be put together from the beginning."""

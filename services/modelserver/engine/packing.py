@@ -19,6 +19,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from libs.generation.batch_key import BatchKey
 from services.modelserver.engine.calls import Call
 
+BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)  # rows of forwards whose shapes are to repeat
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -123,6 +123,9 @@ class SideWork:
             for run in runs:
                 assert run.call is not None
                 self._put(self._decoder, [run], partial(_alone, run.call))
+        elif isinstance(failure, OutOfMemory) and call.kind is Kind.ENCODE and not call.retried:
+            call.retried = True  # what others held may be free now
+            self._put(self._encoder, runs, partial(_alone, call))
         elif isinstance(failure, OutOfMemory) and (smaller := _smaller(call)) is not None:
             self._put(self._decoder, runs, smaller)
         else:
@@ -140,7 +143,7 @@ class SideWork:
 def _group(run: PipelineRun) -> object | None:
     """Return what decodes must have in common to be one; None for a decode that says more than latents."""
     call = run.call
-    if call is None or call.kwargs.get("return_dict", True) is not False:
+    if call is None or call.kwargs.get("return_dict", True) is not False or run.request.folder.options.strict:
         return None
     if set(call.kwargs) - {"return_dict", "generator"} or len(call.args) != 1 or call.args[0].ndim != 4:
         return None

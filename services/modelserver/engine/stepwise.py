@@ -172,6 +172,7 @@ class StepwiseEngine:
                     part.reports.failed(change.error)
             else:
                 self._swaps += change.tier is Tier.VRAM
+                self._outfit.make_ready(self._residency, change.pinned)
                 self._line.tell_loaded(change)
         self._outfit.forget_all_but(self._residency.tiers())  # idle ones leave unannounced
         return bool(changes)

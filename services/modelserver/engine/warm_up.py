@@ -43,6 +43,6 @@ def _timed(device: Device, module: Any, packed: Packet, times: int) -> tuple[flo
     device.wait()
     device.begin_peak()
     began_s = device.now()
-    packing.forward(module, [packed] * times)
+    packing.forward(module, [packed] * times, pad_to=times * packed.rows)
     device.wait()
     return device.now() - began_s, device.peak_growth_bytes()
