@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -69,6 +69,16 @@ envoy: setup  ## Render k8s/envoy/envoy.yaml
 
 bench: setup  ## Measure submitting against bare gRPC and a bare transcoded echo
 	$(BIN)/python -m tests.bench.submit
+
+bench/engine: setup  ## Measure the engine against the bare pipeline and LitServe
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.bench.throughput
+
+bench/residency: setup  ## Count loads of models against LRU and the clairvoyant optimum
+	$(BIN)/python -m tests.bench.residency
+
+bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
+	$(BIN)/python -m tests.bench.gpu
 
 clean:  ## Remove what the build made; never protos/gen
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
