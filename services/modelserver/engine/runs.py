@@ -30,6 +30,7 @@ class Runs:
     def __init__(self, outfit: Outfit, residency: Residency, line: Line, device: Device) -> None:
         self._outfit, self._residency, self._line, self._device = outfit, residency, line, device
         self._runs: list[PipelineRun] = []
+        self.parked: dict[str, Part] = {}
 
     def __iter__(self) -> Iterator[PipelineRun]:
         return iter(self._runs)
@@ -94,6 +95,20 @@ class Runs:
         run.close_stages()
         self._forget(run)
 
+    def park(self, request_id: str) -> bool:
+        """End a request's run and keep its state; False when it shares a call, or could not be taken up."""
+        found = self.of(request_id)
+        if found is None or len(found[0].parts) > 1:
+            return False
+        run, part = found
+        saved = run.snapshot()
+        if saved is None and run.step:
+            return False  # it would lose its steps
+        part.checkpoint = saved
+        self.end(run)
+        self.parked[request_id] = part
+        return True
+
     def drop(self, run: PipelineRun, part: Part) -> None:
         """Let a request out; the last one ends the run."""
         part.dropped = True
@@ -101,9 +116,10 @@ class Runs:
             self.end(run)
 
     def lose_everything(self, error: DeviceLost) -> None:
-        """Tell all who draw or wait that the device is gone."""
-        parts = [part for run in self._runs for part in run.parts] + self._line.clear()
-        self._runs = []  # not unwound: that would call the dead device
+        """Tell all who draw, wait or are parked that the device is gone."""
+        parts = [part for run in self._runs for part in run.parts]
+        parts += self._line.clear() + list(self.parked.values())
+        self._runs, self.parked = [], {}  # not unwound: that would call the dead device
         for part in parts:
             _tell_failed(part, error)
 

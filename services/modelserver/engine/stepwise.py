@@ -40,7 +40,6 @@ class StepwiseEngine:
         self._line = Line(outfit, self._residency, self._batcher)
         self._runs = Runs(outfit, self._residency, self._line, outfit.device)
         self._side = SideWork(outfit.device, outfit.table, self._woken, self._runs.go_on)
-        self._parked: dict[str, Part] = {}
         self._wake: Callable[[], None] = lambda: None
         self._ticks = self._parks = self._resumes = self._swaps = 0
         self._tick_s = 0.0
@@ -67,7 +66,7 @@ class StepwiseEngine:
         return Load(
             drawing=sum(not part.dropped for run in self._runs for part in run.parts),
             waiting=len(self._line),
-            parked=len(self._parked),
+            parked=len(self._runs.parked),
             rows=sum(run.rows for run in self._runs),
             most_requests=self._line.most_requests(),
         )
@@ -78,7 +77,7 @@ class StepwiseEngine:
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request, at once."""
-        part = self._line.leave(request_id) or self._parked.pop(request_id, None)
+        part = self._line.leave(request_id) or self._runs.parked.pop(request_id, None)
         if part is None:
             found = self._runs.of(request_id)
             if found is None:
@@ -90,22 +89,13 @@ class StepwiseEngine:
 
     def park(self, request_id: str) -> bool:
         """Take a request off the device; its state goes into host memory."""
-        found = self._runs.of(request_id)
-        if found is None or len(found[0].parts) > 1:
-            return False
-        run, part = found
-        saved = run.snapshot()
-        if saved is None and run.step:
-            return False  # begun, and nothing that could be taken up: it would lose its steps
-        part.checkpoint = saved
-        self._runs.end(run)
-        self._parked[request_id] = part
-        self._parks += 1
-        return True
+        parked = self._runs.park(request_id)
+        self._parks += parked
+        return parked
 
     def resume(self, request_id: str) -> bool:
         """Let a parked request go on, before those that wait."""
-        part = self._parked.pop(request_id, None)
+        part = self._runs.parked.pop(request_id, None)
         if part is None:
             return False
         self._line.join(part, first=True)
