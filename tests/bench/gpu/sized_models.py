@@ -21,7 +21,6 @@ from services.modelserver.engine.device import Device
 from services.modelserver.engine.loading import DENOISERS, LoadedModel, weight_bytes
 from services.modelserver.engine.wants import Load
 from services.modelserver.models import ModelFolder
-from tests.contract.engine.families import FAMILIES
 from tests.contract.engine.tiny_text import clip, t5
 
 SDXL_UNET: Mapping[str, Any] = {
@@ -95,13 +94,22 @@ def flux(device: torch.device, dtype: torch.dtype) -> Any:
     return _ready(pipe, device, dtype)
 
 
+def _tiny(name: str) -> Build:
+    def build(device: torch.device, dtype: torch.dtype) -> Any:
+        from tests.contract.engine.families import FAMILIES  # says something when imported, which real ones need not
+
+        return _ready(FAMILIES[name](), device, dtype)
+
+    return build
+
+
 REAL = (
     SizedModel("sdxl", "SDXL-sized", sdxl, 5.0, 1.0, least_bytes=16 * _GB, file_bytes=6 * _GB),
     SizedModel("flux", "Flux-sized", flux, 3.5, 3.5, least_bytes=40 * _GB, file_bytes=25 * _GB),
 )
 TINY = (
-    SizedModel("sdxl", "tiny SDXL", lambda *to: _ready(FAMILIES["sdxl"](), *to), 5.0, 1.0),
-    SizedModel("flux", "tiny Flux", lambda *to: _ready(FAMILIES["flux"](), *to), 3.5, 3.5),
+    SizedModel("sdxl", "tiny SDXL", _tiny("sdxl"), 5.0, 1.0),
+    SizedModel("flux", "tiny Flux", _tiny("flux"), 3.5, 3.5),
 )
 
 
