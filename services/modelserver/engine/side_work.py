@@ -31,6 +31,7 @@ class SideWork:
         self._go_on = go_on
         self._encoder = SideThread("encode", device, wake, depth=4)
         self._decoder = SideThread("decode", device, wake, depth=1)
+        self.seconds = 0.0
         self._asked: dict[PipelineRun, Call] = {}  # under way, so that nothing is asked twice
 
     @property
@@ -99,6 +100,7 @@ class SideWork:
         thread.put(do, partial(self._answered, asked))
 
     def _answered(self, asked: list[tuple[PipelineRun, Call]], answer: Answer) -> None:
+        self.seconds += answer.seconds
         for run, _ in asked:
             self._asked.pop(run, None)
         runs = [run for run, call in asked if run.call is call]  # the others were stopped meanwhile

@@ -22,6 +22,7 @@ class EngineStats:
     forwards: int = 0  # of denoisers
     rows: int = 0  # in those forwards
     seconds: float = 0.0  # spent in those forwards
+    side_seconds: float = 0.0  # spent in encoding and decoding; on a CPU in the ticks, else beside them
     occupancy: Mapping[int, int] = field(default_factory=lambda: _NONE)  # rows → forwards that had so many
     splits: int = 0  # batches made smaller because memory did not suffice
     parks: int = 0

@@ -123,6 +123,7 @@ class StepwiseEngine:
             forwards=batcher.forwards,
             rows=batcher.rows_run,
             seconds=batcher.seconds,
+            side_seconds=self._side.seconds,
             occupancy=outfit.occupancy.totals(),
             splits=batcher.splits,
             parks=self._parks,
