@@ -75,13 +75,18 @@ def folders_of(names: Iterable[str], place: Path) -> dict[str, ModelFolder]:
 
 
 class Stage:
-    """An engine that packs all it can, what it shows of finished latents, and whoever waits for it."""
+    """An engine that packs all it can, what it shows of finished latents, and whoever waits for it.
 
-    def __init__(self, **options: Any) -> None:
+    With `weight_bytes`, no more than these are on the device, and none in the host's memory.
+    """
+
+    def __init__(self, *, weight_bytes: int = 0, **options: Any) -> None:
         self.latents: dict[str, torch.Tensor] = {}
         self._admitted = 0
         table = PackingTable("cpu")
         outfit = make_outfit(Device("cpu", threads=1), table, on_latents=self._keep, **options)
+        if weight_bytes:
+            outfit.budget_bytes, outfit.host_budget_bytes = weight_bytes, 0
         self.engine = StepwiseEngine(outfit)
         self._woken = threading.Event()
         self.engine.on_wake(self._woken.set)
@@ -96,6 +101,13 @@ class Stage:
             return False
         assert self._woken.wait(_PATIENCE_S), f"it has work, and neither ticks nor wakes: {load}"
         return True
+
+    def finish_all(self) -> None:
+        """Let it work until nothing is left to do."""
+        for _ in range(_MOST_TURNS):
+            if not self.turn():
+                return
+        raise AssertionError("too many turns")
 
     def finish(self, *said: Said) -> None:
         """Let it work until all of these are over."""
@@ -146,6 +158,9 @@ class Wish:
     leaves_at: int | None = None
     rests_at: int | None = None
     rest: int = 3
+    rests_for_ever: bool = False  # it is cancelled instead of going on
+    evicts_at: int | None = None  # a turn at which its model is told to leave
+    preview: bool = False
 
     def request(self, request_id: str, folder: ModelFolder, **more: Any) -> Request:
         """Return what the engine is given."""
@@ -157,7 +172,7 @@ class Wish:
         asked = SpecRequest(
             prompt=self.prompt, negative_prompt=self.negative, width=self.size[0], height=self.size[1],
             images=self.images, steps=self.steps, guidance_scale=self.guidance, seed=self.seed, sampler=self.sampler,
-            strength=self.strength, input_image="" if self.task == "text" else _UPLOAD,
+            strength=self.strength, preview=self.preview, input_image="" if self.task == "text" else _UPLOAD,
             mask_image=_UPLOAD if self.task == "inpaint" else "",
         )  # fmt: skip
         return resolve(asked, folder.model, fresh_seed=0)
@@ -219,6 +234,8 @@ def play(stage: Stage, folders: Mapping[str, ModelFolder], wishes: Sequence[Wish
 
 def _act(stage: Stage, folders: Mapping[str, ModelFolder], each: _Playing, turn: int) -> None:
     wish, engine = each.wish, stage.engine
+    if wish.evicts_at == turn:
+        engine.evict(folders[wish.family].model.pinned)
     if not each.joined:
         if turn >= wish.joins_at:
             each.joined = True
@@ -227,8 +244,11 @@ def _act(stage: Stage, folders: Mapping[str, ModelFolder], each: _Playing, turn:
     done = len(each.said.steps)
     if each.resumes_at is not None and turn >= each.resumes_at:
         each.resumes_at = None
-        assert engine.resume(each.id)
-    if wish.leaves_at is not None and done >= wish.leaves_at and not each.left and not each.said.over:
+        each.left = wish.rests_for_ever
+        assert engine.cancel(each.id) if wish.rests_for_ever else engine.resume(each.id)
+    if each.said.over:
+        return
+    if wish.leaves_at is not None and done >= wish.leaves_at and not each.left:
         each.left = engine.cancel(each.id)
         each.resumes_at = None
     elif wish.rests_at is not None and done >= wish.rests_at and not each.rested:

@@ -54,7 +54,7 @@ class Solos:
     ) -> Solo:  # fmt: skip
         """Return picture `index` of a request as plain diffusers draws it by itself."""
         seed = (spec.seed + index) % 2**32
-        single = dataclasses.replace(spec, seed=seed, images=1)
+        single = dataclasses.replace(spec, seed=seed, images=1, preview=False)
         key = (folder.model.pinned, repr(single), _digest(image), _digest(mask))
         if key not in self._drawn:
             self._drawn[key] = _draw(self._pipe(folder, image, mask), single, image, mask)

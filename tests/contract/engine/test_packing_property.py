@@ -18,15 +18,24 @@ from tests.contract.engine.harness import Stage, Wish, check, play
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 STILLS = [name for name in FAMILIES if name not in FRAMES]
+SWAPPED = ("sd15", "sdxl", "sd3", "qwen")
 EXCHANGEABLE = ("euler", "euler_a", "ddim", "dpmpp_2m", "unipc", "lcm")
 SAMPLERS = {"sd15": EXCHANGEABLE, "sd2_v": EXCHANGEABLE, "sdxl": EXCHANGEABLE, "animatediff": EXCHANGEABLE}
-PROMPTS = ("a red circle", "a blue square over green stars at night")
+PROMPTS = ("a red circle", "a blue square over green stars at night", "many words " * 8)
 GUIDANCE = (0.0, 1.0, 2.5, 7.0)
 
 
 @pytest.fixture(scope="module")
 def stage(one_thread):
     stage = Stage()
+    yield stage
+    stage.engine.close()
+
+
+@pytest.fixture(scope="module")
+def cramped(one_thread):
+    """A device that holds one model, or two small ones."""
+    stage = Stage(weight_bytes=700_000)
     yield stage
     stage.engine.close()
 
@@ -55,18 +64,21 @@ def wishes(draw, family: str) -> Wish:
         leaves_at=draw(maybe_step) if draw(st.integers(0, 5)) == 5 else None,
         rests_at=draw(maybe_step),
         rest=draw(st.integers(1, 6)),
+        rests_for_ever=draw(st.integers(0, 5)) == 5,
+        evicts_at=draw(st.none() | st.integers(0, 20)),
+        preview=draw(st.booleans()),
     )
 
 
 @st.composite
-def workloads(draw) -> list[Wish]:
+def workloads(draw, stills=STILLS, moving=tuple(FRAMES)) -> list[Wish]:
     """Two to six requests to one or two families, a moving one in one of four; some with a twin in other words.
 
     Requests to moving families share a call only when they are alike in everything else.
     """
-    families = draw(st.lists(st.sampled_from(STILLS), min_size=1, max_size=2, unique=True))
-    if draw(st.integers(0, 3)) == 3:
-        families[-1] = draw(st.sampled_from(sorted(FRAMES)))
+    families = draw(st.lists(st.sampled_from(stills), min_size=1, max_size=2, unique=True))
+    if moving and draw(st.integers(0, 3)) == 3:
+        families[-1] = draw(st.sampled_from(moving))
     wished = draw(st.lists(st.sampled_from(families).flatmap(wishes), min_size=2, max_size=5))
     if draw(st.booleans()):
         wished.append(dataclasses.replace(wished[-1], seed=7, prompt="hills", leaves_at=None))
@@ -79,17 +91,33 @@ def every_picture_equals_its_solo_run(folders, stage, solos, workload):
 
 
 _NO_HURRY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+_ALWAYS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=_NO_HURRY)
+_ANEW = settings(database=None, deadline=None, print_blob=True, suppress_health_check=_NO_HURRY)
 
 
 @given(workload=workloads())
-@settings(max_examples=40, derandomize=True, database=None, deadline=None, suppress_health_check=_NO_HURRY)
+@settings(_ALWAYS, max_examples=40)
 def test_every_picture_equals_its_solo_run(folders, stage, solos, workload):
     every_picture_equals_its_solo_run(folders, stage, solos, workload)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 @given(workload=workloads())
-@settings(max_examples=200, database=None, deadline=None, print_blob=True, suppress_health_check=_NO_HURRY)
+@settings(_ANEW, max_examples=200)
 def test_every_picture_equals_its_solo_run_in_many_workloads(folders, stage, solos, workload):
     every_picture_equals_its_solo_run(folders, stage, solos, workload)
+
+
+@given(workload=workloads(SWAPPED, ()))
+@settings(_ALWAYS, max_examples=10)
+def test_every_picture_equals_its_solo_run_while_models_take_turns_on_the_device(folders, cramped, solos, workload):
+    every_picture_equals_its_solo_run(folders, cramped, solos, workload)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@given(workload=workloads(SWAPPED, ()))
+@settings(_ANEW, max_examples=100)
+def test_every_picture_equals_its_solo_run_in_many_turns(folders, cramped, solos, workload):
+    every_picture_equals_its_solo_run(folders, cramped, solos, workload)

@@ -31,6 +31,12 @@ def stage(one_thread):
     stage.engine.close()
 
 
+@pytest.fixture(scope="module")
+def strict_folders(tmp_path_factory):
+    """Models whose forwards all have the same number of rows."""
+    return Folders(tmp_path_factory.mktemp("strict"), "strict = true")
+
+
 def running(stage, folder, wish=None, steps=3):
     """Admit a request of 100 steps and let it take some."""
     admitted = stage.admit(folder, wish or Wish("sd15", steps=LONG))
@@ -202,3 +208,20 @@ def test_models_and_sizes_that_cannot_share_take_turns(stage, folders):
         assert stage.turn()
         steps = [len(one.steps) for one in said]
         assert max(steps) - min(steps) <= 1
+
+
+@pytest.mark.parametrize("family", [*PACKED, "wan"])
+def test_a_strict_model_draws_the_same_bits_whatever_is_drawn_beside(stage, strict_folders, family):
+    folder = strict_folders[family]
+    wish = Wish(family, steps=4, images=1 if family == "wan" else 2)
+    neighbours = [dataclasses.replace(wish, seed=3, prompt="sea"), Wish(family, steps=6, seed=4, guidance=2.0)]
+    if family != "wan":
+        neighbours += [
+            Wish(family, steps=3, seed=5, task="image"),
+            Wish(family, steps=2, seed=6, guidance=1.0, prompt="a blue square at night " * 4),
+        ]
+    alone, *_ = stage.admit(folder, wish)
+    stage.finish_all()
+    among, *_ = [stage.admit(folder, each)[0] for each in (wish, *neighbours)]
+    stage.finish_all()
+    assert torch.equal(stage.latents[among], stage.latents[alone])
