@@ -13,7 +13,7 @@ from pathlib import Path
 from libs.clock import Clock
 from services.modelserver.carriers import Urgency
 from services.modelserver.digests import FileDigests
-from services.modelserver.engine.batch_table import BatchTable
+from services.modelserver.engine.batch_table import PAYING, BatchTable
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.outfit import make_outfit
@@ -75,7 +75,7 @@ def fit_out(settings: ModelServerSettings) -> Fitting:
     run = settings.data / "run"
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"batch-table-{re.sub('[^A-Za-z0-9-]', '-', device.info.id)}.json"
-    table = BatchTable.load(path, device.info.id, build=_build(settings))
+    table = BatchTable.load(path, device.info.id, gain=PAYING, build=_build(settings))
     urgency = Urgency(settings.checkpoints)
     outfit = make_outfit(device, table, idle_s=settings.idle_s, due=urgency.due, warms_up=True)
     outfit.budget_bytes = settings.model_memory_bytes or (

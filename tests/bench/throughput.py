@@ -33,7 +33,7 @@ from libs.devstack.ports import free_port
 from libs.generation.spec import SpecRequest, resolve
 from libs.testing import waiting
 from services.modelserver.digests import FileDigests
-from services.modelserver.engine.batch_table import BatchTable
+from services.modelserver.engine.batch_table import PAYING, BatchTable
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.loading import load_model
@@ -96,7 +96,7 @@ class Engine:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
-        self._engine = StepwiseEngine(make_outfit(Device("cpu", THREADS), BatchTable("cpu"), warms_up=True))
+        self._engine = StepwiseEngine(make_outfit(Device("cpu", THREADS), BatchTable("cpu", gain=PAYING), warms_up=True))
         self._woken = threading.Event()
         self._engine.on_wake(self._woken.set)
         self._number = 0

@@ -69,7 +69,7 @@ class Batcher:
         """Return a run's call ready to be chosen."""
         assert run.call is not None
         version = run.request.folder.model.pinned
-        packed = packing.packet(run.call, run.call.module, version, run.adapters)
+        packed = packing.packet(run.call, run.call.module, version, run.adapters, run.topologies)
         run.rows = packed.rows if packed is not None else packing.rows_of(run.call)
         return Asked(run, packed)
 

@@ -15,6 +15,7 @@ import torch
 
 from services.modelserver.engine import packing
 from services.modelserver.engine.calls import Call, denoiser_standin
+from services.modelserver.engine.layouts import LAYOUTS
 from services.modelserver.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def warm_compiled(model: LoadedModel, buckets: Sequence[tuple[int, int, int]]) -
     are not packed: its shapes cannot be told beforehand.
     """
     module = getattr(model.pipe, model.denoiser, None)
-    if type(module).__name__ not in packing.LAYOUTS or not compiled_parts(module):
+    if type(module).__name__ not in LAYOUTS or not compiled_parts(module):
         return
     for rows, width, height in buckets:
         logger.info(

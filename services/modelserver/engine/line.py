@@ -103,7 +103,8 @@ class Line:
     def _taken(self, part: Part) -> list[Part]:
         """Take a request out, with those that can share its call when its denoiser is not packed."""
         parts = [part]
-        if not part.alone and self._outfit.shares_calls(self._residency, part.request):
+        strict = part.request.folder.options.strict
+        if not part.alone and not strict and self._outfit.shares_calls(self._residency, part.request):
             alike = _alike(part.request)
             key = table_key_of(part.request, "denoise")
             most = self._outfit.table.best_rows(key, part.request.folder.options.most_rows or _MOST_TOGETHER)

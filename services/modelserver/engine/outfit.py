@@ -15,8 +15,9 @@ from services.modelserver.engine.checkpoint import BadCheckpoint, Checkpoint, fi
 from services.modelserver.engine.compiling import warm_compiled
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.embeddings import Embeddings
+from services.modelserver.engine.layouts import LAYOUTS
 from services.modelserver.engine.loading import LoadedModel, load_model
-from services.modelserver.engine.packing import BUCKETS, LAYOUTS
+from services.modelserver.engine.packing import BUCKETS
 from services.modelserver.engine.pipeline_run import Part, PipelineRun, Surroundings
 from services.modelserver.engine.pipes import Pipes
 from services.modelserver.engine.protocol import Request, Tier
@@ -82,6 +83,7 @@ class Outfit:
         request = parts[0].request
         model = self._model(residency, request)
         around = Surroundings(
+            device=self.device.torch,
             fingerprint=self.fingerprint,
             embeddings=self.embeddings,
             use_on_text_encoders=self.pipes.adapters(model).use_on_text_encoders,

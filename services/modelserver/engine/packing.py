@@ -1,7 +1,7 @@
 """Putting the denoiser calls of several requests into one forward, row by row, and taking the answer apart again.
 
-Which arguments of a denoiser have one entry a row is written down by class, for denoisers whose rows do not see each
-other. A call of any other class, or with an argument that is not in the table, is run alone: slower, never wrong.
+Layouts says which arguments have one entry a row, by class of denoiser. A call of a class that it does not know, or
+with an argument that it does not name, is run alone: slower, never wrong.
 """
 
 from __future__ import annotations
@@ -18,51 +18,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from libs.generation.batch_key import BatchKey
 from services.modelserver.engine.calls import Call
+from services.modelserver.engine.layouts import LAYOUTS, Layout
 
 BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)  # rows of forwards whose shapes are to repeat
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Names of a denoiser's arguments. `sample` is the noisy latents, `time` the timestep, one number a row."""
-
-    sample: str
-    time: str
-    rows: frozenset[str]  # tensors with one entry a row in dimension 0, or nests of such, or lists with one item a row
-    same: frozenset[str] = frozenset()  # tensors that all rows share and that must be equal
-    padded: tuple[str, str] | None = None  # embeddings that may be of unequal length, and their mask
-
-
-LAYOUTS = {
-    "UNet2DConditionModel": Layout(
-        "sample",
-        "timestep",
-        frozenset(
-            (
-                *("encoder_hidden_states", "timestep_cond", "added_cond_kwargs", "class_labels"),
-                *("down_block_additional_residuals", "mid_block_additional_residual"),
-            )
-        ),
-    ),
-    "SD3Transformer2DModel": Layout(
-        "hidden_states",
-        "timestep",
-        frozenset(("encoder_hidden_states", "pooled_projections", "block_controlnet_hidden_states")),
-    ),
-    "FluxTransformer2DModel": Layout(
-        "hidden_states",
-        "timestep",
-        frozenset(("encoder_hidden_states", "pooled_projections", "guidance")),
-        same=frozenset(("img_ids", "txt_ids")),
-    ),
-    "QwenImageTransformer2DModel": Layout(
-        "hidden_states",
-        "timestep",
-        frozenset(("img_shapes", "guidance")),
-        padded=("encoder_hidden_states", "encoder_hidden_states_mask"),
-    ),
-    "ZImageTransformer2DModel": Layout("x", "t", frozenset(("cap_feats",))),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,26 +34,52 @@ class Packet:
     wants_object: bool = False  # the answer with a name, not as a tuple
 
 
-def packet(call: Call, module: Any, version: str, adapters: tuple[tuple[str, float], ...]) -> Packet | None:
+class Topologies:
+    """What the calls of one run have in common; a pipeline hands over the same conditions at every step.
+
+    With `strict`, embeddings are never padded to the length of others.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._values: tuple[Any, ...] = ()
+        self._told: tuple[str, ...] | None = None
+
+    def of(self, conditions: dict[str, Any], layout: Layout) -> tuple[str, ...] | None:
+        """Return what rows must have in common of these arguments; None when nothing is known about one of them."""
+        values = tuple(conditions.values())
+        if len(values) == len(self._values) and all(a is b for a, b in zip(values, self._values, strict=True)):
+            return self._told
+        told = [_told(name, value, layout) for name, value in conditions.items()]
+        if self._strict and layout.padded is not None:
+            told.append(f"length {conditions[layout.padded[0]].shape[1]}")
+        self._values = values
+        self._told = None if None in told else tuple(sorted(part for part in told if part is not None))
+        return self._told
+
+
+def packet(
+    call: Call, module: Any, version: str, adapters: tuple[tuple[str, float], ...], known: Topologies | None = None
+) -> Packet | None:
     """Return the packable form of a denoiser call, None when it must run alone."""
     layout = LAYOUTS.get(type(module).__name__)
     if layout is None:
         return None
-    arguments = dict(_signature(module.forward.__func__).bind(*call.args, **call.kwargs).arguments)
+    arguments = dict(zip(_names(module.forward.__func__), call.args, strict=False)) | call.kwargs
     wants_object = arguments.pop("return_dict", True) is not False
-    topology = []
-    for name, value in arguments.items():
-        if value is None or value == {}:
-            continue
-        if name in (layout.sample, layout.time):
-            continue
-        told = _told(name, value, layout)
-        if told is None:
-            return None
-        topology.append(told)
+    conditions = {
+        name: value
+        for name, value in arguments.items()
+        if name not in (layout.sample, layout.time)
+        and value is not None
+        and not (isinstance(value, dict) and not value)
+    }
+    topology = (known or Topologies()).of(conditions, layout)
+    if topology is None:
+        return None
     sample = arguments[layout.sample]
     first = sample[0]
-    key = BatchKey(version, adapters, tuple(first.shape), str(first.dtype), tuple(sorted(topology)))
+    key = BatchKey(version, adapters, tuple(first.shape), str(first.dtype), topology)
     return Packet(key, len(sample), layout, arguments, wants_object)
 
 
@@ -147,8 +131,8 @@ def finite(outputs: Sequence[Any]) -> list[bool]:
     flags = []
     for output in outputs:
         tensors = output[0] if isinstance(output[0], list) else [output[0]]
-        flags.append(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
-    return [bool(flag) for flag in torch.stack(flags).tolist()]
+        flags.append(sum(tensor.sum(dtype=torch.float32) for tensor in tensors))  # NaN and infinity stay what they are
+    return [bool(flag) for flag in torch.isfinite(torch.stack(flags)).tolist()]
 
 
 def rows_of(call: Call) -> int:
@@ -158,9 +142,8 @@ def rows_of(call: Call) -> int:
 
 
 @functools.cache
-def _signature(method: Callable[..., Any]) -> inspect.Signature:
-    bare = inspect.signature(method)
-    return bare.replace(parameters=list(bare.parameters.values())[1:])
+def _names(method: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(method).parameters)[1:]
 
 
 def _told(name: str, value: Any, layout: Layout) -> str | None:

@@ -8,6 +8,7 @@ How one goes on from a checkpoint is told in resumption.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from services.modelserver.engine.calls import Call, Kind, denoiser_standin, susp
 from services.modelserver.engine.checkpoint import Checkpoint
 from services.modelserver.engine.embeddings import Embeddings, question_of
 from services.modelserver.engine.loading import DENOISERS
+from services.modelserver.engine.packing import Topologies
 from services.modelserver.engine.preview import Previewer
 from services.modelserver.engine.protocol import Request, StepReports
 from services.modelserver.engine.resumption import Resumption
@@ -50,6 +52,7 @@ class Part:
 class Surroundings:
     """What runs of one model share. `due(step, total, since_s, eta_s)` tells when a checkpoint pays."""
 
+    device: torch.device
     fingerprint: Callable[[Request], str]
     embeddings: Embeddings
     use_on_text_encoders: Callable[[AdapterUse], None]
@@ -67,6 +70,7 @@ class PipelineRun:
     parts: Sequence[Part]
     adapters: AdapterUse
     around: Surroundings
+    topologies: Topologies = field(default_factory=Topologies)
     call: Call | None = None  # what it waits for; None when it has not begun or is over
     output: Any = None
     step: int = 0
@@ -96,7 +100,10 @@ class PipelineRun:
     def begin(self) -> None:
         """Run to the first call. Raises what the pipeline raises, BadInput among it."""
         spec = self.request.spec
+        self.topologies = Topologies(strict=self.request.folder.options.strict)
         self._clone = clone = copy.copy(self.pipe)
+        clone.__class__ = _placed(type(self.pipe))  # type: ignore[arg-type]
+        clone.__dict__["placed_on"] = self.around.device
         clone.__dict__["scheduler"] = fresh_scheduler(self.pipe.scheduler, spec.sampler, spec.steps)
         for name in DENOISERS:
             if getattr(clone, name, None) is not None:
@@ -228,3 +235,10 @@ class PipelineRun:
             return
         for index, pixels in enumerate(pictures):
             self.parts[0].reports.preview(self.step, self.total, index, pixels)
+
+
+@functools.cache
+def _placed(kind: type) -> type:
+    """Return a pipeline's class with its device told: it would look through all modules for it, several times a call."""
+    found = property(lambda self: self.__dict__["placed_on"])
+    return type(kind.__name__, (kind,), {"_execution_device": found, "__module__": kind.__module__})

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from services.modelserver.engine import packing
-from services.modelserver.engine.batch_table import BatchTable, TableKey
+from services.modelserver.engine.batch_table import PAYING, BatchTable, TableKey
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.faults import as_failure
 from services.modelserver.engine.packing import Packet
@@ -19,7 +19,6 @@ from services.modelserver.engine.protocol import OutOfMemory
 
 logger = logging.getLogger(__name__)
 
-_GAIN = 0.15  # a doubling that raises the throughput by less is the last one
 _SAMPLES = 3
 _LONGEST_S = 2.0  # so is one that takes longer; someone waits for the first picture
 
@@ -31,7 +30,7 @@ def warm_up(device: Device, table: BatchTable, key: TableKey, module: Any, packe
         _timed(device, module, packed, 1)  # the first one pays for what is made only once
         while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
             seconds = _measured(device, table, key, module, packed, rows)
-            if rows / seconds < (1 + _GAIN) * rate or seconds > _LONGEST_S:
+            if rows / seconds < (1 + PAYING) * rate or seconds > _LONGEST_S:
                 break
             rate, rows = rows / seconds, 2 * rows
     except Exception as error:  # noqa: BLE001 – the request itself tells what is wrong, when it is drawn
