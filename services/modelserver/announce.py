@@ -15,7 +15,7 @@ from libs.coordination.registry import Registry
 from libs.fleet.announce import Announcer
 from libs.fleet.record import BadRecord, WorkerRecord
 from libs.ids import WorkerId
-from services.modelserver.engine.protocol import Engine, StepEngine, Tier
+from services.modelserver.engine.protocol import Engine, Tier
 from services.modelserver.gpu import Gpu, Reading
 from services.modelserver.shelf import Shelf
 
@@ -32,6 +32,11 @@ class Crew(Protocol):
     @property
     def held(self) -> int:
         """Return how many attempts draw, wait to draw or are parked."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Return how many attempts may draw at once."""
         ...
 
     @property
@@ -62,7 +67,7 @@ class Announcement:
         announcer: Announcer,
         worker: Crew,
         shelf: Shelf,
-        engine: Engine | StepEngine,
+        engine: Engine,
         sources: Sources | None = None,
     ) -> None:
         self._announcer = announcer
@@ -72,7 +77,7 @@ class Announcement:
 
     def refresh(self) -> None:
         """Publish what has changed."""
-        tiers, rows = residency_of(self._engine), _rows_of(self._worker)
+        tiers, rows = self._engine.residency(), self._worker.rows
         record = replace(
             self._announcer.record,
             models=self._shelf.usable_names(),
@@ -114,9 +119,7 @@ class Announcement:
             await self._sources.clock.sleep(READ_EVERY_S)
 
 
-def first_record(
-    worker_id: WorkerId, address: str, engine: Engine | StepEngine, shelf: Shelf, clock: Clock
-) -> WorkerRecord:
+def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf, clock: Clock) -> WorkerRecord:
     """Return the record of a worker that has just started; its incarnation is new with every start."""
     return WorkerRecord(
         worker_id=worker_id,
@@ -125,7 +128,7 @@ def first_record(
         device=engine.device.id,
         memory_bytes=engine.device.memory_bytes,
         models=shelf.usable_names(),
-        resident=_resident(residency_of(engine)),
+        resident=_resident(engine.residency()),
         rows=1,
         rows_in_use=0,
         started_at=clock.now(),
@@ -143,18 +146,6 @@ def reachable_address(listen: str, port: int) -> str:
     if host in _ANY_INTERFACE:
         host = socket.gethostbyname(socket.gethostname())
     return f"{host}:{port}"
-
-
-def residency_of(engine: Engine | StepEngine) -> Mapping[str, Tier]:
-    """Return where the models are that are not on disk; the older engine knows only those on the device."""
-    residency: Callable[[], Mapping[str, Tier]] | None = getattr(engine, "residency", None)
-    if residency is not None:
-        return residency()
-    return dict.fromkeys(getattr(engine, "resident", ()), Tier.VRAM)
-
-
-def _rows_of(worker: Crew) -> int:
-    return int(getattr(worker, "rows", 1))  # the older worker draws one at a time
 
 
 def _resident(tiers: Mapping[str, Tier]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from libs.generation.attempt import FailureKind, StageDone
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.engine import protocol
-from services.modelserver.engine.protocol import Drawing, Pixels, Request, StepEngine
+from services.modelserver.engine.protocol import Drawing, Engine, Pixels, Request
 from services.modelserver.events import Event, Failed, Progress
 from services.modelserver.pulse import Pulse
 
@@ -65,14 +65,14 @@ def request_id(order: Order) -> str:
 
 
 class AttemptRun:
-    """Keeps the promise of `StepReports` for one attempt."""
+    """Keeps the promise of `Reports` for one attempt."""
 
     def __init__(self, attempt: Attempt, listener: Listener, pulse: Pulse, on_loop: Callable[..., None]) -> None:
         self._attempt, self._listener = attempt, listener
         self._pulse, self._on_loop = pulse, on_loop
         self._id = request_id(attempt.order)
 
-    def begin(self, engine: StepEngine, request: Request) -> None:
+    def begin(self, engine: Engine, request: Request) -> None:
         """Hand the request to the engine, unless the attempt was handed back meanwhile."""
         if not self._attempt.claim():
             return
@@ -107,26 +107,26 @@ class AttemptRun:
         self._pulse.ended(self._id, well=True)
         self._on_loop(self._listener.ended, self._attempt, Result(drawing))
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, gpu_ms: float = 0.0) -> None:
         """Tell why there are none, in words that a caller may read."""
         self._pulse.ended(self._id, well=False)
-        self._on_loop(self._listener.ended, self._attempt, self._result_of(error))
+        self._on_loop(self._listener.ended, self._attempt, self._result_of(error, gpu_ms))
 
     def _say(self, event: Event) -> None:
         self._on_loop(self._listener.heard, self._attempt, event)
 
-    def _result_of(self, error: Exception) -> Result:
+    def _result_of(self, error: Exception, gpu_ms: float) -> Result:
         if not isinstance(error, protocol.EngineFailure):
             self._log(error)
             told = f"The picture could not be drawn: {type(error).__name__}. {_NOT_CHARGED}"
-            return Result(None, Failed(*_UNEXPECTED, told))
+            return Result(None, Failed(*_UNEXPECTED, told, gpu_ms))
         kind, reason = _kind_of(error)
         told = f"The picture was not drawn: {error}."
         if kind is not FailureKind.CANCELLED:
             told += f" {_NOT_CHARGED}"
             logger.warning("attempt failed", extra={**self._names(), "reason": reason, "cause": str(error)})
         broken = str(error) if isinstance(error, protocol.ModelBroken) else ""
-        return Result(None, Failed(kind, reason, told), broken, isinstance(error, protocol.DeviceLost))
+        return Result(None, Failed(kind, reason, told, gpu_ms), broken, isinstance(error, protocol.DeviceLost))
 
     def _log(self, error: Exception) -> None:
         """Log where it happened. A library's message may quote the prompt; then it is left out."""

@@ -7,7 +7,7 @@
 What the worker has to do, all of it on the event loop:
 
     data = await checkpoints.fetch(order)                 before the request goes to the engine; b"": from the start
-    checkpoints.keep(attempt, step, total, data)          for each `StepReports.checkpoint`
+    checkpoints.keep(attempt, step, total, data)          for each `Reports.checkpoint`
     checkpoints.over(attempt)                             once, after its final event was posted
     await checkpoints.close()                             after the drain
 

@@ -38,7 +38,8 @@ def derive(folder: Path, index: dict[str, Any], parameters: Parameters) -> Deriv
     width, height = _size(drawn, able)
     step = _size_step(vae, denoiser)
     scheduler = index.get("scheduler")
-    samplers = samplers_of(scheduler[1] if isinstance(scheduler, list) else "")
+    config = _sampling(folder) if isinstance(scheduler, list) else {}
+    samplers = samplers_of(scheduler[1] if isinstance(scheduler, list) else "", config)
     limits = ModelLimits(
         min_size=min(_MIN_SIZE, width, height),
         max_size=2 * max(width, height),
@@ -54,6 +55,11 @@ def derive(folder: Path, index: dict[str, Any], parameters: Parameters) -> Deriv
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / name / "config.json", f"{name}/config.json") if name else {}
+
+
+def _sampling(folder: Path) -> dict[str, Any]:
+    name = "scheduler/scheduler_config.json"
+    return read_json(folder / name, name) if (folder / name).is_file() else {}
 
 
 def _takes_mask(drawn: dict[str, Any], vae: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.attempt_run import AttemptRun, Listener, request_id
 from services.modelserver.device_thread import DeviceThread
-from services.modelserver.engine.protocol import Request, StepEngine
+from services.modelserver.engine.protocol import Engine, Request
 from services.modelserver.inputs import Inputs
 from services.modelserver.models import ModelFolder
 from services.modelserver.pulse import Pulse
@@ -37,7 +37,7 @@ class DeviceRequests:
         return await self._set_parked(request_id(order), False)
 
     async def _set_parked(self, name: str, parked: bool) -> bool:
-        def command(engine: StepEngine) -> bool:
+        def command(engine: Engine) -> bool:
             done = engine.park(name) if parked else engine.resume(name)
             if done:
                 self._pulse.parked(name, parked)

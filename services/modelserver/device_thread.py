@@ -14,18 +14,18 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from services.modelserver.engine.protocol import Load, StepEngine, Tier
+from services.modelserver.engine.protocol import Engine, Load, Tier
 from services.modelserver.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Command = Callable[[StepEngine], object]
+Command = Callable[[Engine], object]
 
 _END = object()
 
 
-def _only_wake(_engine: StepEngine) -> None:
+def _only_wake(_engine: Engine) -> None:
     return None
 
 
@@ -35,7 +35,7 @@ class DeviceThread:
     """
 
     def __init__(
-        self, engine: StepEngine, pulse: Pulse, on_change: Callable[[], None], on_broken: Callable[[str], None]
+        self, engine: Engine, pulse: Pulse, on_change: Callable[[], None], on_broken: Callable[[str], None]
     ) -> None:
         self._engine, self._pulse = engine, pulse
         self._on_change, self._on_broken = on_change, on_broken
@@ -54,11 +54,11 @@ class DeviceThread:
         """Have something done before the next tick; callable from every thread."""
         self._inbox.put(command)
 
-    async def ask(self, question: Callable[[StepEngine], T]) -> T:
+    async def ask(self, question: Callable[[Engine], T]) -> T:
         """Have something done before the next tick and return its answer. Bound it: a tick may take long."""
         answer: asyncio.Future[T] = self._loop.create_future()
 
-        def command(engine: StepEngine) -> None:
+        def command(engine: Engine) -> None:
             try:
                 self.on_loop(_settle, answer, question(engine), None)
             except Exception as error:  # noqa: BLE001 – it is the asker's

@@ -17,7 +17,7 @@ from services.modelserver.engine.batch_table import PAYING, BatchTable
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.outfit import make_outfit
-from services.modelserver.engine.protocol import StepEngine
+from services.modelserver.engine.protocol import Engine
 from services.modelserver.engine.stepwise import StepwiseEngine
 from services.modelserver.models import ModelFolder, scan
 from services.modelserver.safety import Checker, open_checker
@@ -62,7 +62,7 @@ class Measurements:
 class Fitting:
     """What a worker draws with."""
 
-    engine: StepEngine
+    engine: Engine
     folders: tuple[ModelFolder, ...]
     checker: Checker
     urgency: Urgency

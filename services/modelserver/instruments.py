@@ -11,7 +11,7 @@ from libs.ids import WorkerId
 from libs.telemetry import metrics, tracing
 from services.modelserver import memory
 from services.modelserver.attempt import Attempt
-from services.modelserver.engine.protocol import Engine, StepEngine
+from services.modelserver.engine.protocol import Engine
 from services.modelserver.engine.reasons import Reason
 from services.modelserver.engine.stats import EngineStats
 from services.modelserver.gpu import THROTTLES, Gpu, Reading
@@ -46,9 +46,7 @@ class StageRecorder:
         )
 
 
-def observe_worker(
-    worker_id: WorkerId, engine: Engine | StepEngine, rows_in_use: Callable[[], int], gpu: Gpu | None
-) -> None:
+def observe_worker(worker_id: WorkerId, engine: Engine, rows_in_use: Callable[[], int], gpu: Gpu | None) -> None:
     """Register the gauges of this process; each is read when somebody collects."""
     meter = metrics.meter()
     labels: dict[str, str] = {"worker": worker_id}
@@ -64,7 +62,7 @@ def observe_worker(
     meter.create_observable_gauge("darkroom_worker_memory_bytes", [observe_memory], unit="By", description=told)
     if gpu is not None:
         _observe_gpu(meter, gpu, labels)
-    _observe_engine(meter, getattr(engine, "stats", EngineStats), labels)  # the older engine counts nothing
+    _observe_engine(meter, engine.stats, labels)
 
 
 def _observe_engine(meter: Meter, stats: Callable[[], EngineStats], labels: dict[str, str]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from libs.errors import PreconditionFailed, Unavailable
 from libs.rpc import deadlines
 from services.modelserver.device_thread import DeviceThread
-from services.modelserver.engine.protocol import StepEngine, Tier
+from services.modelserver.engine.protocol import Engine, Tier
 from services.modelserver.refusal import Unusable
 from services.modelserver.shelf import Shelf
 
@@ -25,19 +23,10 @@ class Place:
     load_share: float | None
 
 
-@runtime_checkable
-class TellsLoads(Protocol):
-    """An engine that tells how far its loads are."""
-
-    def load_share(self) -> Mapping[str, float]:
-        """Return the share that is done, 0 to 1, of each model that is read now; callable from every thread."""
-        ...
-
-
 class Stockroom:
     """Warms, evicts and tells."""
 
-    def __init__(self, engine: StepEngine, device: DeviceThread, shelf: Shelf) -> None:
+    def __init__(self, engine: Engine, device: DeviceThread, shelf: Shelf) -> None:
         self._engine, self._device, self._shelf = engine, device, shelf
 
     def warm(self, pinned: str, tier: Tier) -> None:
@@ -60,7 +49,7 @@ class Stockroom:
     def places(self) -> list[Place]:
         """Return where every usable model is."""
         tiers = self._engine.residency()
-        loads = self._engine.load_share() if isinstance(self._engine, TellsLoads) else {}
+        loads = self._engine.load_share()
         return [
             Place(pinned, tiers.get(pinned, Tier.DISK), self._shelf.weight_bytes(pinned), loads.get(pinned))
             for pinned in self._shelf.usable_names()

@@ -22,7 +22,7 @@ from services.modelserver.attempt_run import Result
 from services.modelserver.carriers import Carriers
 from services.modelserver.device_requests import DeviceRequests
 from services.modelserver.device_thread import DeviceThread
-from services.modelserver.engine.protocol import Pixels, StepEngine, Tier
+from services.modelserver.engine.protocol import Engine, Pixels, Tier
 from services.modelserver.events import Event, Failed, Preview
 from services.modelserver.intake import Intake
 from services.modelserver.pulse import Pulse
@@ -43,7 +43,7 @@ _LOST = Failed(FailureKind.TRANSIENT, "WORKER_LOST", "The worker's device does n
 class Worker:
     """Event loop only; what the device thread says comes in by `Listener`."""
 
-    def __init__(self, engine: StepEngine, shelf: Shelf, carriers: Carriers, clock: Clock, slots: int = 0) -> None:
+    def __init__(self, engine: Engine, shelf: Shelf, carriers: Carriers, clock: Clock, slots: int = 0) -> None:
         self._engine, self._shelf, self._carriers, self._slots = engine, shelf, carriers, slots
         self.pulse = Pulse(clock.monotonic, lambda pinned: engine.residency().get(pinned) is Tier.VRAM)
         self.device = DeviceThread(engine, self.pulse, self._changed, self.give_up)

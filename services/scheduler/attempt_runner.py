@@ -84,9 +84,7 @@ class AttemptRunner:
 
     async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:
         job = attempt.job
-        order = Order(
-            job.id, job.attempt, self._epoch, job.model_version, job.spec, attempt.resume_from, job.tenant_id
-        )
+        order = Order(job.id, job.attempt, self._epoch, job.model_version, job.spec, attempt.resume_from, job.tenant_id)
         async with aclosing(attempt.server.execute(order)) as events:
             async for event in events:
                 if isinstance(event, Progress | Preview):

@@ -57,6 +57,9 @@ class Task:
     guidance: float
 
 
+Way = Callable[[Sequence[Task]], None]
+
+
 def tasks(*, mixed: bool) -> list[Task]:
     """Return the work of one round; mixed: 14 to 28 steps, five guidance scales, all with guidance."""
     words = ("red circle", "blue square", "green star", "yellow heart")
@@ -86,7 +89,7 @@ class Silent:
         """Take the pictures."""
         self._over()
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, gpu_ms: float = 0.0) -> None:
         """No failure is expected."""
         raise error
 
@@ -96,7 +99,9 @@ class Engine:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
-        self._engine = StepwiseEngine(make_outfit(Device("cpu", THREADS), BatchTable("cpu", gain=PAYING), warms_up=True))
+        self._engine = StepwiseEngine(
+            make_outfit(Device("cpu", THREADS), BatchTable("cpu", gain=PAYING), warms_up=True)
+        )
         self._woken = threading.Event()
         self._engine.on_wake(self._woken.set)
         self._number = 0
@@ -127,7 +132,8 @@ class Engine:
         """Return the milliseconds of a tick in the forward, in encoding and decoding, and in all else, so far."""
         stats = self._engine.stats()
         rest = stats.tick_seconds - stats.seconds - stats.side_seconds
-        return tuple(1000 * part / stats.forwards for part in (stats.seconds, stats.side_seconds, rest))
+        count = stats.forwards / 1000
+        return stats.seconds / count, stats.side_seconds / count, rest / count
 
     def _spec(self, task: Task) -> Any:
         request = SpecRequest(prompt=task.prompt, seed=task.seed, steps=task.steps, guidance_scale=task.guidance)
@@ -188,7 +194,7 @@ def _is_up(port: int) -> bool:
         return False
 
 
-def measure(ways: dict[str, Callable[[Sequence[Task]], None]], work: Sequence[Task]) -> dict[str, list[float]]:
+def measure(ways: dict[str, Way], work: Sequence[Task]) -> dict[str, list[float]]:
     """Return pictures a second of each way, a value a round."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
@@ -218,7 +224,7 @@ def main() -> None:
     engine = Engine(folder)
     pipe = load_model(folder, torch.float32, lambda _share: None).pipe
     with litserve() as peer:
-        equal = {"engine": engine.draw, "bare, one at a time": functools.partial(bare_singly, pipe)}
+        equal: dict[str, Way] = {"engine": engine.draw, "bare, one at a time": functools.partial(bare_singly, pipe)}
         equal["bare, static batch of 8"] = functools.partial(bare_batched, pipe)
         equal["LitServe, batches of 8"] = peer
         report("Equal: 20 steps, one guidance scale", measure(equal, tasks(mixed=False)))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from libs.generation.spec import SpecRequest, resolve
 from services.modelserver.digests import FileDigests
+from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.device import Device
-from services.modelserver.engine.protocol import OutOfMemory
-from services.modelserver.engine.whole import WholePipelineEngine
+from services.modelserver.engine.outfit import make_outfit
+from services.modelserver.engine.protocol import OutOfMemory, Request
+from services.modelserver.engine.stepwise import StepwiseEngine
 from services.modelserver.gpu import open_gpu
 from services.modelserver.models import scan
 from services.modelserver.settings import SHIPPED_MODELS
-from tests.contract.engine.test_engine import Said
+from tests.contract.engine.step_driver import Said
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,15 +34,26 @@ def folder(tmp_path_factory):
     return found
 
 
+def _engine(device):
+    return StepwiseEngine(make_outfit(Device(device), BatchTable(device)))
+
+
 @pytest.fixture(scope="module")
-def engine(folder):
-    engine = WholePipelineEngine(Device("cuda:0"))
-    engine.load(folder)
-    return engine
+def engine():
+    made = _engine("cuda:0")
+    yield made
+    made.close()
 
 
-def _spec(folder, **fields):
-    return resolve(SpecRequest(prompt="a red circle left of a blue square", seed=3, **fields), folder.model, 0)
+def _drawn(engine, folder, **fields):
+    spec = resolve(SpecRequest(prompt="a red circle left of a blue square", seed=3, **fields), folder.model, 0)
+    said, woken = Said(), threading.Event()
+    engine.on_wake(woken.set)
+    engine.admit(Request("drawn", folder, spec), said)
+    while not said.over:
+        woken.clear()
+        assert engine.tick() or woken.wait(30)
+    return said.ends[0] if isinstance(said.ends[0], Exception) else said.pictures
 
 
 def test_the_device_is_known_by_its_uuid_and_read(engine):
@@ -48,17 +63,17 @@ def test_the_device_is_known_by_its_uuid_and_read(engine):
 
 
 def test_a_picture_is_the_one_that_a_cpu_draws(engine, folder):
-    on_gpu, on_cpu = engine, WholePipelineEngine(Device("cpu"))
-    on_cpu.load(folder)
-    one, other = (e.draw(folder.model.pinned, _spec(folder), Said()).pictures[0] for e in (on_gpu, on_cpu))
+    on_cpu = _engine("cpu")
+    (one,), (other,) = _drawn(engine, folder), _drawn(on_cpu, folder)
+    on_cpu.close()
     assert np.abs(one.astype(int) - other.astype(int)).mean() < 4  # the same noise, other kernels
 
 
 def test_memory_that_does_not_suffice_fails_the_drawing_alone(engine, folder):
+    _drawn(engine, folder)
     torch.cuda.set_per_process_memory_fraction(0.0005)
     try:
-        with pytest.raises(OutOfMemory):
-            engine.draw(folder.model.pinned, _spec(folder, images=4), Said())
+        assert isinstance(_drawn(engine, folder, images=4), OutOfMemory)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert engine.draw(folder.model.pinned, _spec(folder), Said()).peak_memory_bytes > 0
+    assert len(_drawn(engine, folder)) == 1

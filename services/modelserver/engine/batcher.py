@@ -113,8 +113,10 @@ class Batcher:
         return wanted if strict else self._table.best_rows(table_key_of(request, "denoise"), wanted)
 
     def _fitting(self, request: Request, key: BatchKey | None) -> int:
-        wanted = _wanted(request)
-        predicted = self._table.most_rows_within(table_key_of(request, "denoise"), self._device.free_bytes(), wanted)
+        wanted, kind = _wanted(request), table_key_of(request, "denoise")
+        if self._table.peak_bytes(kind, wanted) is None:
+            return max(1, min(wanted, self._learned(key)))
+        predicted = self._table.most_rows_within(kind, self._device.free_bytes(), wanted)
         return max(1, min(predicted, self._learned(key)))
 
     def _learned(self, key: BatchKey | None) -> int:

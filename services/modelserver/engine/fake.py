@@ -1,4 +1,4 @@
-"""An engine without weights that keeps every promise of `StepEngine`, step by step. It ships, and the tests run on it.
+"""An engine without weights that keeps every promise of `Engine`, step by step. It ships, and the tests run on it.
 
 Decoding takes a tick of its own, for which it wakes its owner.
 """
@@ -18,10 +18,11 @@ from services.modelserver.engine.protocol import (
     Drawing,
     EngineFailure,
     Load,
+    Reports,
     Request,
-    StepReports,
     Tier,
 )
+from services.modelserver.engine.stats import EngineStats
 from services.modelserver.models import ModelFolder
 
 _TICK_MS = 1.0  # what a pass of this device takes in its own books
@@ -30,10 +31,6 @@ _BYTES = 2**20
 
 def _nothing(*_about: object) -> None:
     return None
-
-
-def _from_nothing() -> float:
-    return 0.0
 
 
 def _always(*_about: object) -> bool:
@@ -54,7 +51,7 @@ class _Run:
     """A request under way: `state` is the link of its chain after `step`."""
 
     request: Request
-    reports: StepReports
+    reports: Reports
     state: str
     step: int = 0
     gpu_ms: float = 0.0
@@ -92,8 +89,18 @@ class _Models:
             self.tiers[pinned] = Tier.RAM
 
 
-class FakeEngine:
-    """Keeps the promises of `StepEngine`. At most `most_requests` draw at once; `fits` models are on the device.
+class _CountsNothing:
+    def load_share(self) -> Mapping[str, float]:
+        """Return nothing: a load takes one tick."""
+        return {}
+
+    def stats(self) -> EngineStats:
+        """Return nothing counted."""
+        return EngineStats()
+
+
+class FakeEngine(_CountsNothing):
+    """Keeps the promises of `Engine`. At most `most_requests` draw at once; `fits` models are on the device.
 
     `due(step, total, since_s, eta_s)` tells when a checkpoint is wanted.
     """
@@ -105,7 +112,7 @@ class FakeEngine:
         most_requests: int = 4,
         fits: int = 2,
         due: Callable[[int, int, float, float], bool] = _always,
-        now: Callable[[], float] = _from_nothing,
+        now: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._hooks = hooks or Hooks()
         self._most_requests, self._due, self._now = most_requests, due, now
@@ -135,7 +142,7 @@ class FakeEngine:
         parked = len(self._parked)
         return Load(len(self._drawing), len(self._waiting), parked, rows, self._most_requests)
 
-    def admit(self, request: Request, reports: StepReports) -> None:
+    def admit(self, request: Request, reports: Reports) -> None:
         """Take a request; a checkpoint of something else is left aside."""
         step, state = fake_chain.resumed(request)
         self._waiting[request.id] = _Run(request, reports, state, step)
@@ -145,7 +152,7 @@ class FakeEngine:
         run = self._take_out(request_id)
         if run is None:
             return False
-        run.reports.failed(Cancelled("it was cancelled"))
+        run.reports.failed(Cancelled("it was cancelled"), run.gpu_ms)
         return True
 
     def park(self, request_id: str) -> bool:
@@ -215,7 +222,7 @@ class FakeEngine:
             try:
                 self._start(run)
             except Exception as error:  # noqa: BLE001 – whatever a hook raises is the end of this request alone
-                run.reports.failed(error)
+                run.reports.failed(error, run.gpu_ms)
 
     def _start(self, run: _Run) -> None:
         spec, folder = run.request.spec, run.request.folder
@@ -280,7 +287,7 @@ class FakeEngine:
     def _fail(self, run: _Run, error: Exception) -> None:
         del self._drawing[run.request.id]
         run.reports.stage("denoise", run.began_s, self._now())
-        run.reports.failed(error)
+        run.reports.failed(error, run.gpu_ms)
 
     def _take_out(self, request_id: str) -> _Run | None:
         for place in (self._waiting, self._drawing, self._decoding, self._parked):

@@ -24,7 +24,7 @@ from services.modelserver.engine.embeddings import Embeddings, question_of
 from services.modelserver.engine.loading import DENOISERS
 from services.modelserver.engine.packing import Topologies
 from services.modelserver.engine.preview import Previewer
-from services.modelserver.engine.protocol import Request, StepReports
+from services.modelserver.engine.protocol import Reports, Request
 from services.modelserver.engine.resumption import Resumption
 from services.modelserver.engine.timeline import Timeline
 
@@ -40,7 +40,7 @@ class Part:
     """One request of a run, with what it has cost so far. A cancelled one of several stays in, unheard."""
 
     request: Request
-    reports: StepReports
+    reports: Reports
     gpu_ms: float = 0.0
     told: int = 0  # the last step that was reported
     dropped: bool = False

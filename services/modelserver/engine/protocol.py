@@ -1,11 +1,12 @@
 """The seam between who decides what runs (worker.py) and what draws it. No torch in here.
 
 Promises, checked on every engine by one suite:
-1. The same spec and seed give the same pictures; picture i is what a job of its own with seed + i gives (within one
-   level of 255 where a batch is computed together).
-2. Steps are reported ascending, the first and the last among them.
-3. A cancel is obeyed at the next step. A failure of one drawing leaves the engine ready for the next.
-4. All of it is called from one thread, and blocks it.
+1. The same spec and seed give the same pictures, whatever is drawn beside; picture i is what a job of its own with
+   seed + i gives (within one level of 255 where a batch is computed together).
+2. Steps are reported ascending, the first and the last among them; the last word on a request is said once.
+3. A cancel frees its rows at once, a park too; what is resumed, here or from a checkpoint elsewhere, ends as the
+   picture that it would have been.
+4. A failure of one request leaves its neighbours and their pictures as they are, and the engine ready for the next.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.generation.spec import GenerationSpec
+from services.modelserver.engine.stats import EngineStats
 from services.modelserver.models import ModelFolder
 
 Pixels = NDArray[np.uint8]  # a still [height, width, 3] or a clip [frames, height, width, 3], red green blue
@@ -61,7 +63,7 @@ class Tier(enum.Enum):
 class Request:
     """One drawing to make. `id` is unique among the requests an engine holds.
 
-    `image` and `mask` have the size of the spec. With a `checkpoint` (bytes of an earlier `StepReports.checkpoint`)
+    `image` and `mask` have the size of the spec. With a `checkpoint` (bytes of an earlier `Reports.checkpoint`)
     it goes on from there; one that does not belong to this spec, model and build is left aside.
     """
 
@@ -73,7 +75,7 @@ class Request:
     checkpoint: bytes = b""
 
 
-class StepReports(Protocol):
+class Reports(Protocol):
     """What an engine says about one request, from inside `tick`, `admit` and `cancel`. Times in Unix seconds.
 
     The last thing said is exactly one of `done` and `failed`.
@@ -99,8 +101,8 @@ class StepReports(Protocol):
         """Hand over the pictures."""
         ...
 
-    def failed(self, error: Exception) -> None:
-        """Tell why there are none: an EngineFailure, or whatever a library raised."""
+    def failed(self, error: Exception, gpu_ms: float = 0.0) -> None:
+        """Tell why there are none: an EngineFailure, or whatever a library raised; and what was spent by then."""
         ...
 
 
@@ -115,10 +117,10 @@ class Load:
     most_requests: int  # that pay to be drawn together, as measured so far, at the usual size of the models in use
 
 
-class StepEngine(Protocol):
+class Engine(Protocol):
     """Holds models and draws many requests side by side, one pass of the device at a time.
 
-    Everything but `residency` and `memory_bytes` is called from the one thread that owns the device.
+    Everything but what says otherwise is called from the one thread that owns the device.
     """
 
     @property
@@ -130,15 +132,23 @@ class StepEngine(Protocol):
         """Return where the models are that are not on disk, by `id@version`; callable from every thread."""
         ...
 
+    def load_share(self) -> Mapping[str, float]:
+        """Return the share that is done, 0 to 1, of each model that is read now; callable from every thread."""
+        ...
+
     def memory_bytes(self) -> int:
         """Return the device memory in use by this process now; callable from every thread."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return what has been counted so far; callable from every thread."""
         ...
 
     def load(self) -> Load:
         """Return how full it is."""
         ...
 
-    def admit(self, request: Request, reports: StepReports) -> None:
+    def admit(self, request: Request, reports: Reports) -> None:
         """Take a request; it begins at a later tick, when its model is there and rows are free."""
         ...
 
@@ -172,52 +182,6 @@ class StepEngine(Protocol):
 
     def close(self) -> None:
         """End its threads."""
-        ...
-
-
-class Reports(Protocol):
-    """What an engine says, and asks, while it draws. Times in Unix seconds, steps from 1 to total."""
-
-    def step(self, step: int, total: int) -> None:
-        """A step is done."""
-        ...
-
-    def preview(self, step: int, total: int, index: int, pixels: Pixels) -> None:
-        """Show a rough, small picture; only when the spec asks for it."""
-        ...
-
-    def stage(self, name: str, start_s: float, end_s: float) -> None:
-        """Tell that `encode`, `denoise` or `decode` is over, or was broken off."""
-        ...
-
-    def cancelled(self) -> bool:
-        """Return whether to stop at this step."""
-        ...
-
-
-class Engine(Protocol):
-    """Holds models in the device's memory and draws with them."""
-
-    @property
-    def device(self) -> DeviceInfo:
-        """What it runs on."""
-        ...
-
-    @property
-    def resident(self) -> tuple[str, ...]:
-        """Models in the device's memory, as `id@version`."""
-        ...
-
-    def load(self, folder: ModelFolder) -> None:
-        """Make a model resident, others may have to leave; raises ModelBroken or OutOfMemory."""
-        ...
-
-    def draw(self, pinned: str, spec: GenerationSpec, reports: Reports) -> Drawing:
-        """Draw with a resident model; raises an EngineFailure."""
-        ...
-
-    def memory_bytes(self) -> int:
-        """Return the device memory in use by this process now."""
         ...
 
 

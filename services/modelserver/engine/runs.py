@@ -179,4 +179,4 @@ class Runs:
 def _tell_failed(part: Part, error: Exception) -> None:
     if not part.dropped:
         part.dropped = True
-        part.reports.failed(error)
+        part.reports.failed(error, part.gpu_ms)

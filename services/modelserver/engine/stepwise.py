@@ -19,7 +19,7 @@ from services.modelserver.engine.calls import Kind
 from services.modelserver.engine.line import Line
 from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.pipeline_run import Part, PipelineRun
-from services.modelserver.engine.protocol import Cancelled, DeviceInfo, Load, Request, StepReports, Tier
+from services.modelserver.engine.protocol import Cancelled, DeviceInfo, Load, Reports, Request, Tier
 from services.modelserver.engine.quiet import quiet_libraries
 from services.modelserver.engine.residency import LoadFailed
 from services.modelserver.engine.runs import Runs
@@ -29,7 +29,7 @@ from services.modelserver.models import ModelFolder
 
 
 class StepwiseEngine:
-    """Keeps the promises of `StepEngine`; see the module."""
+    """Keeps the promises of `Engine`; see the module."""
 
     def __init__(self, outfit: Outfit) -> None:
         quiet_libraries()
@@ -71,7 +71,7 @@ class StepwiseEngine:
             most_requests=self._line.most_requests(),
         )
 
-    def admit(self, request: Request, reports: StepReports) -> None:
+    def admit(self, request: Request, reports: Reports) -> None:
         """Take a request in; a checkpoint that does not belong to it is left aside."""
         self._line.join(Part(request, reports, checkpoint=self._outfit.checkpoint(request)))
 
@@ -84,7 +84,7 @@ class StepwiseEngine:
                 return False
             run, part = found
             self._runs.drop(run, part)
-        part.reports.failed(Cancelled("cancelled"))
+        part.reports.failed(Cancelled("cancelled"), part.gpu_ms)
         return True
 
     def park(self, request_id: str) -> bool:
@@ -142,7 +142,7 @@ class StepwiseEngine:
         self._side.close()
         self._residency.close()
 
-    @torch.no_grad()  # of the thread, not of the coroutines: they enter and leave it in the midst of each other
+    @torch.inference_mode()  # of the thread, not of the coroutines: they enter and leave it in the midst of each other
     def tick(self) -> bool:
         """Do one pass; see the module."""
         began_s = self._device.now()

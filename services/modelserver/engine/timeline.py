@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from services.modelserver.engine.protocol import StepReports
+from services.modelserver.engine.protocol import Reports
 
 _STAGES = ("encode", "denoise", "decode")
 
@@ -12,7 +12,7 @@ _STAGES = ("encode", "denoise", "decode")
 class Timeline:
     """Goes from one stage to the next, only forward; `close` tells the one it was in."""
 
-    def __init__(self, reports: StepReports, now: Callable[[], float]) -> None:
+    def __init__(self, reports: Reports, now: Callable[[], float]) -> None:
         self._reports = reports
         self._now = now
         self._at = 0

@@ -47,7 +47,7 @@ class Course:
         """Note the moment."""
         self.ended_s = time.monotonic()
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, gpu_ms: float = 0.0) -> None:
         """Expect no failure."""
         raise error
 

@@ -1,10 +1,7 @@
-"""The engines under test, each with a model and a way to break its next drawing."""
+"""Models to draw with, and what plain diffusers draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,6 @@ from transformers import logging as transformers_logging
 
 from services.modelserver.digests import FileDigests
 from services.modelserver.engine.classes import LibraryClasses
-from services.modelserver.engine.device import Device
-from services.modelserver.engine.protocol import Engine
-from services.modelserver.engine.whole import WholePipelineEngine
 from services.modelserver.models import ModelFolder, scan
 from services.modelserver.settings import SHIPPED_MODELS
 from tests.contract.engine.harness import Folders
@@ -23,13 +17,6 @@ from tests.contract.engine.solo import Solos
 from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
 transformers_logging.set_verbosity_error()
-
-
-@dataclass(frozen=True)
-class Setup:
-    engine: Engine
-    folder: ModelFolder
-    broken: Callable[[Exception | None], AbstractContextManager[None]]  # None: NaN instead of an exception
 
 
 def _folder(path: Path, remembered: Path) -> ModelFolder:
@@ -67,31 +54,4 @@ def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
-
-
-def _whole(folder: ModelFolder) -> Setup:
-    engine = WholePipelineEngine(Device("cpu", threads=1))
-
-    @contextmanager
-    def broken(raised):
-        def spoil(_module, _inputs, output):
-            if raised is not None:
-                raise raised
-            return (output[0] * float("nan"),)
-
-        unet = engine._pipes[folder.model.pinned].unet
-        hook = unet.register_forward_hook(spoil)
-        yield
-        hook.remove()
-
-    return Setup(engine, folder, broken)
-
-
-@pytest.fixture(scope="module", params=["tiny", "shipped"])
-def setup(request, tiny_folder, shipped_folder) -> Setup:
-    before = torch.get_num_threads()
-    made = _whole(tiny_folder if request.param == "tiny" else shipped_folder)
-    made.engine.load(made.folder)
-    yield made
     torch.set_num_threads(before)

@@ -54,7 +54,7 @@ def save_family(name: str, folder: Path, seed: int = 0) -> Path:
 
 def _description(name: str, scheduler: str) -> str:
     # SVD's noise levels are its scheduler's own; others do not stand in for it.
-    samplers = ("euler",) if name == "svd" else samplers_of(scheduler)
+    samplers = ("native",) if name == "svd" else samplers_of(scheduler)
     frames = f"frames = {FRAMES[name]}" if name in FRAMES else ""
     return _DESCRIPTION.format(samplers=json.dumps(samplers), frames=frames)
 

@@ -99,7 +99,7 @@ def _draw(pipe: Any, spec: GenerationSpec, image: Pixels | None, mask: Mask | No
 
 
 def _sampler(own: Any, name: str) -> Any:
-    if isinstance(own, d.FlowMatchEulerDiscreteScheduler):
+    if isinstance(own, d.FlowMatchEulerDiscreteScheduler) or name == "native":
         return own
     kind, more = _SAMPLERS[name]
     return kind.from_config(own.config) if isinstance(own, kind) else kind.from_config(own.config, **more)

@@ -1,4 +1,4 @@
-"""Drives a StepEngine as its owner does: tick while there is something to do, else wait to be woken."""
+"""Drives a Engine as its owner does: tick while there is something to do, else wait to be woken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from services.modelserver.engine.protocol import Drawing, Pixels, Request, StepEngine
+from services.modelserver.engine.protocol import Drawing, Engine, Pixels, Request
 
 _PATIENCE_S = 30.0
 _MOST_TICKS = 10_000
@@ -44,7 +44,7 @@ class Said:
         self._note("done")
         self.ends.append(drawing)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, gpu_ms: float = 0.0) -> None:
         self._note("failed")
         self.ends.append(error)
 
@@ -68,7 +68,7 @@ class Said:
 class Driver:
     """Owns an engine. Numbers its requests."""
 
-    def __init__(self, engine: StepEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._woken = threading.Event()
         self._count = 0

@@ -51,7 +51,7 @@ def wishes(draw, family: str) -> Wish:
     return Wish(
         family=family,
         task=task,
-        sampler=draw(st.sampled_from(SAMPLERS.get(family, ("euler",)))),
+        sampler=draw(st.sampled_from(SAMPLERS.get(family, ("",)))),
         steps=draw(st.integers(2 if drawn_over else 1, 4 if moving else 8)),
         guidance=draw(st.sampled_from(GUIDANCE)),
         seed=draw(st.integers(0, 2)),

@@ -76,3 +76,7 @@ def test_a_perfect_denoiser_leads_it_to_the_picture_whatever_the_model_predicts(
 def test_a_flow_model_keeps_its_own():
     assert samplers_of("FlowMatchEulerDiscreteScheduler") == ("euler",)
     assert samplers_of("LCMScheduler")[0] == "lcm"
+    assert samplers_of("UniPCMultistepScheduler", {"use_flow_sigmas": True}) == ("native",)
+    assert samplers_of("UniPCMultistepScheduler", {"prediction_type": "flow_prediction"}) == ("native",)
+    assert samplers_of("EulerDiscreteScheduler", {"timestep_type": "continuous"}) == ("native",)
+    assert samplers_of("UniPCMultistepScheduler", {"prediction_type": "v_prediction"})[0] == "unipc"

@@ -1,4 +1,4 @@
-"""The promises of `StepEngine`, checked on every engine that keeps them."""
+"""The promises of `Engine`, checked on every engine that keeps them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_throttled_gpu_is_told_by_reason(scrape: Scrape) -> None:
 
 
 def test_a_cpu_has_no_series_of_a_gpu(scrape: Scrape) -> None:
-    plain: Any = SimpleNamespace(memory_bytes=lambda: 5)
+    plain: Any = SimpleNamespace(memory_bytes=lambda: 5, stats=EngineStats)
     scrape.observe(plain)
     assert "darkroom_gpu" not in scrape.text()
     assert scrape.value("darkroom_worker_memory_bytes", kind="device") == 5

@@ -36,6 +36,7 @@ def test_every_option_is_carried(tmp_path):
         attention_slicing = true
         vae_slicing = true
         vae_tiling = true
+        strict = true
         idle_s = 600
         most_rows = 8
         fallback = "small.v1"
@@ -43,7 +44,9 @@ def test_every_option_is_carried(tmp_path):
         """,
     )
     assert folder.model.usable, folder.model.unusable_reason
-    assert folder.options == ModelOptions("bfloat16", "float8", True, True, True, False, 600.0, 8, "small.v1", False)
+    assert folder.options == ModelOptions(
+        "bfloat16", "float8", True, True, True, False, True, 600.0, 8, "small.v1", False
+    )
     assert _described(tmp_path / "other", "compile = true").options.compile
 
 

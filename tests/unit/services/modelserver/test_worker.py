@@ -314,7 +314,7 @@ async def test_what_still_draws_when_time_is_up_is_handed_back_with_its_checkpoi
     events = await bench.events(first)
     await draining
     assert events[-1].kind is FailureKind.DRAINING
-    (saved,) = [event for event in events if isinstance(event, Checkpointed)]
+    saved = [event for event in events if isinstance(event, Checkpointed)][-1]  # more than one when it is slow to leave
     elsewhere = Bench()
     elsewhere.blobs._objects.update(bench.blobs._objects)
     elsewhere.inputs.let.set()

@@ -125,6 +125,12 @@ class FakeModelServer:
     async def describe_models(self) -> list[Model]:
         return list(self.models)
 
+    async def warm(self, pinned: str, tier: str) -> None:
+        raise NotImplementedError
+
+    async def evict(self, pinned: str) -> bool:
+        raise NotImplementedError
+
     async def close(self) -> None:
         self.closed = True
 
