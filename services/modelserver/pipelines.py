@@ -24,13 +24,9 @@ _FAMILIES: tuple[Mapping[str, str], ...] = (
         {TEXT: f"{name}Pipeline", IMAGE: f"{name}Img2ImgPipeline", INPAINT: f"{name}InpaintPipeline"}
         for name in (
             *("StableDiffusion", "StableDiffusionXL", "StableDiffusion3", "Flux", "QwenImage", "ZImage", "Chroma"),
-            *("StableDiffusionPAG", "StableDiffusionXLPAG"),
         )
     ),
-    *(
-        {TEXT: f"{name}Pipeline", IMAGE: f"{name}Img2ImgPipeline"}
-        for name in ("LatentConsistencyModel", "StableDiffusion3PAG", "Kandinsky3")
-    ),
+    *({TEXT: f"{name}Pipeline", IMAGE: f"{name}Img2ImgPipeline"} for name in ("LatentConsistencyModel", "Kandinsky3")),
     {IMAGE: "QwenImageEditPipeline", INPAINT: "QwenImageEditInpaintPipeline"},
     {INPAINT: "FluxFillPipeline"},
     {TEXT: "LTXPipeline", IMAGE: "LTXImageToVideoPipeline"},
@@ -39,6 +35,7 @@ _SIBLINGS = {name: family for family in _FAMILIES for name in family.values()}
 
 # Their signature leaves the picture out by default and their call then fails.
 _NEED_PICTURE = ("Adapter", "ControlNet", "Depth2Img", "I2V", "ImageToVideo", "Pix2Pix", "Upscale", "VideoToWorld")
+_ALTER_MODELS = ("PAG",)  # perturbed attention is put into the denoiser, and its rows see each other
 _CARRIED = frozenset({"prompt", "image"})  # what a request can bring of what a call requires
 
 # Frames a second that a model was trained for, by the beginning of its pipeline's name; no configuration says it.
@@ -78,6 +75,8 @@ def sibling(pipeline: str, task: str) -> str:
 
 def abilities(pipeline: str, parameters: Parameters) -> Abilities:
     """Return what a pipeline whose call has these parameters can draw; raises Unusable when requests cannot feed it."""
+    if any(word in pipeline for word in _ALTER_MODELS):
+        raise Unusable(f"{pipeline} changes its model while it draws, and others draw with it")
     beyond = sorted(name for name, default in parameters.items() if default is REQUIRED and name not in _CARRIED)
     if beyond:
         raise Unusable(f"{pipeline} needs {', '.join(beyond)}, which requests do not bring")

@@ -24,6 +24,7 @@ from services.modelserver.engine.warm_up import warm_up
 
 STRICT_ROWS = 8  # of every forward of a model that must not see its neighbours
 MOST_ROWS = 64  # in one forward, however much they would pay
+_FORGET_AFTER = 200  # forwards
 _LACKING = "the device's memory did not suffice"
 _RAN_AWAY = "the numbers ran away while drawing"
 
@@ -60,6 +61,7 @@ class Batcher:
         self._unbatched, self._occupancy = outfit.unbatched, outfit.occupancy
         self._warms_up = outfit.warms_up
         self._most_by_key: dict[BatchKey, int] = {}  # learned from batches that did not fit
+        self._went_well = 0
         self.splits = 0
         self.rows_run = 0
         self.forwards = 0
@@ -119,6 +121,16 @@ class Batcher:
         predicted = self._table.most_rows_within(kind, self._device.free_bytes(), wanted)
         return max(1, min(predicted, self._learned(key)))
 
+    def _unlearn(self, chosen: Sequence[Asked]) -> None:
+        """After a number of forwards that went well, try twice the rows that once lacked memory."""
+        key = chosen[0].packed.key if chosen[0].packed is not None else None
+        if key is None or key not in self._most_by_key:
+            return
+        self._went_well += 1
+        if self._went_well >= _FORGET_AFTER:
+            self._went_well = 0
+            self._most_by_key[key] *= 2
+
     def _learned(self, key: BatchKey | None) -> int:
         """Return how many rows did not lack memory when last tried."""
         return MOST_ROWS if key is None else self._most_by_key.get(key, MOST_ROWS)
@@ -128,10 +140,12 @@ class Batcher:
         began_s = self._device.now()
         self._device.begin_peak()
         answered = self._attempt(list(chosen), prepare)
-        self._device.wait()
+        if any(isinstance(each.error, DeviceLost) for each in answered):
+            return answered
         seconds = self._device.now() - began_s
         rows = sum(each.run.rows for each in chosen)
         if all(each.error is None for each in answered):
+            self._unlearn(chosen)
             self._table.record(
                 table_key_of(chosen[0].run.request, "denoise"), rows, seconds, self._device.peak_growth_bytes()
             )
@@ -151,11 +165,13 @@ class Batcher:
             if len(chosen) == 1 and first.packed is not None and first.run.rows > self._learned(first.packed.key):
                 return [self._by_halves(first.run, first.packed, OutOfMemory(_LACKING))]
             values = self._run(chosen)
+            finite = packing.finite(values)
+            self._device.wait()
         except Exception as error:  # noqa: BLE001 – whatever a model raises belongs to the requests in this forward
             return self._after(error, chosen, prepare)
         return [
-            Answered(each.run, value) if finite else Answered(each.run, error=BadPictures(_RAN_AWAY))
-            for each, value, finite in zip(chosen, values, packing.finite(values), strict=True)
+            Answered(each.run, value) if is_finite else Answered(each.run, error=BadPictures(_RAN_AWAY))
+            for each, value, is_finite in zip(chosen, values, finite, strict=True)
         ]
 
     def _run(self, chosen: list[Asked]) -> list[Any]:

@@ -77,12 +77,12 @@ def vae_standin(module: Any, ask: Callable[[Call], Any]) -> Standin:
     loaded; what comes in is brought to its type instead.
     """
 
-    def encode(values: torch.Tensor, **kwargs: Any) -> Any:
-        args = (values.to(module.dtype),)
+    def encode(values: torch.Tensor, *more: Any, **kwargs: Any) -> Any:
+        args = (values.to(module.dtype), *more)
         return ask(Call(Kind.ENCODE, lambda: module.encode(*args, **kwargs), module, args, kwargs))
 
-    def decode(values: torch.Tensor, **kwargs: Any) -> Any:
-        args = (values.to(module.dtype),)
+    def decode(values: torch.Tensor, *more: Any, **kwargs: Any) -> Any:
+        args = (values.to(module.dtype), *more)
         return ask(Call(Kind.DECODE, lambda: module.decode(*args, **kwargs), module, args, kwargs))
 
     def to(*_args: Any, **_kwargs: Any) -> Standin:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import torch
 
 from services.modelserver.engine.protocol import DeviceLost, EngineFailure, OutOfMemory
@@ -23,5 +25,13 @@ def as_failure(error: Exception) -> Exception:
 
 
 def _caused(failure: EngineFailure, error: Exception) -> EngineFailure:
+    _let_go(error)
     failure.__cause__ = error
     return failure
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames that an error passed through: they hold what the failed forward had allocated."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

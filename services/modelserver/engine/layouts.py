@@ -13,6 +13,7 @@ class Layout:
     time: str
     rows: frozenset[str]  # tensors with one entry a row in dimension 0, or nests of such, or lists with one item a row
     same: frozenset[str] = frozenset()  # tensors that all rows share and that must be equal
+    blocks: tuple[str, ...] = ()  # those of `rows` that are one tensor a block of the denoiser
     padded: tuple[str, str] | None = None  # embeddings that may be of unequal length, and their mask
 
 
@@ -26,11 +27,13 @@ LAYOUTS = {
                 *("down_block_additional_residuals", "mid_block_additional_residual"),
             )
         ),
+        blocks=("down_block_additional_residuals",),
     ),
     "SD3Transformer2DModel": Layout(
         "hidden_states",
         "timestep",
         frozenset(("encoder_hidden_states", "pooled_projections", "block_controlnet_hidden_states")),
+        blocks=("block_controlnet_hidden_states",),
     ),
     "FluxTransformer2DModel": Layout(
         "hidden_states",

@@ -104,7 +104,12 @@ class Line:
         """Take a request out, with those that can share its call when its denoiser is not packed."""
         parts = [part]
         strict = part.request.folder.options.strict
-        if not part.alone and not strict and self._outfit.shares_calls(self._residency, part.request):
+        if (
+            not part.alone
+            and not strict
+            and part.checkpoint is None
+            and self._outfit.shares_calls(self._residency, part.request)
+        ):
             alike = _alike(part.request)
             key = table_key_of(part.request, "denoise")
             most = self._outfit.table.best_rows(key, part.request.folder.options.most_rows or _MOST_TOGETHER)

@@ -105,7 +105,11 @@ class Outfit:
         if model is not None and model.folder.options.compile and self.warms_up:
             defaults, most = model.folder.model.defaults, model.folder.options.most_rows or _COMPILED_ROWS
             rows = [rows for rows in BUCKETS if rows <= most]
-            warm_compiled(model, [(each, defaults.width, defaults.height) for each in rows])
+            try:
+                warm_compiled(model, [(each, defaults.width, defaults.height) for each in rows])
+            except Exception as error:  # noqa: BLE001 – whoever draws is told what is wrong, when it is drawn
+                logger.warning("not compiled beforehand", extra={"model": pinned, "error": type(error).__name__})
+                self.device.release()
 
     def shares_calls(self, residency: Residency, request: Request) -> bool:
         """Return whether requests of this model can only be put together from the beginning."""

@@ -66,6 +66,9 @@ def packet(
     if layout is None:
         return None
     arguments = dict(zip(_names(module.forward.__func__), call.args, strict=False)) | call.kwargs
+    for name in layout.blocks:  # one tensor a block, each with all rows
+        if isinstance(arguments.get(name), list):
+            arguments[name] = tuple(arguments[name])
     wants_object = arguments.pop("return_dict", True) is not False
     conditions = {
         name: value

@@ -139,8 +139,9 @@ class PipelineRun:
 
     def close_stages(self) -> None:
         """Tell the stage it was in."""
-        for timeline in self._timelines:
-            timeline.close()
+        for part, timeline in zip(self.parts, self._timelines, strict=False):
+            if not part.dropped:
+                timeline.close()
 
     def snapshot(self) -> Checkpoint | None:
         """Return everything to go on after the last step; None before the first, or when it cannot be taken up."""
@@ -159,8 +160,9 @@ class PipelineRun:
         self.call = switched
         stage = {Kind.FORWARD: "denoise", Kind.DECODE: "decode"}.get(switched.kind)
         if stage is not None and (stage == "denoise" or self.step):
-            for timeline in self._timelines:
-                timeline.enter(stage)
+            for part, timeline in zip(self.parts, self._timelines, strict=True):
+                if not part.dropped:
+                    timeline.enter(stage)
 
     def _ask(self, call: Call) -> Any:
         if getcurrent() is not self._greenlet:  # a side thread in the midst of a larger piece of work

@@ -61,11 +61,13 @@ class Runs:
 
     def begin(self, parts: Sequence[Part]) -> None:
         """Begin one call for these requests, and go to its first question."""
-        run = None
+        run, began_s = None, self._device.now()
         try:
             run = self._outfit.run(self._residency, parts)
             self._runs.append(run)
             run.begin()
+            if run.over:  # it asked nobody for anything
+                self._finish(run, began_s)
         except Exception as error:  # noqa: BLE001 – whatever a pipeline raises belongs to its requests
             self._fail(run, parts, as_failure(error))
 
@@ -101,6 +103,8 @@ class Runs:
         if found is None or len(found[0].parts) > 1:
             return False
         run, part = found
+        if run.call is not None and run.call.kind is Kind.DECODE:
+            return False  # it is nearly over, and some decode what is no part of their state
         saved = run.snapshot()
         if saved is None and run.step:
             return False  # it would lose its steps
@@ -111,9 +115,9 @@ class Runs:
 
     def drop(self, run: PipelineRun, part: Part) -> None:
         """Let a request out; the last one ends the run."""
-        part.dropped = True
-        if all(each.dropped for each in run.parts):
+        if all(each.dropped or each is part for each in run.parts):
             self.end(run)
+        part.dropped = True
 
     def lose_everything(self, error: DeviceLost) -> None:
         """Tell all who draw, wait or are parked that the device is gone."""

@@ -15,7 +15,7 @@ from services.modelserver.engine.calls import Call, Kind
 from services.modelserver.engine.device import Device
 from services.modelserver.engine.faults import as_failure
 from services.modelserver.engine.pipeline_run import PipelineRun
-from services.modelserver.engine.protocol import OutOfMemory
+from services.modelserver.engine.protocol import DeviceLost, OutOfMemory
 from services.modelserver.engine.side_thread import Answer, SideThread
 
 MOST_DECODED = 16  # pictures in one decode, however much they would pay
@@ -34,10 +34,9 @@ class SideWork:
         self.seconds = 0.0
         self._asked: dict[PipelineRun, Call] = {}  # under way, so that nothing is asked twice
 
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is still to come."""
-        return bool(self._asked)
+    def models(self) -> set[str]:
+        """Return the models that are used here, for runs that have been stopped too."""
+        return {run.request.folder.model.pinned for run in self._asked}
 
     def hear(self) -> bool:
         """Pass on the answers that are there."""
@@ -50,11 +49,11 @@ class SideWork:
         """Hand over what the runs wait for, as far as the queues take it."""
         sent = False
         for run in self._waiting(runs, Kind.ENCODE):
-            if self._encoder.full:
-                break
             assert run.call is not None
-            self._put(self._encoder, [run], partial(_alone, run.call))
-            sent = True
+            thread = self._thread_of(run.call)
+            if not thread.full:
+                self._put(thread, [run], partial(_alone, run.call))
+                sent = True
         decoding = self._waiting(runs, Kind.DECODE)
         if decoding and not self._decoder.full:
             self._decode(decoding)
@@ -65,6 +64,10 @@ class SideWork:
         """End the threads."""
         self._encoder.close()
         self._decoder.close()
+
+    def _thread_of(self, call: Call) -> SideThread:
+        """Return who answers a call; a VAE keeps things between its calls and must be asked by one thread only."""
+        return self._encoder if call.kind is Kind.ENCODE and call.module is None else self._decoder
 
     def _waiting(self, runs: Sequence[PipelineRun], kind: Kind) -> list[PipelineRun]:
         return [r for r in runs if r.call is not None and r.call.kind is kind and self._asked.get(r) is not r.call]
@@ -107,7 +110,8 @@ class SideWork:
         if not runs:
             return
         decoded = asked[0][1].kind is Kind.DECODE
-        self._charge(runs, answer.seconds, decoded=decoded and answer.error is None)
+        share = len(runs) / len(asked)  # of those who asked, some may have gone
+        self._charge(runs, answer.seconds * share, decoded=decoded and answer.error is None and share == 1)
         if answer.error is not None:
             self._failed(runs, as_failure(answer.error))
             return
@@ -118,16 +122,19 @@ class SideWork:
 
     def _failed(self, runs: Sequence[PipelineRun], failure: Exception) -> None:
         """Try again with less memory: one by one, then in slices and tiles; what fails alone is at fault."""
-        self._device.release()
         call = runs[0].call
         assert call is not None
+        if isinstance(failure, DeviceLost):
+            self._go_on(runs[0], None, failure)
+            return
+        self._device.release()
         if len(runs) > 1:
             for run in runs:
                 assert run.call is not None
                 self._put(self._decoder, [run], partial(_alone, run.call))
         elif isinstance(failure, OutOfMemory) and call.kind is Kind.ENCODE and not call.retried:
             call.retried = True  # what others held may be free now
-            self._put(self._encoder, runs, partial(_alone, call))
+            self._put(self._thread_of(call), runs, partial(_alone, call))
         elif isinstance(failure, OutOfMemory) and (smaller := _smaller(call)) is not None:
             self._put(self._decoder, runs, smaller)
         else:

@@ -16,6 +16,7 @@ import torch
 
 from services.modelserver.engine.batcher import Batcher
 from services.modelserver.engine.calls import Kind
+from services.modelserver.engine.faults import as_failure
 from services.modelserver.engine.line import Line
 from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.pipeline_run import Part, PipelineRun
@@ -108,7 +109,7 @@ class StepwiseEngine:
 
     def evict(self, pinned: str) -> bool:
         """Let a model's weights go."""
-        return self._residency.evict(pinned, self._runs.busy())
+        return self._residency.evict(pinned, self._busy())
 
     def on_wake(self, wake: Callable[[], None]) -> None:
         """Set whom the engine's own threads call."""
@@ -156,7 +157,7 @@ class StepwiseEngine:
         return did
 
     def _models_come_and_go(self) -> bool:
-        changes = self._residency.advance(self._runs.busy(), self._line.models())
+        changes = self._residency.advance(self._busy(), self._line.models())
         for change in changes:
             if isinstance(change, LoadFailed):
                 for part in self._line.leave_model(change.pinned):
@@ -181,13 +182,25 @@ class StepwiseEngine:
         waiting = self._runs.waiting_for(Kind.FORWARD)
         if not waiting:
             return False
-        chosen = self._batcher.choose([self._batcher.ask(run) for run in waiting])
+        asked = []
+        for run in waiting:
+            try:
+                asked.append(self._batcher.ask(run))
+            except Exception as error:  # noqa: BLE001 – a call that cannot be read ends its own requests
+                self._runs.go_on(run, None, as_failure(error))
+        if not asked:
+            return True
+        chosen = self._batcher.choose(asked)
         for answered in self._batcher.forward(chosen, self._set_adapters):
             self._runs.take(answered)
         return True
 
     def _set_adapters(self, run: PipelineRun) -> None:
         self._outfit.adapters(self._residency, run).use(run.adapters)
+
+    def _busy(self) -> set[str]:
+        """Return the models in use, in whatever thread."""
+        return self._runs.busy() | self._side.models()
 
     def _woken(self) -> None:
         self._wake()
