@@ -54,6 +54,10 @@ class DeviceThread:
         """Have something done before the next tick; callable from every thread."""
         self._inbox.put(command)
 
+    def coming(self, pinned: str) -> None:
+        """Note that a model is on its way whose compiling is no silence."""
+        self._pulse.coming(pinned)
+
     async def ask(self, question: Callable[[Engine], T]) -> T:
         """Have something done before the next tick and return its answer. Bound it: a tick may take long."""
         answer: asyncio.Future[T] = self._loop.create_future()

@@ -15,7 +15,8 @@ FLOOR_S = 60.0  # silence that is never held against a device
 TIMES_EXPECTED = 5.0
 FIRST_TIME_S = 900.0  # for what has a bound of its own: files are read, kernels compiled, nothing was measured yet
 
-Kind = tuple[str, int, int, int]  # model, width, height, frames: what decides how long a pass takes
+# Model, width, height, frames, images, whether it is guided: what decides how long a pass takes.
+Kind = tuple[str, int, int, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Signs:
     busy: bool  # something must come: a call into the engine, or a request that is neither parked nor over
     heard_s: float
     expected_s: float
-    first_time: bool  # a model is loaded, or something is drawn that never was
+    first_time: bool  # a model is loaded or compiled, or something is drawn that never was
 
     @property
     def limit_s(self) -> float:
@@ -40,6 +41,7 @@ class Signs:
 @dataclass(slots=True)
 class _UnderWay:
     kind: Kind
+    compiled: bool  # its model is: rows that are new are compiled before its first step
     stepped: bool = False
     parked: bool = False
     longest_s: float = 0.0
@@ -55,6 +57,7 @@ class Pulse:
     _heard_s: float = 0.0
     _calling: bool = False
     _under_way: dict[str, _UnderWay] = field(default_factory=dict)
+    _coming: dict[str, float] = field(default_factory=dict)  # models that are compiled once they are here; until when
     _usual_s: dict[Kind, float] = field(default_factory=dict)  # longest silence of the latest drawing that ended well
 
     def calling(self, calling: bool) -> None:
@@ -62,12 +65,22 @@ class Pulse:
         with self._lock:
             self._beat()
             self._calling = calling
+            if not calling:  # a model that came was compiled within the same call
+                self._coming = {pinned: until_s for pinned, until_s in self._coming.items() if self._awaits(pinned)}
+
+    def coming(self, pinned: str) -> None:
+        """Note that a model is on its way that is compiled when it is here."""
+        with self._lock:
+            self._coming[pinned] = self.monotonic() + FIRST_TIME_S
 
     def began(self, request: Request) -> None:
         """Note that a request is with the engine."""
         with self._lock:
             self._beat()
-            self._under_way[request.id] = _UnderWay(_kind(request))
+            compiled, pinned = request.folder.options.compile, request.folder.model.pinned
+            self._under_way[request.id] = _UnderWay(_kind(request), compiled)
+            if compiled and not self.in_memory(pinned):  # it comes, and is compiled, also when the request is cancelled
+                self._coming[pinned] = self.monotonic() + FIRST_TIME_S
 
     def stepped(self, request_id: str) -> None:
         """Note a step of a request."""
@@ -87,6 +100,7 @@ class Pulse:
             self._beat()
             if request_id in self._under_way:
                 self._under_way[request_id].parked = parked
+                self._under_way[request_id].stepped = False  # its model may have left meanwhile
 
     def ended(self, request_id: str, *, well: bool) -> None:
         """Note that a request is over."""
@@ -105,11 +119,16 @@ class Pulse:
                 busy=self._calling or bool(active),
                 heard_s=self._heard_s,
                 expected_s=max(usual, default=0.0),
-                first_time=any(self._is_first_time(one) for one in active),
+                first_time=bool(self._coming) or any(self._is_first_time(one) for one in active),
             )
 
     def _is_first_time(self, one: _UnderWay) -> bool:
-        return one.kind not in self._usual_s or not (one.stepped or self.in_memory(one.kind[0]))
+        if one.kind not in self._usual_s:
+            return True
+        return not one.stepped and (one.compiled or not self.in_memory(one.kind[0]))
+
+    def _awaits(self, pinned: str) -> bool:
+        return not self.in_memory(pinned) and self.monotonic() < self._coming[pinned]
 
     def _beat(self) -> None:
         now_s = self.monotonic()
@@ -121,4 +140,4 @@ class Pulse:
 
 def _kind(request: Request) -> Kind:
     spec = request.spec
-    return request.folder.model.pinned, spec.width, spec.height, spec.frames or 0
+    return request.folder.model.pinned, spec.width, spec.height, spec.frames or 0, spec.images, spec.guided

@@ -35,6 +35,8 @@ class Stockroom:
             folder = self._shelf.usable(pinned)
         except Unusable as refusal:
             raise PreconditionFailed(f"{refusal}.", reason="MODEL_UNUSABLE") from None
+        if folder.options.compile and tier is Tier.VRAM:
+            self._device.coming(pinned)
         self._device.tell(lambda engine: engine.warm(folder, tier))
 
     async def evict(self, pinned: str) -> bool:

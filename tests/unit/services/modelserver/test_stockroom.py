@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from libs.errors import PreconditionFailed, Unavailable
+from libs.generation.model import Model
 from libs.rpc import deadlines
 from services.modelserver.engine.protocol import Tier
+from services.modelserver.models import ModelFolder
+from services.modelserver.options import ModelOptions
+from services.modelserver.shelf import Shelf
 from services.modelserver.stockroom import Place, Stockroom
 from tests.unit.services.modelserver.bench import Bench
 
@@ -29,6 +36,15 @@ async def test_a_model_is_brought_told_of_and_let_go(bench, stockroom):
     assert stockroom.places() == [Place("m@1", Tier.DISK, 0, None), Place("other@1", Tier.RAM, 0, None)]
     assert await stockroom.evict("other@1")
     assert not await stockroom.evict("other@1")
+
+
+@pytest.mark.parametrize(("compiled", "tier"), [(True, Tier.VRAM), (True, Tier.RAM), (False, Tier.VRAM)])
+async def test_the_watch_over_the_device_is_told_of_a_model_that_will_be_compiled(bench, compiled, tier):
+    told: list[str] = []
+    device = SimpleNamespace(tell=lambda command: None, coming=told.append)
+    folder = ModelFolder(Path("m"), Model("m", "1", "P"), ModelOptions(compile=compiled))
+    Stockroom(bench.engine, device, Shelf([folder])).warm("m@1", tier)
+    assert told == (["m@1"] if compiled and tier is Tier.VRAM else [])
 
 
 @pytest.mark.parametrize("pinned", ["bad@1", "m@2"])

@@ -16,11 +16,13 @@ from libs.generation.spec import GenerationSpec
 from libs.testing.clock import ManualClock
 from services.modelserver.engine.protocol import Request
 from services.modelserver.models import ModelFolder
+from services.modelserver.options import ModelOptions
 from services.modelserver.pulse import FIRST_TIME_S, FLOOR_S, Pulse
 from services.modelserver.watchdog import LOOK_EVERY_S, Watchdog, stack_of
 
 SPEC = GenerationSpec("a cat", "", "m", 64, 64, 1, 3, 2.0, 1, "euler")
 REQUEST = Request("job_1/1", ModelFolder(Path("m"), Model("m", "1", "P")), SPEC)
+COMPILED = Request("job_3/1", ModelFolder(Path("m"), Model("m", "1", "P"), ModelOptions(compile=True)), SPEC)
 
 
 class Life:
@@ -69,9 +71,55 @@ def test_what_was_never_drawn_has_the_bound_of_loading_and_compiling(life):
     life.pulse.began(REQUEST)
     assert life.dead_after_s() == FIRST_TIME_S
     life.draw()
-    other_size = replace(REQUEST, id="job_2/1", spec=replace(SPEC, width=512))
-    life.pulse.began(other_size)
+    for changes in ({"width": 512}, {"images": 4}, {"guidance_scale": 1.0}):
+        other = replace(REQUEST, id="job_2/1", spec=replace(SPEC, **changes))
+        life.pulse.began(other)
+        assert life.dead_after_s() == FIRST_TIME_S
+        life.pulse.ended(other.id, well=False)
+
+
+def test_what_was_parked_has_the_time_of_loading_again(life):
+    life.draw()
+    life.draw(ends=False)
+    life.pulse.parked(REQUEST.id, True)
+    life.loaded = False
+    life.pulse.parked(REQUEST.id, False)
     assert life.dead_after_s() == FIRST_TIME_S
+
+
+def test_compiling_is_no_silence_while_a_request_has_not_stepped(life):
+    life.draw(COMPILED)
+    life.pulse.began(COMPILED)
+    assert life.dead_after_s() == FIRST_TIME_S
+    life.pulse.stepped(COMPILED.id)
+    assert life.dead_after_s() == FLOOR_S
+
+
+@pytest.mark.parametrize("by_request", [True, False])
+def test_a_model_that_comes_is_compiled_in_its_time_although_no_request_waits_for_it(life, by_request):
+    life.loaded = False
+    life.pulse.calling(True)
+    if by_request:
+        life.pulse.began(COMPILED)
+        life.pulse.ended(COMPILED.id, well=False)
+    else:
+        life.pulse.coming("m@1")
+    life.pulse.calling(False)
+    life.pulse.calling(True)
+    life.loaded = True  # it is compiled in the rest of this call
+    assert life.dead_after_s() == FIRST_TIME_S
+    life.pulse.calling(False)
+    life.pulse.calling(True)
+    assert life.dead_after_s() == FLOOR_S
+
+
+def test_a_model_that_never_comes_does_not_keep_the_long_bound(life):
+    life.loaded = False
+    life.pulse.coming("m@1")
+    life.now_s += FIRST_TIME_S
+    life.pulse.calling(False)
+    life.pulse.calling(True)
+    assert life.dead_after_s() == FLOOR_S
 
 
 def test_what_was_drawn_before_has_five_times_its_longest_silence_and_at_least_the_floor(life):
