@@ -115,19 +115,18 @@ class Worker:
         """Take an attempt off the device, its state into memory; its place is free for another. False: it cannot be."""
         if attempt not in self._held or attempt in self._parked or len(self._parked) >= _MOST_PARKED:
             return False
-        if not await self._requests.park(attempt.order) or attempt not in self._held:
-            return False
-        self._parked.add(attempt)
-        self._intake.drop(attempt)
-        self._changed()
-        return True
+        return await self._requests.park(attempt.order, partial(self._moved, attempt, parked=True))
 
     async def resume(self, attempt: Attempt) -> bool:
         """Let a parked attempt go on when there is room on the device. False: it is not parked."""
-        if attempt not in self._parked or not await self._requests.resume(attempt.order):
+        moved = partial(self._moved, attempt, parked=False)
+        return attempt in self._parked and await self._requests.resume(attempt.order, moved)
+
+    def _moved(self, attempt: Attempt, *, parked: bool) -> bool:
+        if attempt not in self._held:  # it ended meanwhile, and its place is given back
             return False
-        self._parked.discard(attempt)
-        self._intake.hold_slot(attempt)
+        (self._parked.add if parked else self._parked.discard)(attempt)
+        (self._intake.drop if parked else self._intake.hold_slot)(attempt)
         self._changed()
         return True
 

@@ -281,27 +281,6 @@ async def test_what_still_fetches_is_cancelled_at_once(bench):
     assert bench.worker.held == 0
 
 
-async def test_a_parked_attempt_gives_its_place_to_another_and_goes_on_later(bench):
-    spec = replace(SPEC, steps=50)
-    alone = [event for event in await bench.events(bench.take("job_0", spec=spec)) if isinstance(event, ImageStored)]
-    bench.gate.clear()
-    first = bench.take("job_1", spec=spec)
-    await bench.draws()
-    parking = asyncio.create_task(bench.attempts.park(first.order.key))
-    await asyncio.sleep(0)
-    bench.gate.set()
-    assert await parking
-    assert not await bench.attempts.park(first.order.key)
-    assert bench.worker.rows_in_use == 0
-    assert isinstance(await bench.outcome(bench.take("job_2")), Done)
-    assert first.outcome is None
-    assert await bench.attempts.resume(first.order.key)
-    assert not await bench.attempts.resume(first.order.key)
-    again = [event for event in await bench.events(first) if isinstance(event, ImageStored)]
-    assert [image.sha256 for image in again] == [image.sha256 for image in alone]
-    assert not await bench.attempts.park((JobId("job_9"), 1))
-
-
 async def test_what_still_draws_when_time_is_up_is_handed_back_with_its_checkpoint(bench):
     spec = replace(SPEC, steps=100)
     whole = [event for event in await bench.events(bench.take("job_0", spec=spec)) if isinstance(event, ImageStored)]
