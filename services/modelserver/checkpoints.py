@@ -12,9 +12,9 @@ What the worker has to do, all of it on the event loop:
     await checkpoints.close()                             after the drain
 
 Drawing never waits for any of it: one upload at a time per attempt, and of those that come meanwhile the latest wins.
-The last two are kept: whoever reads the announcements may die between the last one and its commit. An attempt that
-ends well takes all of its checkpoints with it; after any other end they are the next attempt's, and the scheduler
-removes them when the job ends. The store is gone: drawing goes on without checkpoints, a resumed job starts over.
+The last two are kept: whoever reads the announcements may die between the last one and its commit. The end of
+an attempt removes none, however good: it may be an orphan, and they its successor's. The scheduler removes them when the
+job ends. The store is gone: drawing goes on without checkpoints, a resumed job starts over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from libs.blobs.store import BlobStore, checkpoint_folder, checkpoint_key
 from libs.errors import DarkroomError
 from libs.generation.attempt import Checkpointed
 from services.modelserver.attempt import Attempt, Key, Order
-from services.modelserver.events import Done
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +113,10 @@ class Checkpoints:
             line.task = self._begin(self._store_waiting(line))
 
     def over(self, attempt: Attempt) -> None:
-        """Forget an attempt that has its outcome; after a good one remove its checkpoints too."""
+        """Forget an attempt that has its outcome."""
         line = self._lines.pop(attempt.order.key, None)
         if line is not None:
             line.waiting = None
-            self._begin(self._clear(line))
 
     async def close(self) -> None:
         """Let what is being stored or removed finish."""
@@ -139,6 +137,8 @@ class Checkpoints:
 
     async def _store(self, line: _Line, step: int, total: int, data: bytes) -> None:
         key = checkpoint_key(line.attempt.order.job_id, line.attempt.order.attempt, step)
+        if key in line.stored:
+            return
         try:
             await self._blobs.put(key, data, _CONTENT_TYPE)
         except (DarkroomError, ValueError) as error:
@@ -151,12 +151,6 @@ class Checkpoints:
         line.attempt.post(Checkpointed(key, step, total))
         while len(line.stored) > _KEPT:
             await self._remove(line.stored.pop(0))
-
-    async def _clear(self, line: _Line) -> None:
-        if line.task is not None:
-            await asyncio.wait([line.task])
-        while line.stored and isinstance(line.attempt.outcome, Done):
-            await self._remove(line.stored.pop())
 
     async def _remove(self, key: str) -> None:
         try:

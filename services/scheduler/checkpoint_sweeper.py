@@ -1,8 +1,7 @@
 """Removes the checkpoints of jobs that have ended, behind their end.
 
-A worker takes those of an attempt that ended well with it. What other attempts left goes here when their job ends;
-what was missed (a store that was away, a worker that came late, a scheduler that died) goes in a round over all of
-them at the start and every hour. Checkpoints of jobs that this scheduler does not know are left alone.
+Workers leave them: one that is an orphan would take what its successor needs. They go here when their job ends; what was missed (a store that was away, a worker that came late, a scheduler that died) goes in a round over all of
+them at the start and every hour. Checkpoints of jobs that this scheduler never ran an attempt of are left alone.
 """
 
 from __future__ import annotations
@@ -70,9 +69,15 @@ class CheckpointSweeper:
         async for key in self._blobs.list_keys(CHECKPOINTS):
             found[JobId(key.split("/")[1])].append(key)
         for job_id, keys in found.items():
-            job = None if self._jobs.get(job_id) else await self._store.get(job_id)
-            if job is not None and not job.open:
+            if await self._is_over(job_id):
                 await self._remove(job_id, keys)
+
+    async def _is_over(self, job_id: JobId) -> bool:
+        """Return whether a job of this scheduler has ended, deleted ones included."""
+        if self._jobs.get(job_id) is not None:
+            return False
+        job = await self._store.get(job_id)
+        return not job.open if job is not None else bool(await self._store.attempts(job_id))
 
     async def _remove(self, job_id: JobId, keys: list[str]) -> None:
         for key in keys:

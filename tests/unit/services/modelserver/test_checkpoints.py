@@ -150,10 +150,17 @@ async def test_one_that_cannot_be_stored_is_not_announced_and_the_next_one_is() 
     assert await said(attempt) == [Checkpointed(key(20), 20, 100)]
 
 
-@pytest.mark.parametrize(("outcome", "left"), [(Done(1.0, 1), set()), (LOST, {key(10)})])
-async def test_an_end_takes_them_only_when_it_is_good_and_never_leaves_one_that_nobody_knows(
-    outcome: Event, left: set[str]
-) -> None:
+async def test_a_step_that_comes_again_is_not_stored_again_and_does_not_take_itself_away() -> None:
+    blobs = MemoryBlobs()
+    checkpoints, attempt = Checkpoints(blobs), an_attempt()
+    for step in (10, 20, 20, 20):
+        checkpoints.keep(attempt, step, 100, b"x")
+        await settled()
+    assert await kept(blobs) == {key(10), key(20)}
+
+
+@pytest.mark.parametrize("outcome", [Done(1.0, 1), LOST])
+async def test_an_end_takes_none_that_another_may_need_and_leaves_none_that_nobody_knows(outcome: Event) -> None:
     blobs = SlowBlobs()
     checkpoints, attempt = Checkpoints(blobs), an_attempt()
     blobs.let()
@@ -169,7 +176,7 @@ async def test_an_end_takes_them_only_when_it_is_good_and_never_leaves_one_that_
     blobs.let(9)
     async with asyncio.timeout(5):
         await checkpoints.close()
-    assert await kept(blobs) == left
+    assert await kept(blobs) == {key(10)}
     assert blobs.begun == [key(10), key(20)]
 
 

@@ -16,7 +16,7 @@ from services.scheduler.job import AttemptRecord, Job, JobState
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.retry import MAX_COUNTED_ATTEMPTS
 from services.scheduler.store import Deposed, Mark, StoreUnavailable
-from tests.unit.services.scheduler.fakes import Bench, FakeModelServer, Line, pictures, record, silence, spec
+from tests.unit.services.scheduler.fakes import TENANT, Bench, FakeModelServer, Line, pictures, record, silence, spec
 
 TOTAL = 100
 JOB = JobId("job_1")
@@ -201,10 +201,16 @@ async def test_what_could_not_be_removed_is_removed_in_the_next_round_and_others
         ended, order = job, worker.orders[-1]
         worker.say(order, *pictures(order)[:-1], AttemptDone(1.0))
         assert (await bench.now(ended.id)).state is JobState.SUCCEEDED
+        deleted = await bench.submit()
+        worker.say(worker.orders[-1], *pictures(worker.orders[-1]))
+        assert (await bench.now(deleted.id)).state is JobState.SUCCEEDED
+        await bench.scheduler.desk.delete(deleted.id, TENANT)
         running = await bench.submit(spec=spec(steps=TOTAL), estimated_units=1e6)
-        keys = [checkpoint_key(job_id, 1, 10) for job_id in (ended.id, running.id, JobId("job_of_another"))]
+        worker.say(worker.orders[-1], Progress(1, 1, TOTAL, 1.0))
+        others = (running.id, JobId("job_of_another"))
+        keys = [checkpoint_key(job_id, 1, 10) for job_id in (ended.id, deleted.id, *others)]
         for key in keys:
             await blobs.put(key, b"x", "")
         blobs.away = False
         await bench.clock.advance(ROUND_S)
-        assert await left(blobs) == set(keys[1:])
+        assert await left(blobs) == set(keys[2:])
