@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from libs.clock import Clock
 from services.scheduler import checkpoints, endings, retry
@@ -45,6 +46,8 @@ class AttemptCloser:
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome and tell the memory. Raises Deposed."""
         advanced = isinstance(close, Mishap) and await self._advanced(attempt.job)
+        if heard.drew.is_set() or advanced:
+            self._jobs.drew(attempt.job.id)
         verdict = self._verdict(attempt, close, heard, advanced=advanced)
         outcome, reason = verdict.outcome, _reason(verdict)
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
@@ -69,6 +72,8 @@ class AttemptCloser:
         if isinstance(close, Done):
             return endings.succeeded(job, brought, epoch=epoch, now=now, result_life_s=self._result_life_s)
         if attempt.stop.is_set():
+            if isinstance(close, Mishap) and close.fault is not Fault.BLOCKED:  # no fault of the platform is charged
+                brought = replace(brought, gpu_ms=0.0)
             return endings.cancelled(job, brought, epoch=epoch, now=now)
         if isinstance(close, TimedOut):
             return endings.failed(job, retry.timed_out(close.limit_s), brought, epoch=epoch, now=now)

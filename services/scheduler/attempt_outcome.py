@@ -75,6 +75,7 @@ class Heard:
     images: dict[int, ImageStored] = field(default_factory=dict)
     stages: list[StageDone] = field(default_factory=list)
     gpu_ms: float = 0.0
+    drew: asyncio.Event = field(default_factory=asyncio.Event)  # it told progress
 
     def take(self, event: AttemptEvent, job: Job) -> Close | None:
         """Take an event in; returns how the attempt ended when it was the last one."""
@@ -89,7 +90,9 @@ class Heard:
             case AttemptFailed():
                 self.gpu_ms = event.gpu_ms
                 return _failed(event)
-            case Progress() | Preview() | Checkpointed():
+            case Progress():
+                self.drew.set()
+            case Preview() | Checkpointed():
                 pass  # for the readers, and for the next attempt
         return None
 

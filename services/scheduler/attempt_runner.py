@@ -2,6 +2,9 @@
 
     order → events are relayed → it ends, is lost, is stopped or runs too long → one commit closes the attempt
 
+Its time counts from its first step: before, it may wait on the worker for its model or for room. One that never begins
+is tried elsewhere.
+
 The commit is a compare-and-set on (job, attempt): whatever a worker says later changes nothing.
 """
 
@@ -29,7 +32,10 @@ from services.scheduler.watch_hub import WatchHub
 
 logger = logging.getLogger(__name__)
 
+BEGIN_S = 900.0  # for a worker to load and compile what an attempt needs, and to have room for it
+STOP_S = 60.0  # to reach a worker that is to stop
 CANCEL_PATIENCE_S = 20.0  # a worker that was told to stop and does not answer for so long is as good as lost
+_NOT_BEGUN = Mishap(Fault.TRANSIENT, "GENERATION_TIMEOUT", f"The worker did not begin within {BEGIN_S:.0f} s.")
 
 
 class AttemptRunner:
@@ -58,16 +64,20 @@ class AttemptRunner:
             close = await self._follow(attempt, heard)
             self._let_rest(attempt, close)
             await self._closer.close(attempt, close, heard)
-        if isinstance(close, TimedOut) or (isinstance(close, Mishap) and close.fault is Fault.WORKER_LOST):
+        if (
+            isinstance(close, TimedOut)
+            or close is _NOT_BEGUN
+            or (isinstance(close, Mishap) and close.fault is Fault.WORKER_LOST)
+        ):
             await self._stop(attempt)  # best effort: an orphan holds its row until it is through
 
     async def _follow(self, attempt: Attempt, heard: Heard) -> Close:
-        limit_s = retry.run_limit_s(attempt.job.estimated_units)
         said: list[Close] = []
+        late: list[Close] = []
         try:
-            winner = await first(
+            await first(
                 self._listen(attempt, heard, said),
-                self._clock.sleep(limit_s),
+                self._run_out(attempt, heard, late),
                 self._fleet.gone(attempt.worker),
                 self._stop_when_asked(attempt),
             )
@@ -78,9 +88,17 @@ class AttemptRunner:
         except Exception:  # owns the attempt: a fault of ours must close it, not leave it running for ever
             logger.exception("following an attempt failed", extra={"job_id": attempt.job.id})
             return Mishap(Fault.TRANSIENT, "INTERNAL", "Something failed on our side.")
-        if winner == 1:
-            return TimedOut(limit_s)
-        return said[0] if said else Mishap(Fault.WORKER_LOST, "WORKER_LOST", "The worker is gone.")
+        return (said or late or [Mishap(Fault.WORKER_LOST, "WORKER_LOST", "The worker is gone.")])[0]
+
+    async def _run_out(self, attempt: Attempt, heard: Heard, late: list[Close]) -> None:
+        """Return when an attempt has not begun in time, or has run for too long since."""
+        await first(heard.drew.wait(), self._clock.sleep(BEGIN_S))
+        if not heard.drew.is_set():
+            late.append(_NOT_BEGUN)
+            return
+        limit_s = retry.run_limit_s(attempt.job.estimated_units)
+        await self._clock.sleep(limit_s)
+        late.append(TimedOut(limit_s))
 
     async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:
         job = attempt.job
@@ -97,8 +115,12 @@ class AttemptRunner:
                     return
 
     async def _stop_when_asked(self, attempt: Attempt) -> None:
-        """Tell the worker to stop until it has heard, then give it time to say so."""
+        """Return when the worker, told to stop, has not said that it did, or could not be told."""
         await attempt.stop.wait()
+        await first(self._tell_to_stop(attempt), self._clock.sleep(STOP_S))
+
+    async def _tell_to_stop(self, attempt: Attempt) -> None:
+        """Tell the worker to stop until it has heard, then give it time to say so."""
         backoff = Backoff()
         while not await self._stop(attempt):
             await self._clock.sleep(backoff.next_s())

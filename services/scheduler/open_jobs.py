@@ -28,6 +28,7 @@ class _Entry:
     stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     avoid: set[WorkerId] = field(default_factory=set)
+    drew: bool = False  # an attempt at it told progress, counted or not
 
 
 class OpenJobs:
@@ -101,6 +102,11 @@ class OpenJobs:
         if job_id in self._entries:
             self._entries[job_id].avoid.add(worker)
 
+    def drew(self, job_id: JobId) -> None:
+        """An attempt began to draw: the job does not expire any more."""
+        if job_id in self._entries:
+            self._entries[job_id].drew = True
+
     def avoided(self, job_id: JobId) -> frozenset[WorkerId]:
         """Return the workers that come last for a job."""
         entry = self._entries.get(job_id)
@@ -136,9 +142,11 @@ class OpenJobs:
         late = []
         while self._deadlines and self._deadlines[0][0] <= self._clock.now():
             _, job_id = heapq.heappop(self._deadlines)
-            job = self.get(job_id)
-            if job is not None and job.state is JobState.QUEUED and job.counted_attempts == 0:
-                late.append(job)
+            entry = self._entries.get(job_id)
+            if entry is None or entry.drew or entry.job.counted_attempts:
+                continue
+            if entry.job.state is JobState.QUEUED:
+                late.append(entry.job)
         return late
 
 

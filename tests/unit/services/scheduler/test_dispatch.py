@@ -172,12 +172,29 @@ async def test_too_long_is_stopped_and_not_charged(bench: Bench) -> None:
     async with bench.running():
         (server,) = await bench.workers(record(), script=silence)
         waiting = await bench.submit(estimated_units=4_000.0)
+        await bench.clock.advance(500.0)  # its model is loaded
+        server.say(server.orders[0], Progress(1, 1, STEPS, 0.1))
+        await bench.clock.advance(0.0)
         await bench.clock.advance(79.0)
         assert (await bench.now(waiting.id)).state is JobState.RUNNING
         await bench.clock.advance(1.0)
         failed = await bench.now(waiting.id)
         assert (failed.state, reason(failed)) == (JobState.FAILED, "GENERATION_TIMEOUT")
         assert (failed.charged_units, server.cancelled) == (0.0, [(waiting.id, 1)])
+
+
+async def test_what_does_not_begin_is_stopped_and_tried_elsewhere(bench: Bench) -> None:
+    async with bench.running():
+        stuck, good = await bench.workers(record("a"), record("b"), script=silence)
+        good.script = pictures
+        waiting = await bench.submit(estimated_units=4_000.0)
+        await bench.clock.advance(899.0)
+        assert (await bench.now(waiting.id)).state is JobState.RUNNING
+        await bench.clock.advance(1.0)
+        assert await bench.outcomes(waiting.id) == [("lost", "GENERATION_TIMEOUT")]
+        await bench.clock.advance(2.0)
+        done = await bench.now(waiting.id)
+        assert (done.state, done.worker, stuck.cancelled) == (JobState.SUCCEEDED, "b", [(waiting.id, 1)])
 
 
 async def test_rows_bound_what_runs_and_tiers_what_is_next(bench: Bench) -> None:

@@ -71,6 +71,22 @@ async def test_a_cancelled_job_whose_worker_dies_does_not_run_again(bench: Bench
         assert successor.orders == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "charged"),
+    [(FailureKind.CANCELLED, 99.0), (FailureKind.BLOCKED, 99.0), (FailureKind.TRANSIENT, 0.0)],
+)
+async def test_a_cancelled_job_does_not_pay_for_a_fault_of_the_platform(
+    bench: Bench, kind: FailureKind, charged: float
+) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        waiting = await bench.submit()
+        await scheduler.desk.cancel(waiting.id, TENANT)
+        server.say(server.orders[0], AttemptFailed(kind, "", "it broke", 99.0))
+        cancelled = await bench.now(waiting.id)
+        assert (cancelled.state, cancelled.charged_units) == (JobState.CANCELLED, charged)
+
+
 async def test_delete_removes_the_pictures_nobody_else_has(bench: Bench) -> None:
     async with bench.running() as scheduler:
         await bench.workers(record())
@@ -121,6 +137,20 @@ async def test_a_deadline_ends_only_what_never_began(bench: Bench) -> None:
         assert bench.limiter.delivered[-1][1]["outcome"] == "expired"
         server.say(server.orders[0], *pictures(server.orders[0]))
         assert (await bench.now(began.id)).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("drew", "state"), [(True, JobState.QUEUED), (False, JobState.EXPIRED)])
+async def test_a_job_that_drew_and_was_handed_back_does_not_expire(bench: Bench, drew: bool, state: JobState) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        began = await bench.submit(deadline_at=bench.clock.now() + 10)
+        lines = [Progress(1, 1, STEPS, 0.1)] if drew else []
+        server.say(server.orders[0], *lines, AttemptFailed(FailureKind.DRAINING, "DRAINING", "It goes away.", 0.0))
+        waits = await bench.now(began.id)
+        assert (waits.state, waits.counted_attempts) == (JobState.QUEUED, 0)
+        await bench.workers()
+        await bench.clock.advance(10.0)
+        assert (await bench.now(began.id)).state is state
 
 
 async def test_a_restart_closes_what_ran_and_queues_it_again(bench: Bench) -> None:
