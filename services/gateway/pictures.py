@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,12 +13,17 @@ from PIL import Image, UnidentifiedImageError
 from libs.errors import InvalidRequest
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 16_000_000
+_MAX_SCANS = 100  # of a JPEG; cameras write 1 to 15, and each is a pass over all pixels
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg", "WEBP": "image/webp"}  # MPO: of cameras
 _FAST = 1  # the level of compression: a photograph gains little from more
 
 # What Pillow's readers raise when a file is broken.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+# Of a segment with a length, or the end; not a filled-up byte, a restart or a beginning.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 _UPRIGHT = {
@@ -51,6 +57,8 @@ def read_picture(data: bytes) -> Picture:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise _too_large(f"it has {width}x{height} pixels")
+            if opened.format in ("JPEG", "MPO") and _scans(data) > _MAX_SCANS:
+                raise _unreadable(f"The JPEG has more than {_MAX_SCANS} scans.")
             content_type = _FORMATS[opened.format or ""]
             upright = _plain(_turned(opened))
     except _BOMB:
@@ -62,6 +70,18 @@ def read_picture(data: bytes) -> Picture:
     written = io.BytesIO()
     upright.save(written, format="PNG", compress_level=_FAST)
     return Picture(written.getvalue(), content_type, *upright.size)
+
+
+def _scans(jpeg: bytes) -> int:
+    """Return how many scans a decoder would go through, up to the end of the first picture or one above the most.
+
+    The marker may also stand by chance in what lies within segments or behind the picture, such as a film.
+    """
+    scans, at = 0, 2
+    while scans <= _MAX_SCANS and (marker := _MARKER.search(jpeg, at)) is not None and marker[0] != _END:
+        scans += marker[0] == _SCAN
+        at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+    return scans
 
 
 def _turned(opened: Image.Image) -> Image.Image:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -29,6 +31,9 @@ from services.gateway.pictures import MAX_BYTES, Picture, read_picture
 logger = logging.getLogger(__name__)
 
 _AT_ONCE, _DECODED_AT_ONCE = 16, 2  # on their way in, each up to 20 MB; decoded, each up to 64 MB of pixels
+_OF_ONE_TENANT = 4  # of those on their way in
+
+_Decoding = asyncio.Task[Picture]
 
 
 class Uploads:
@@ -36,24 +41,54 @@ class Uploads:
 
     def __init__(self, blobs: BlobStore, limiter: Limiter, clock: Clock) -> None:
         self._blobs, self._limiter, self._clock = blobs, limiter, clock
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._taken: Counter[TenantId] = Counter()
         self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)
 
     async def take(self, caller: Caller, parts: AsyncIterator[bytes]) -> pb.Upload:
         """Read a picture to its end and keep it. Raises InvalidRequest, LimitExceeded or Unavailable."""
-        if self._room.locked():
-            told = "Too many pictures are on their way in. Nothing was charged; try again in 2 s."
-            raise Unavailable(told, retry_after_s=2.0)
-        async with self._room:
+        with self._place(caller.tenant_id) as under_way:
             upload_id = new_upload_id(self._clock.now())
             await self._count(caller, upload_id)
             data = await _received(parts)
-            async with self._decoding:
-                picture = await asyncio.to_thread(read_picture, data)
+            picture = await self._decoded(data, under_way)
             await self._blobs.put(upload_key(caller.tenant_id, upload_id), picture.png, "image/png")
         extra = {"tenant_id": caller.tenant_id, "upload_id": upload_id, "bytes": len(data)}
         logger.info("picture taken in", extra=extra)
         return _upload(upload_id, picture, len(data))
+
+    @contextmanager
+    def _place(self, tenant_id: TenantId) -> Iterator[list[_Decoding]]:
+        """Hold a place until the end, and until the thread that decodes for it is through. Raises Unavailable."""
+        if self._taken.total() >= _AT_ONCE or self._taken[tenant_id] >= _OF_ONE_TENANT:
+            told = "Too many pictures are on their way in. Nothing was charged; try again in 2 s."
+            raise Unavailable(told, retry_after_s=2.0)
+        self._taken[tenant_id] += 1
+        under_way: list[_Decoding] = []
+        try:
+            yield under_way
+        finally:
+            if under_way and not under_way[0].done():
+                under_way[0].add_done_callback(lambda _thread: self._leave(tenant_id))
+            else:
+                self._leave(tenant_id)
+
+    def _leave(self, tenant_id: TenantId) -> None:
+        self._taken[tenant_id] -= 1
+        if not self._taken[tenant_id]:
+            del self._taken[tenant_id]
+
+    async def _decoded(self, data: bytes, under_way: list[_Decoding]) -> Picture:
+        """Decode in a thread, which nothing can stop: it keeps its turn until it is through, whoever went away."""
+        await self._decoding.acquire()
+        thread = asyncio.create_task(asyncio.to_thread(read_picture, data))
+        under_way.append(thread)
+        thread.add_done_callback(self._decoded_one)
+        return await asyncio.shield(thread)
+
+    def _decoded_one(self, thread: _Decoding) -> None:
+        self._decoding.release()
+        if not thread.cancelled():
+            thread.exception()  # seen, also when nobody waits for it any more
 
     async def check(self, tenant_id: TenantId, spec: GenerationSpec) -> None:
         """Raise NotFound or PreconditionFailed unless every upload that a spec names is this tenant's and still good."""

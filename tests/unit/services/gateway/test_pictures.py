@@ -150,3 +150,14 @@ def test_spoilt_bytes_are_a_picture_or_a_refusal(data: bytes, changes: list[tupl
     except InvalidRequest as error:
         reason = error.reason
     assert reason in ("PICTURE_UNREADABLE", "PICTURE_TOO_LARGE", "image/png", "image/jpeg", "image/webp")
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded() -> None:
+    jpeg, scan = written(scene(), "JPEG", progressive=True), b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x55\xff\x00"
+    reason, told = reasons(jpeg.removesuffix(b"\xff\xd9") + 101 * scan + b"\xff\xd9")
+    assert (reason, "scans" in told) == ("PICTURE_UNREADABLE", True)
+
+
+def test_what_lies_in_a_comment_or_behind_a_jpeg_is_no_scan() -> None:
+    jpeg = written(scene(), "JPEG", progressive=True, comment=200 * b"\xff\xda")
+    assert read_picture(jpeg + 200 * b"\xff\xda\x00\x02").width == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,7 +19,9 @@ from libs.generation.spec import GenerationSpec
 from libs.ids import TenantId, UploadId
 from libs.rpc import headers
 from libs.testing.clock import ManualClock
+from services.gateway import uploads
 from services.gateway.identity import Caller
+from services.gateway.pictures import Picture, read_picture
 from services.gateway.uploads import Uploads
 from tests.unit.services.gateway.fakes import CALLER, NOW, FakeLimiter
 
@@ -29,6 +32,10 @@ def picture() -> bytes:
     kept = io.BytesIO()
     Image.new("RGB", (6, 4), "red").save(kept, format="PNG")
     return kept.getvalue()
+
+
+def tenant(number: int) -> Caller:
+    return Caller(TenantId(f"anon:::{number}"), "anonymous")
 
 
 async def parts(*data: bytes) -> AsyncIterator[bytes]:
@@ -127,12 +134,55 @@ async def test_only_so_many_come_in_at_once(bench: Bench) -> None:
         yield picture()
 
     async with asyncio.TaskGroup() as group:
-        calls = [group.create_task(bench.uploads.take(CALLER, stalled())) for _ in range(16)]
+        calls = [group.create_task(bench.uploads.take(tenant(each % 4), stalled())) for each in range(16)]
         async with asyncio.timeout(5):
             await all_wait.wait()
         with pytest.raises(Unavailable) as full:
-            await bench.uploads.take(CALLER, parts(picture()))
+            await bench.uploads.take(tenant(4), parts(picture()))
         assert full.value.retry_after_s
         arrived.set()
     assert len({call.result().id for call in calls}) == 16
     await bench.uploads.take(CALLER, parts(picture()))
+
+
+async def test_one_tenant_does_not_take_the_places_of_all(bench: Bench) -> None:
+    never = asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        await never.wait()
+        yield b""
+
+    calls = [asyncio.create_task(bench.uploads.take(tenant(0), stalled())) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await bench.uploads.take(tenant(0), parts(picture()))
+    await bench.uploads.take(tenant(1), parts(picture()))
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await bench.uploads.take(tenant(0), parts(picture()))
+
+
+async def test_whoever_goes_away_keeps_the_place_until_the_thread_is_through(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(data: bytes) -> Picture:
+        begun.release()
+        assert go_on.wait(5)
+        return read_picture(data)
+
+    monkeypatch.setattr(uploads, "read_picture", slow)
+    calls = [asyncio.create_task(bench.uploads.take(tenant(0), parts(picture()))) for _ in range(2)]
+    for _ in calls:
+        assert await asyncio.to_thread(begun.acquire, timeout=5)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert bench.uploads._decoding.locked()
+    assert bench.uploads._taken == {"anon:::0": 2}
+    go_on.set()
+    async with asyncio.timeout(5):
+        await bench.uploads.take(tenant(0), parts(picture()))
+    assert not bench.uploads._taken
