@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ async def test_a_model_is_brought_told_of_and_let_go(bench, stockroom):
 @pytest.mark.parametrize(("compiled", "tier"), [(True, Tier.VRAM), (True, Tier.RAM), (False, Tier.VRAM)])
 async def test_the_watch_over_the_device_is_told_of_a_model_that_will_be_compiled(bench, compiled, tier):
     told: list[str] = []
-    device = SimpleNamespace(tell=lambda command: None, coming=told.append)
+    device: Any = SimpleNamespace(tell=lambda command: None, coming=told.append)
     folder = ModelFolder(Path("m"), Model("m", "1", "P"), ModelOptions(compile=compiled))
     Stockroom(bench.engine, device, Shelf([folder])).warm("m@1", tier)
     assert told == (["m@1"] if compiled and tier is Tier.VRAM else [])
