@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AdapterUse = tuple[tuple[str, float], ...]  # LoRA names with their weights, sorted
+
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
@@ -13,7 +15,7 @@ class BatchKey:
     """
 
     version: str  # of the weights, `id@version`
-    adapters: tuple[tuple[str, float], ...]  # LoRA names with their weights, sorted
+    adapters: AdapterUse
     latent: tuple[int, ...]  # shape of one row's latents
     dtype: str
     topology: tuple[str, ...]  # which conditions a row has, with their shapes; sorted

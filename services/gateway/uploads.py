@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from darkroom.v1 import upload_service_pb2 as pb
 from libs.blobs.store import BlobStore
 from libs.blobs.uploads import expires_at, upload_key
@@ -23,6 +21,7 @@ from libs.errors import DeadlinePassed, InvalidRequest, LimitExceeded, NotFound,
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, TenantId, UploadId, new_upload_id
 from libs.rpc import deadlines, headers
+from libs.wire.timestamp import timestamp
 from services.gateway.denials import too_many
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter
@@ -140,13 +139,11 @@ def _in_debt(denial: Denial) -> LimitExceeded:
 
 
 def _upload(upload_id: UploadId, picture: Picture, size_bytes: int) -> pb.Upload:
-    expire_time = Timestamp()
-    expire_time.FromMilliseconds(round(expires_at(upload_id) * 1000))
     return pb.Upload(
         id=upload_id,
         content_type=picture.content_type,
         width=picture.width,
         height=picture.height,
         size_bytes=size_bytes,
-        expire_time=expire_time,
+        expire_time=timestamp(expires_at(upload_id)),
     )

@@ -17,6 +17,7 @@ from libs.rpc.status import REASONS, to_status
 from libs.wire.image import image_to_pb
 from libs.wire.model import model_to_pb
 from libs.wire.spec import spec_from_pb, spec_to_pb
+from libs.wire.timestamp import timestamp
 from services.scheduler import endings
 from services.scheduler.catalog_merge import Catalog
 from services.scheduler.estimates import QueueEstimate
@@ -122,11 +123,7 @@ def state_from_pb(state: job_pb2.Job.State.ValueType) -> JobState | None:
 
 def stamp(seconds: float | None) -> Timestamp | None:
     """Return Unix seconds as a timestamp, to the microsecond."""
-    if seconds is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromMicroseconds(round(seconds * 1e6))
-    return timestamp
+    return None if seconds is None else timestamp(seconds)
 
 
 def _cost(job: Job) -> job_pb2.Cost:

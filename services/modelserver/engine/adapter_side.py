@@ -13,6 +13,7 @@ from diffusers.utils.peft_utils import delete_adapter_layers, set_weights_and_ac
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 
+from libs.generation.batch_key import AdapterUse
 from services.modelserver.engine.building import BUILDING
 from services.modelserver.engine.file_faults import FILE_ERRORS, as_told, reason_of
 from services.modelserver.engine.float8 import shown_as_computed
@@ -20,8 +21,6 @@ from services.modelserver.engine.loading import LoadedModel
 from services.modelserver.engine.protocol import BadInput, ModelBroken
 from services.modelserver.loras import LoraFile
 from services.modelserver.refusal import Unusable
-
-AdapterUse = tuple[tuple[str, float], ...]  # names with their weights
 
 MOST_LOADED = 8
 _MOST_SHARE = 0.25  # of the model's own bytes

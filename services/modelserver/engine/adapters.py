@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.modelserver.engine.adapter_side import AdapterSide, AdapterUse
+from libs.generation.batch_key import AdapterUse
+from services.modelserver.engine.adapter_side import AdapterSide
 from services.modelserver.engine.loading import LoadedModel
 
 _TEXT = "text_encoder"  # and text_encoder_2, …

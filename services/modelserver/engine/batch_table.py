@@ -38,6 +38,11 @@ class TableKey:
     stage: str  # `denoise` or `decode`
     bucket: str  # size of the pictures in pixels, `512x768`, with frames `512x768x16`
 
+    @classmethod
+    def of(cls, model: str, stage: str, width: int, height: int, frames: int | None) -> TableKey:
+        """Return the key of passes for pictures of this size in pixels, or clips of so many frames."""
+        return cls(model, stage, f"{width}x{height}" + (f"x{frames}" if frames else ""))
+
     @property
     def pixels(self) -> int:
         """Pixels of one row, 0 for a bucket that is not a size."""

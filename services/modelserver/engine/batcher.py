@@ -14,18 +14,18 @@ from typing import Any
 from libs.generation.batch_key import BatchKey
 from services.modelserver.engine import packing
 from services.modelserver.engine.batch_table import TableKey
-from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.faults import LACKING, as_failure
 from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.packing import Packet
 from services.modelserver.engine.pipeline_run import PipelineRun
 from services.modelserver.engine.protocol import BadPictures, DeviceLost, OutOfMemory, Request
 from services.modelserver.engine.reasons import Reason
 from services.modelserver.engine.warm_up import warm_up
+from services.modelserver.options import ModelOptions
 
 STRICT_ROWS = 8  # of every forward of a model that must not see its neighbours
 MOST_ROWS = 64  # in one forward, however much they would pay
 _FORGET_AFTER = 200  # forwards
-_LACKING = "the device's memory did not suffice"
 _RAN_AWAY = "the numbers ran away while drawing"
 
 Prepare = Callable[[PipelineRun], None]
@@ -98,7 +98,7 @@ class Batcher:
 
     def room(self, request: Request) -> int:
         """Return how many rows may draw side by side, with this request among them."""
-        wanted, key = _wanted(request), table_key_of(request, "denoise")
+        wanted, key = rows_allowed(request.folder.options), table_key_of(request, "denoise")
         room = wanted if request.folder.options.strict else self._table.room(key, wanted)
         return max(1, min(room, self._fitting(request, None)))
 
@@ -107,15 +107,15 @@ class Batcher:
         key = table_key_of(run.request, "denoise")
         if self._warms_up and not run.request.folder.options.strict and self._table.seconds(key, 1) is None:
             assert run.call is not None
-            warm_up(self._device, self._table, key, run.call.module, packed, _wanted(run.request))
+            warm_up(self._device, self._table, key, run.call.module, packed, rows_allowed(run.request.folder.options))
 
     def _paying(self, request: Request) -> int:
-        wanted = _wanted(request)
+        wanted = rows_allowed(request.folder.options)
         strict = request.folder.options.strict  # its forwards all have as many rows, used or idle
         return wanted if strict else self._table.best_rows(table_key_of(request, "denoise"), wanted)
 
     def _fitting(self, request: Request, key: BatchKey | None) -> int:
-        wanted, kind = _wanted(request), table_key_of(request, "denoise")
+        wanted, kind = rows_allowed(request.folder.options), table_key_of(request, "denoise")
         if self._table.peak_bytes(kind, wanted) is None:
             return max(1, min(wanted, self._learned(key)))
         predicted = self._table.most_rows_within(kind, self._device.free_bytes(), wanted)
@@ -163,7 +163,7 @@ class Batcher:
         try:
             prepare(first.run)
             if len(chosen) == 1 and first.packed is not None and first.run.rows > self._learned(first.packed.key):
-                return [self._by_halves(first.run, first.packed, OutOfMemory(_LACKING))]
+                return [self._by_halves(first.run, first.packed, OutOfMemory(LACKING))]
             values = self._run(chosen)
             finite = packing.finite(values)
             self._device.wait()
@@ -233,8 +233,8 @@ class Batcher:
             self._unbatched.count(Reason.ALONE, first.run.rows)
 
 
-def _wanted(request: Request) -> int:
-    options = request.folder.options
+def rows_allowed(options: ModelOptions) -> int:
+    """Return how many rows a forward may have, whatever pays and fits."""
     return options.most_rows or (STRICT_ROWS if options.strict else MOST_ROWS)
 
 
@@ -242,15 +242,14 @@ def _padded(request: Request, rows: int) -> int:
     """Return how many rows a forward is filled up to."""
     options = request.folder.options
     if options.strict:
-        return _wanted(request)
+        return rows_allowed(request.folder.options)
     return next((bucket for bucket in packing.BUCKETS if bucket >= rows), rows) if options.compile else 0
 
 
 def table_key_of(request: Request, stage: str) -> TableKey:
     """Return where the times of a request's forwards or decodes stand."""
     spec = request.spec
-    bucket = f"{spec.width}x{spec.height}" + (f"x{spec.frames}" if spec.frames else "")
-    return TableKey(request.folder.model.pinned, stage, bucket)
+    return TableKey.of(request.folder.model.pinned, stage, spec.width, spec.height, spec.frames)
 
 
 def _difference(one: Asked, other: Asked) -> Reason:

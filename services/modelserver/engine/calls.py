@@ -7,6 +7,7 @@ guidance, samplers, masks and whatever a family does around its denoiser stay ex
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ class Kind(enum.Enum):
     FORWARD = "forward"  # the denoiser; packed with those of other requests
     ENCODE = "encode"  # prompt or picture into the model's terms, on the encode thread
     DECODE = "decode"  # latents into pictures, on the decode thread, several together
-    STEP = "step"  # nothing: the end of a step of a pipeline whose denoiser is not known
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +68,30 @@ def denoiser_standin(module: Any, ask: Callable[[Call], Any]) -> Standin:
         return ask(Call(Kind.FORWARD, lambda: module(*args, **kwargs), module, args, kwargs))
 
     return Standin(module, forward)
+
+
+def first_call(pipe: Any, denoiser: str, begin: Callable[[Any], object]) -> Call:
+    """Return what a pipeline first asks its denoiser, and go no further; `begin` calls the copy that it is given."""
+    clone = copy.copy(pipe)
+    clone.__dict__["scheduler"] = copy.deepcopy(pipe.scheduler)
+    clone.__dict__[denoiser] = denoiser_standin(getattr(pipe, denoiser), _carry_out)
+    try:
+        begin(clone)
+    except _Asked as asked:
+        return asked.call
+    raise ValueError(f"{type(pipe).__name__} never asked its {denoiser}")
+
+
+def _carry_out(call: Call) -> Any:
+    raise _Asked(call)
+
+
+class _Asked(Exception):
+    """Carries a call out of a pipeline."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
 
 
 def vae_standin(module: Any, ask: Callable[[Call], Any]) -> Standin:

@@ -6,7 +6,6 @@ Compiling takes up to minutes and happens at the first forward of a shape, so it
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +13,13 @@ from typing import Any
 import torch
 
 from services.modelserver.engine import packing
-from services.modelserver.engine.calls import Call, denoiser_standin
+from services.modelserver.engine.calls import first_call
 from services.modelserver.engine.layouts import LAYOUTS
 from services.modelserver.engine.loading import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 _STEPS = 2  # some samplers leave out a step when there is but one
-
-
-class _Warm(Exception):
-    """A pipeline has come to its denoiser, and need not go on."""
 
 
 def warm_compiled(model: LoadedModel, buckets: Sequence[tuple[int, int, int]]) -> None:
@@ -49,19 +44,11 @@ def compiled_parts(module: Any) -> list[Any]:
 
 
 def _warm(model: LoadedModel, rows: int, width: int, height: int) -> None:
-    def ask(call: Call) -> Any:
-        packed = packing.packet(call, call.module, "", ())
-        if packed is None:
-            call.run()
-        else:
-            packing.forward(call.module, [packed], pad_to=rows)
-        raise _Warm
-
-    clone = copy.copy(model.pipe)
-    clone.__dict__["scheduler"] = copy.deepcopy(model.pipe.scheduler)
-    clone.__dict__[model.denoiser] = denoiser_standin(getattr(model.pipe, model.denoiser), ask)
+    size = {"width": width, "height": height, "num_inference_steps": _STEPS, "guidance_scale": 1.0}
     noise = torch.Generator("cpu").manual_seed(0)
-    try:
-        clone("", width=width, height=height, num_inference_steps=_STEPS, guidance_scale=1.0, generator=noise)
-    except _Warm:
-        return
+    call = first_call(model.pipe, model.denoiser, lambda pipe: pipe("", generator=noise, **size))
+    packed = packing.packet(call, call.module, "", ())
+    if packed is None:
+        call.run()
+    else:
+        packing.forward(call.module, [packed], pad_to=rows)

@@ -76,9 +76,10 @@ class Device:
         """Return the memory of the machine that the device is in."""
         return memory.machine_bytes()
 
-    def release(self) -> None:
-        """Give back what is not used any more."""
-        gc.collect()
+    def release(self, *, search: bool = True) -> None:
+        """Give back what is not used any more; with `search` also what only the collector finds, which takes a while."""
+        if search:
+            gc.collect()
         if self.is_cuda:
             torch.cuda.empty_cache()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 
 import torch
 
 from services.modelserver.engine.protocol import DeviceLost, EngineFailure, OutOfMemory
 
+LACKING = "the device's memory did not suffice"
 _ALLOCATION_FAILED = ("not enough memory", "can't allocate memory", "out of memory")
 
 
@@ -16,22 +18,26 @@ def as_failure(error: Exception) -> Exception:
     if isinstance(error, EngineFailure):
         return error
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return _caused(OutOfMemory("the device's memory did not suffice"), error)
+        return _caused(OutOfMemory(LACKING), error)
     if isinstance(error, torch.AcceleratorError):
         return _caused(DeviceLost("the device does not answer any more"), error)
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATION_FAILED):
-        return _caused(OutOfMemory("the device's memory did not suffice"), error)
+        return _caused(OutOfMemory(LACKING), error)
     return error
 
 
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came of, each once."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+
+
 def _caused(failure: EngineFailure, error: Exception) -> EngineFailure:
-    _let_go(error)
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)  # they hold what the failed forward had allocated
     failure.__cause__ = error
     return failure
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames that an error passed through: they hold what the failed forward had allocated."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from safetensors import SafetensorError
 
-from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.faults import as_failure, chain
 from services.modelserver.engine.protocol import DeviceLost, ModelBroken, OutOfMemory
 from services.modelserver.refusal import Unusable
 
@@ -31,7 +31,7 @@ def reasons_told() -> Generator[None]:
 
 def as_told(error: BaseException) -> Exception:
     """Return what an error of a loader means: libraries wrap memory and disk that fail into errors of their own."""
-    for cause in _chain(error):
+    for cause in chain(error):
         failure = as_failure(cause) if isinstance(cause, Exception) else None
         if isinstance(failure, (OutOfMemory, DeviceLost)):
             return failure
@@ -44,12 +44,3 @@ def reason_of(error: BaseException) -> str:
     """Return a library's words, short; paths and tensors' names are fine to show, requests are not in them."""
     told = str(error).partition("\n")[0][:_MAX_REASON]
     return told if isinstance(error, Unusable) else f"{type(error).__name__}: {told}"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        yield cause
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__

@@ -77,6 +77,7 @@ class Holdings:
         if not gone:
             return
         self._device.wait()
+        dropped = False
         for held in gone:
             if held.host_bytes and held.weights is not None:
                 held.weights.leave()
@@ -84,7 +85,8 @@ class Holdings:
                 held.last_use_s = max(held.last_use_s, self.users.now_s)
             else:
                 self.drop(held)
-        self._device.release()
+                dropped = True
+        self._device.release(search=dropped)  # weights that only leave the device are let go at once
 
     def leave_host(self, names: Iterable[str]) -> None:
         """Let models leave the host's memory; those on the device stay there."""

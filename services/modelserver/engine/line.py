@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from libs.generation.spec import GenerationSpec
 from services.modelserver.engine.batch_table import TableKey
-from services.modelserver.engine.batcher import MOST_ROWS, Batcher, table_key_of
+from services.modelserver.engine.batcher import Batcher, rows_allowed, table_key_of
 from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.pipeline_run import Part, PipelineRun
 from services.modelserver.engine.protocol import Request, Tier
@@ -89,8 +89,8 @@ class Line:
         best = 1
         for pinned in self._residency.tiers().keys() & self._folders.keys():
             defaults, options = self._folders[pinned].model.defaults, self._folders[pinned].options
-            key = TableKey(pinned, "denoise", f"{defaults.width}x{defaults.height}")
-            rows = self._outfit.table.room(key, options.most_rows or MOST_ROWS)
+            key = TableKey.of(pinned, "denoise", defaults.width, defaults.height, defaults.frames)
+            rows = self._outfit.table.room(key, rows_allowed(options))
             best = max(best, rows // (2 if defaults.guidance_scale > 1 else 1))
         return best
 
@@ -102,23 +102,13 @@ class Line:
 
     def _taken(self, part: Part) -> list[Part]:
         """Take a request out, with those that can share its call when its denoiser is not packed."""
-        parts = [part]
-        strict = part.request.folder.options.strict
-        if (
-            not part.alone
-            and not strict
-            and part.checkpoint is None
-            and self._outfit.shares_calls(self._residency, part.request)
-        ):
-            alike = _alike(part.request)
-            key = table_key_of(part.request, "denoise")
-            most = self._outfit.table.best_rows(key, part.request.folder.options.most_rows or _MOST_TOGETHER)
-            others = (each for each in self._waiting if each is not part and not each.alone)
-            rows = _expected_rows(part.request.spec)
-            for each in others:
-                rows += _expected_rows(each.request.spec)
-                if alike is not None and _alike(each.request) == alike and rows <= most and each.checkpoint is None:
-                    parts.append(each)
+        parts, alike, request = [part], _alike(part), part.request
+        if alike is not None and self._outfit.shares_calls(self._residency, request):
+            wanted = request.folder.options.most_rows or _MOST_TOGETHER
+            most = self._outfit.table.best_rows(table_key_of(request, "denoise"), wanted)
+            rows = _expected_rows(request.spec)  # of each: they are alike
+            others = [each for each in self._waiting if each is not part and _alike(each) == alike]
+            parts += others[: max(0, most // rows - 1)]
         self._waiting = [each for each in self._waiting if each not in parts]
         return parts
 
@@ -127,10 +117,11 @@ def _expected_rows(spec: GenerationSpec) -> int:
     return spec.images * (2 if spec.guided else 1)
 
 
-def _alike(request: Request) -> object | None:
-    """Return what requests of one pipeline call have in common: everything but words and seeds."""
-    spec = request.spec
-    if request.image is not None or spec.preview or request.checkpoint:
+def _alike(part: Part) -> object | None:
+    """Return what requests of one pipeline call have in common: everything but words and seeds; None: it shares none."""
+    request, spec = part.request, part.request.spec
+    resumed = part.checkpoint is not None or bool(request.checkpoint)
+    if part.alone or resumed or request.folder.options.strict or request.image is not None or spec.preview:
         return None
     return (
         request.folder.model.pinned,

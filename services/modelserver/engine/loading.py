@@ -71,8 +71,12 @@ def load_model(folder: ModelFolder, dtype: torch.dtype, tell: Tell, *, backend: 
         pipe = _assemble(folder, parts, dtype)
         _apply_options(folder, pipe, dtype, backend)
     tell(1.0)
-    denoiser = next((name for name in DENOISERS if getattr(pipe, name, None) is not None), "")
-    return LoadedModel(folder, pipe, denoiser, weight_bytes(pipe))
+    return LoadedModel(folder, pipe, denoiser_of(pipe), weight_bytes(pipe))
+
+
+def denoiser_of(pipe: Any) -> str:
+    """Return the name of a pipeline's main denoiser, empty when it is of a kind not known."""
+    return next((name for name in DENOISERS if getattr(pipe, name, None) is not None), "")
 
 
 def weight_bytes(pipe: Any) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
-from libs.generation.batch_key import BatchKey
+from libs.generation.batch_key import AdapterUse, BatchKey
 from services.modelserver.engine.calls import Call
 from services.modelserver.engine.layouts import LAYOUTS, Layout
 
@@ -59,7 +59,7 @@ class Topologies:
 
 
 def packet(
-    call: Call, module: Any, version: str, adapters: tuple[tuple[str, float], ...], known: Topologies | None = None
+    call: Call, module: Any, version: str, adapters: AdapterUse, known: Topologies | None = None
 ) -> Packet | None:
     """Return the packable form of a denoiser call, None when it must run alone."""
     layout = LAYOUTS.get(type(module).__name__)

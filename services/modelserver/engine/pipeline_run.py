@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from greenlet import getcurrent, greenlet
 
+from libs.generation.batch_key import AdapterUse
 from services.modelserver.engine.arguments import call_arguments, fresh_scheduler
 from services.modelserver.engine.calls import Call, Kind, denoiser_standin, suspend, vae_standin
 from services.modelserver.engine.checkpoint import Checkpoint
@@ -31,8 +32,6 @@ from services.modelserver.engine.timeline import Timeline
 _SMOOTH = 0.3  # weight of the newest step in the time a step takes
 
 logger = logging.getLogger(__name__)
-
-AdapterUse = tuple[tuple[str, float], ...]
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from services.modelserver.engine.batcher import Answered, table_key_of
 from services.modelserver.engine.calls import Kind
 from services.modelserver.engine.checkpoint import BadCheckpoint
-from services.modelserver.engine.device import Device
 from services.modelserver.engine.faults import as_failure
 from services.modelserver.engine.line import Line
 from services.modelserver.engine.outfit import Outfit
@@ -27,16 +26,13 @@ logger = logging.getLogger(__name__)
 class Runs:
     """Device thread only."""
 
-    def __init__(self, outfit: Outfit, residency: Residency, line: Line, device: Device) -> None:
-        self._outfit, self._residency, self._line, self._device = outfit, residency, line, device
+    def __init__(self, outfit: Outfit, residency: Residency, line: Line) -> None:
+        self._outfit, self._residency, self._line, self._device = outfit, residency, line, outfit.device
         self._runs: list[PipelineRun] = []
         self.parked: dict[str, Part] = {}
 
     def __iter__(self) -> Iterator[PipelineRun]:
         return iter(self._runs)
-
-    def __len__(self) -> int:
-        return len(self._runs)
 
     @property
     def all(self) -> Sequence[PipelineRun]:

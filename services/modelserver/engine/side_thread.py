@@ -56,11 +56,6 @@ class SideThread:
         """Whether it takes nothing more until an answer was fetched."""
         return self._under_way >= self._depth
 
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is still to come or to be fetched."""
-        return self._under_way > 0
-
     def put(self, do: Callable[[], Any], then: Callable[[Answer], None]) -> None:
         """Give it work; `then` is called with the answer by whoever goes through `answers`."""
         self._under_way += 1

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from services.modelserver.engine.batch_table import BatchTable
 from services.modelserver.engine.batcher import table_key_of
 from services.modelserver.engine.calls import Call, Kind
-from services.modelserver.engine.device import Device
 from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.pipeline_run import PipelineRun
 from services.modelserver.engine.protocol import DeviceLost, OutOfMemory
 from services.modelserver.engine.side_thread import Answer, SideThread
@@ -25,12 +24,10 @@ GoOn = Callable[[PipelineRun, Any, Exception | None], None]
 class SideWork:
     """Device thread only. `go_on(run, value, error)` is called with each answer."""
 
-    def __init__(self, device: Device, table: BatchTable, wake: Callable[[], None], go_on: GoOn) -> None:
-        self._device = device
-        self._table = table
-        self._go_on = go_on
-        self._encoder = SideThread("encode", device, wake, depth=4)
-        self._decoder = SideThread("decode", device, wake, depth=1)
+    def __init__(self, outfit: Outfit, wake: Callable[[], None], go_on: GoOn) -> None:
+        self._device, self._table, self._go_on = outfit.device, outfit.table, go_on
+        self._encoder = SideThread("encode", outfit.device, wake, depth=4)
+        self._decoder = SideThread("decode", outfit.device, wake, depth=1)
         self.seconds = 0.0
         self._asked: dict[PipelineRun, Call] = {}  # under way, so that nothing is asked twice
 

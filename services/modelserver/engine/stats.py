@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
 
 from services.modelserver.engine.reasons import Reason
 
@@ -32,14 +31,6 @@ class EngineStats:
     embedding_hits: int = 0  # prompts that need not be encoded again
     embedding_misses: int = 0
     unbatched: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
-
-
-class HasStats(Protocol):
-    """The part of an engine that tells how it does."""
-
-    def stats(self) -> EngineStats:
-        """Return the numbers as they are now; callable from every thread."""
-        ...
 
 
 class Occupancy:

@@ -39,8 +39,8 @@ class StepwiseEngine:
         self._residency = outfit.residency(self._woken)
         self._batcher = Batcher(outfit)
         self._line = Line(outfit, self._residency, self._batcher)
-        self._runs = Runs(outfit, self._residency, self._line, outfit.device)
-        self._side = SideWork(outfit.device, outfit.table, self._woken, self._runs.go_on)
+        self._runs = Runs(outfit, self._residency, self._line)
+        self._side = SideWork(outfit, self._woken, self._runs.go_on)
         self._wake: Callable[[], None] = lambda: None
         self._ticks = self._parks = self._resumes = self._swaps = 0
         self._tick_s = 0.0
@@ -177,8 +177,6 @@ class StepwiseEngine:
         return began
 
     def _forward(self) -> bool:
-        for run in self._runs.waiting_for(Kind.STEP):
-            self._runs.go_on(run, None, None)
         waiting = self._runs.waiting_for(Kind.FORWARD)
         if not waiting:
             return False

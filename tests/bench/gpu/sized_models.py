@@ -18,7 +18,7 @@ import torch
 
 from libs.generation.model import Model, ModelDefaults, ModelLimits
 from services.modelserver.engine.device import Device
-from services.modelserver.engine.loading import DENOISERS, LoadedModel, weight_bytes
+from services.modelserver.engine.loading import LoadedModel, denoiser_of, weight_bytes
 from services.modelserver.engine.wants import Load
 from services.modelserver.models import ModelFolder
 from tests.contract.engine.tiny_text import clip, t5
@@ -130,11 +130,6 @@ def loader(models: Sequence[SizedModel], device: Device) -> Load:
         return LoadedModel(folder, pipe, denoiser_of(pipe), weight_bytes(pipe))
 
     return load
-
-
-def denoiser_of(pipe: Any) -> str:
-    """Return the name of a pipeline's denoiser."""
-    return next(name for name in DENOISERS if getattr(pipe, name, None) is not None)
 
 
 def random_module(kind: Any, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Any:

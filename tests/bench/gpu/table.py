@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from services.modelserver.engine import packing
 from services.modelserver.engine.arguments import call_arguments
 from services.modelserver.engine.batch_table import BatchTable, TableKey
 from services.modelserver.engine.batcher import table_key_of
-from services.modelserver.engine.calls import Call, denoiser_standin
+from services.modelserver.engine.calls import first_call
 from services.modelserver.engine.faults import as_failure
+from services.modelserver.engine.loading import denoiser_of
 from services.modelserver.engine.packing import Packet
 from services.modelserver.engine.protocol import DeviceLost, Request
 from tests.bench.gpu.report import gigabytes, print_table
-from tests.bench.gpu.sized_models import SizedModel, denoiser_of
+from tests.bench.gpu.sized_models import SizedModel
 from tests.bench.gpu.stand import Stand, spec_maker, unwritten
 
 
@@ -31,12 +31,6 @@ class Pass:
     rows: int
     seconds: float
     peak_bytes: int  # above what was in use before; 0: not told
-
-
-class _Asked(Exception):  # it carries a call out of a pipeline
-    def __init__(self, call: Call) -> None:
-        super().__init__()
-        self.call = call
 
 
 @torch.no_grad()
@@ -71,19 +65,11 @@ def _of_size(stand: Stand, model: SizedModel, pipe: Any, size: int) -> None:
 def first_packet(pipe: Any, request: Request) -> Packet:
     """Return what a pipeline first asks its denoiser for: one row, for a request without guidance of two."""
 
-    def stop(call: Call) -> None:
-        raise _Asked(call)
-
-    clone, name = copy.copy(pipe), denoiser_of(pipe)
-    clone.__dict__[name] = denoiser_standin(getattr(pipe, name), stop)
-    try:
-        clone(**call_arguments(pipe, [request], lambda *_: {}))
-    except _Asked as asked:
-        packed = packing.packet(asked.call, asked.call.module, request.folder.model.pinned, ())
-        assert packed is not None, "this denoiser's rows are not packed"
-        assert packed.rows == 1, packed.rows
-        return packed
-    raise AssertionError("it never asked")
+    call = first_call(pipe, denoiser_of(pipe), lambda clone: clone(**call_arguments(clone, [request], lambda *_: {})))
+    packed = packing.packet(call, call.module, request.folder.model.pinned, ())
+    assert packed is not None, "this denoiser's rows are not packed"
+    assert packed.rows == 1, packed.rows
+    return packed
 
 
 def curve(

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import logging as transformers_logging
 
-from services.modelserver.digests import FileDigests
-from services.modelserver.engine.classes import LibraryClasses
-from services.modelserver.models import ModelFolder, scan
+from services.modelserver.models import ModelFolder
 from services.modelserver.settings import SHIPPED_MODELS
-from tests.contract.engine.harness import Folders
+from tests.contract.engine.harness import Folders, scanned
 from tests.contract.engine.solo import Solos
 from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
 transformers_logging.set_verbosity_error()
 
 
-def _folder(path: Path, remembered: Path) -> ModelFolder:
-    (folder,) = scan([path], FileDigests(remembered), LibraryClasses())
-    assert folder.model.usable, folder.model.unusable_reason
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> ModelFolder:
     place = tmp_path_factory.mktemp("models")
-    return _folder(save_tiny_pipeline(place / "tiny"), place / "digests.json")
+    return scanned(save_tiny_pipeline(place / "tiny"), place / "digests.json")
 
 
 @pytest.fixture(scope="session")
 def shipped_folder(tmp_path_factory) -> ModelFolder:
-    return _folder(SHIPPED_MODELS, tmp_path_factory.mktemp("digests") / "digests.json")
+    return scanned(SHIPPED_MODELS, tmp_path_factory.mktemp("digests") / "digests.json")
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,13 @@ class PackingTable(BatchTable):
         return most
 
 
+def scanned(path: Path, digests: Path) -> ModelFolder:
+    """Return a folder as a worker finds it; it must be usable."""
+    (found,) = scan([path], FileDigests(digests), LibraryClasses())
+    assert found.model.usable, found.model.unusable_reason
+    return found
+
+
 class Folders(Mapping[str, ModelFolder]):
     """Tiny pipelines as a worker finds them, by family; each is written when it is first asked for.
 
@@ -56,9 +63,7 @@ class Folders(Mapping[str, ModelFolder]):
             folder = save_family(family, self._place / family)
             with (folder / "darkroom.toml").open("a") as description:
                 description.write(f"[options]\n{self._options}\n")
-            (found,) = scan([folder], FileDigests(self._place / "digests.json"), LibraryClasses())
-            assert found.model.usable, found.model.unusable_reason
-            self._found[family] = found
+            self._found[family] = scanned(folder, self._place / "digests.json")
         return self._found[family]
 
     def __iter__(self) -> Iterator[str]:

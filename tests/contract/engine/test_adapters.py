@@ -10,15 +10,13 @@ import safetensors.torch
 import torch
 from diffusers import DiffusionPipeline
 
-from services.modelserver.digests import FileDigests
 from services.modelserver.engine import adapter_side
 from services.modelserver.engine.adapters import Adapters
-from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.loading import load_model
 from services.modelserver.engine.protocol import BadInput, OutOfMemory
 from services.modelserver.engine.quiet import quiet_libraries
-from services.modelserver.models import scan
 from tests.contract.engine.families import save_family
+from tests.contract.engine.harness import scanned
 from tests.contract.engine.tiny_lora import save_lora
 
 ENOUGH = 1e-4
@@ -32,12 +30,8 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread():
+def _quiet(one_thread):
     quiet_libraries()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _plain(path) -> DiffusionPipeline:
@@ -47,9 +41,7 @@ def _plain(path) -> DiffusionPipeline:
 
 
 def _scanned(path):
-    (folder,) = scan([path], FileDigests(path.parent / "digests"), LibraryClasses())
-    assert folder.model.usable, folder.model.unusable_reason
-    return folder
+    return scanned(path, path.parent / "digests")
 
 
 @pytest.fixture(scope="module")

@@ -13,34 +13,26 @@ from diffusers.models.autoencoders.vae import AutoencoderMixin
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from services.modelserver.digests import FileDigests
 from services.modelserver.engine.adapters import Adapters
 from services.modelserver.engine.calls import denoiser_standin
-from services.modelserver.engine.classes import LibraryClasses
 from services.modelserver.engine.compiling import compiled_parts, warm_compiled
 from services.modelserver.engine.float8 import store_in_float8
 from services.modelserver.engine.loading import load_model, weight_bytes
 from services.modelserver.engine.packing import forward, packet
 from services.modelserver.engine.quiet import quiet_libraries
-from services.modelserver.models import scan
 from services.modelserver.options import ModelOptions
 from tests.contract.engine.families import save_family
+from tests.contract.engine.harness import scanned
 from tests.contract.engine.tiny_lora import save_lora
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread():
+def _quiet(one_thread):
     quiet_libraries()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _scanned(path):
-    (folder,) = scan([path], FileDigests(path.parent / "digests"), LibraryClasses())
-    assert folder.model.usable, folder.model.unusable_reason
-    return folder
+    return scanned(path, path.parent / "digests")
 
 
 def _add_safety_checker(path) -> None:

@@ -7,15 +7,10 @@ import torch
 
 from tests.contract.engine.harness import Folders, Stage, Wish
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def _latents(stage, folder, neighbours) -> torch.Tensor:

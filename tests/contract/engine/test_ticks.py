@@ -184,6 +184,18 @@ def test_requests_share_their_forwards(stage, folders, solos, family):
         check(stage, folders, solos, *each)
 
 
+def test_requests_share_a_pipelines_call_whoever_waits_between_them(stage, narrow_folders, solos):
+    folder = narrow_folders["wan"]
+    pipe = stage.pipe(folder)
+    wishes = [Wish("wan", steps=steps, guidance=1.0, seed=steps) for steps in (3, 2, 3)]
+    with raising_when(pipe.transformer, no_memory(), lambda rows: False) as rows:
+        admitted = [stage.admit(folder, wish) for wish in wishes]
+        stage.finish(*(said for _, _, said in admitted))
+    assert sorted(rows) == [1, 1, 2, 2, 2]
+    for each in admitted:
+        check(stage, narrow_folders, solos, *each)
+
+
 def test_nothing_is_kept_for_a_gradient_whoever_comes_and_goes(stage, folders):
     """Pipelines switch gradients off for the thread and back on when they end, each in the midst of the others."""
     folder = folders["sd15"]

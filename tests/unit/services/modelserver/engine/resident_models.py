@@ -61,7 +61,7 @@ class StandinDevice:
     def wait(self) -> None:
         pass
 
-    def release(self) -> None:
+    def release(self, *, search: bool = True) -> None:
         self.released += 1
         self.on_release()
 

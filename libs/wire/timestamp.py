@@ -1,0 +1,12 @@
+"""Moments on the wire: Unix seconds → `google.protobuf.Timestamp`."""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Return Unix seconds as a timestamp, to the microsecond."""
+    moment = Timestamp()
+    moment.FromMicroseconds(round(seconds * 1e6))
+    return moment
