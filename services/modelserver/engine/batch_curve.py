@@ -4,10 +4,11 @@ Estimates withstand noise: the first sample counts whole, of two the smaller, th
 feeds a moving average, so that outliers move nothing. The curve through them never falls with the rows.
 
 How many rows pay is searched on powers of two: a doubling pays while it raises the throughput by `gain`. One that was
-taken is given up only below `_KEEP` of that, and each time the answer turns back it stays longer, so that noise does
-not make it flap. What has not been measured is tried. What was decided against, and what it was compared with, is
-measured again now and then, each time after four times as many passes: a bad first sample, or a device that was busy
-otherwise, spoils the answer for a while and not for ever.
+taken is given up only below `_KEEP` of that, and each time the answer turns back it stays longer, unless much is to be
+gained, so that noise does not make it flap. What has not been measured is tried. What was decided against, and what it was compared with, is
+measured again now and then, after four times as many passes each time, at last every `_MOST_RETRY_PASSES`; and what is
+heard of so rarely is believed at once when it is shorter than thought. So bad first samples, or a device that was busy
+otherwise, spoil the answer for a while and not for ever.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _SMOOTHING = 0.125  # weight of the newest typical sample
 _RECENT = 5  # samples of which the middle one counts
 _MOST_STEP = 1.5  # a sample further from the estimate counts as that far away
 _KEEP = 0.8  # share of the gain that is enough to stay
-_LATE_PASSES, _MOST_RETRY_PASSES = 32, 4096
+_LATE_PASSES, _MOST_RETRY_PASSES = 32, 128
 _STAY_PASSES, _MOST_STAY_PASSES = 32, 1024
+_MUCH = 0.15  # of throughput: for that the answer turns at once
 _TELLING = 0.05  # relative change of an estimate that others should hear of
 
 
@@ -39,12 +41,15 @@ class Size:
     last: int = 0
     told: float = 0.0  # the estimate that others last heard of
 
-    def take(self, seconds: float, peak_bytes: int) -> bool:
-        """Take a sample; returns whether the estimate moved so much that others should hear of it."""
+    def take(self, seconds: float, peak_bytes: int, *, late: bool = False) -> bool:
+        """Take a sample, `late` after a long while; returns whether the estimate moved so much that others should know."""
         self.samples += 1
-        self.recent = (*self.recent, seconds)[-_RECENT:]
+        if late and seconds < self.seconds:
+            self.recent = (max(seconds, self.seconds / _MOST_STEP),)
+        else:
+            self.recent = (*self.recent, seconds)[-_RECENT:]
         typical = sorted(self.recent)[(len(self.recent) - 1) // 2]
-        if self.samples <= _RECENT:
+        if len(self.recent) == 1 or self.samples <= _RECENT:
             self.seconds = typical
         else:
             bounded = min(max(typical, self.seconds / _MOST_STEP), self.seconds * _MOST_STEP)
@@ -88,8 +93,8 @@ class Curve:
         if rows not in self._sizes and len(self._sizes) >= _MOST_SIZES:
             del self._sizes[min(self._sizes.values(), key=lambda size: size.last).rows]
         size = self._sizes.setdefault(rows, Size(rows))
+        told = size.take(seconds, peak_bytes, late=self._passes - size.last > _LATE_PASSES)
         size.last = self._passes
-        told = size.take(seconds, peak_bytes)
         before = self.settled
         self._settle()
         return told or self.settled != before
@@ -126,7 +131,8 @@ class Curve:
 
     def best_rows(self, most: int) -> int:
         """Return how many rows to run, 1 to `most`: what pays, or what is worth a try."""
-        if self._up and _nearly(self._up) <= most:
+        turn = self._passes % 2 == 0 or not self._down  # in turn, for so many rows may never come together
+        if self._up and turn and _nearly(self._up) <= most:
             return min(most, self._up)
         return max(1, min(most, self._down or self.settled))
 
@@ -144,9 +150,10 @@ class Curve:
         self._down = self.settled // 2 if self._is_due(self.settled // 4, self.settled // 2) else 0
 
     def _walk(self, smallest: int, reach: int) -> None:
-        rows = 2 ** (smallest.bit_length() - 1)
-        while 2 * rows <= reach and self._pays(rows, 2 * rows):
-            rows *= 2
+        rows = more = 2 ** (smallest.bit_length() - 1)
+        while (more := 2 * more) <= reach:  # to the end: one size that is thought too slow hides no larger one
+            if self._pays(rows, more):
+                rows = more
         between, refuted = 3 * rows // 2, 2 * rows <= reach
         refined = refuted and between > rows and self._pays(rows, between)
         if not self._turn_to(between if refined else max(rows, smallest)):
@@ -161,7 +168,8 @@ class Curve:
         """Take this as the answer; False while an answer of the other direction has to stay."""
         rising = rows > self.settled
         if rows != self.settled and rising != self._rising:
-            if self._passes < self._stays_until:
+            gained = rows * self.seconds(self.settled) / (self.settled * self.seconds(rows))
+            if self._passes < self._stays_until and gained < 1 + _MUCH:
                 return False
             self._rising, self._turns = rising, self._turns + 1
             self._stays_until = self._passes + min(_MOST_STAY_PASSES, _STAY_PASSES * 2 ** min(self._turns, 10))

@@ -1,6 +1,6 @@
 """The engine: many requests side by side on one device, one step of all that fit at a time.
 
-    tick:  answers of the side threads → models come and go → begin what fits → one forward → encode and decode
+    tick:  answers of the side threads → models come and go → begin what fits → encode → one forward → decode
 
 A request is a pipeline call that runs as a coroutine (pipeline_run). Calls of its denoiser are packed with those of
 other requests (batcher); those of a denoiser that is not known to keep its rows apart run alone: that is the
@@ -150,8 +150,9 @@ class StepwiseEngine:
         did = self._side.hear()
         did |= self._models_come_and_go()
         did |= self._begin()
+        did |= self._encode_and_decode()
         did |= self._forward()
-        did |= self._side.send(self._runs.all)
+        did |= self._encode_and_decode()
         if did:
             self._ticks, self._tick_s = self._ticks + 1, self._tick_s + self._device.now() - began_s
         return did
@@ -192,6 +193,15 @@ class StepwiseEngine:
         for answered in self._batcher.forward(chosen, self._set_adapters):
             self._runs.take(answered)
         return True
+
+    def _encode_and_decode(self) -> bool:
+        """Hand over what waits for it. A device that does no two things at once has done it then: who is through leaves
+        its rows to another before the next forward, and who is new takes part in it.
+        """
+        did = self._side.send(self._runs.all)
+        while not self._device.overlaps and self._side.hear():
+            self._side.send(self._runs.all)
+        return did
 
     def _set_adapters(self, run: PipelineRun) -> None:
         self._outfit.adapters(self._residency, run).use(run.adapters)

@@ -7,7 +7,6 @@ the sizes of batches before they are needed. What is measured stays in the table
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 from services.modelserver.engine import packing
@@ -19,36 +18,35 @@ from services.modelserver.engine.protocol import OutOfMemory
 
 logger = logging.getLogger(__name__)
 
-_SAMPLES = 3
-_LONGEST_S = 2.0  # so is one that takes longer; someone waits for the first picture
+_ROUNDS = 3
+_LONGEST_S = 2.0  # of one forward or one round; someone waits for the first picture
 
 
 def warm_up(device: Device, table: BatchTable, key: TableKey, module: Any, packed: Packet, most: int) -> None:
-    """Fill the table for `key` with forwards of up to `most` rows. Memory that lacks ends it; so does what fails."""
-    rows, rate = packed.rows, 0.0
+    """Fill the table for `key` with forwards of up to `most` rows. Memory that lacks ends it; so does what fails.
+
+    Every size has its turn, round after round: a machine that is busy for a second slows one round, not one size.
+    """
+    rows = packed.rows
+    shortest_s: dict[int, float] = {}  # by rows; whatever disturbs a forward makes it longer
     try:
-        _timed(device, module, packed, 1)  # the first one pays for what is made only once
-        while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
-            seconds = _measured(device, table, key, module, packed, rows)
-            if rows / seconds < (1 + PAYING) * rate or seconds > _LONGEST_S:
+        for _ in range(_ROUNDS):
+            rows, rate = packed.rows, 0.0
+            while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
+                if rows not in shortest_s:
+                    _timed(device, module, packed, rows // packed.rows)  # it pays for what is made only once
+                seconds, peak_bytes = _timed(device, module, packed, rows // packed.rows)
+                table.record(key, rows, seconds, peak_bytes)
+                shortest_s[rows] = min(seconds, shortest_s.get(rows, seconds))
+                if rows / shortest_s[rows] < (1 + PAYING) * rate or seconds > _LONGEST_S:
+                    break
+                rate, rows = rows / shortest_s[rows], 2 * rows
+            if sum(shortest_s.values()) > _LONGEST_S:
                 break
-            rate, rows = rows / seconds, 2 * rows
     except Exception as error:  # noqa: BLE001 – the request itself tells what is wrong, when it is drawn
         if isinstance(as_failure(error), OutOfMemory):
             device.release()
         logger.info("warm-up broken off", extra={"model": key.model, "rows": rows, "error": type(error).__name__})
-
-
-def _measured(device: Device, table: BatchTable, key: TableKey, module: Any, packed: Packet, rows: int) -> float:
-    """Return the shortest of a few forwards: whatever disturbs one makes it longer."""
-    shortest_s = math.inf
-    for _ in range(_SAMPLES):
-        seconds, peak_bytes = _timed(device, module, packed, rows // packed.rows)
-        table.record(key, rows, seconds, peak_bytes)
-        shortest_s = min(shortest_s, seconds)
-        if seconds > _LONGEST_S / _SAMPLES:
-            break
-    return shortest_s
 
 
 def _timed(device: Device, module: Any, packed: Packet, times: int) -> tuple[float, int]:

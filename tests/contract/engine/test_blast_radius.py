@@ -128,7 +128,7 @@ def test_a_batch_too_large_for_memory_is_made_smaller_and_nobody_ends(around, fa
     with raising_when(with_neighbours.denoiser, no_memory(), lambda rows: len(rows) > most) as passed:
         (said,) = with_neighbours.begin(Wish(family, prompt=PROMPT, steps=5, images=2))
         with_neighbours.finish(said)
-    assert max(passed) == most
+    assert max(passed) > most // 2  # halves of what did not fit, and not smaller
     assert with_neighbours.stage.engine.stats().splits > 0
     assert len(said.pictures) == 2
     with_neighbours.serve_the_next()

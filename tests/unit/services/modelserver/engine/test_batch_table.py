@@ -110,6 +110,37 @@ def test_a_slow_first_sample_spoils_the_answer_for_a_while_only(rows: int) -> No
     assert later == {16}
 
 
+def test_a_machine_that_was_busy_while_it_was_measured_is_measured_again() -> None:
+    seconds, table = by_curve(SMALL), table_of({**SMALL, 32: 1.5 * SMALL[32]})
+    for _ in range(9):
+        table.record(KEY, 16, 1.6 * SMALL[16])
+    assert table.best_rows(KEY, 16) < 16
+    for _ in range(600):
+        now = table.best_rows(KEY, 16)
+        table.record(KEY, now, seconds(now))
+    assert {table.best_rows(KEY, 16) for _ in range(3)} == {16}
+
+
+def test_one_size_thought_too_slow_hides_no_larger_one() -> None:
+    seconds, table = by_curve(SMALL), table_of(SMALL)
+    for _ in range(40):
+        now = table.best_rows(KEY, 16)
+        table.record(KEY, now, seconds(now))
+    for _ in range(5):
+        table.record(KEY, 8, 2 * SMALL[8])
+    assert table.best_rows(KEY, 16) == 16
+
+
+def test_fewer_rows_are_tried_where_more_never_come_together() -> None:
+    """Decoding on two cores: two pictures together pay, eight do not, and there are never more than eight."""
+    costs = {1: 0.018, 2: 0.026, 4: 0.060, 8: 0.180}
+    table, seconds = BatchTable("cpu"), by_curve(costs)
+    for _ in range(100):
+        rows = min(8, table.best_rows(KEY, 16))
+        table.record(KEY, rows, seconds(rows))
+    assert table.best_rows(KEY, 16) == 2
+
+
 def test_one_outlier_changes_nothing() -> None:
     table = table_of(SMALL)
     for _ in range(5):
@@ -143,7 +174,9 @@ def test_noise_does_not_make_the_answer_flap(gain: float, seed: int) -> None:
         table.record(KEY, rows, seconds * noise.gauss(1, 0.05) * (5 if noise.random() < 0.01 else 1))
     late = answers[500:]
     changes = sum(before != now for before, now in itertools.pairwise(late))
-    assert changes <= 16  # of 1000; a try is two of them
+    assert (
+        changes <= 36
+    )  # of 1000; a try is two of them, and every 128 passes may have one of more rows and one of less
 
 
 @settings(deadline=None)
