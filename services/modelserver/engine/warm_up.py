@@ -27,26 +27,39 @@ def warm_up(device: Device, table: BatchTable, key: TableKey, module: Any, packe
 
     Every size has its turn, round after round: a machine that is busy for a second slows one round, not one size.
     """
-    rows = packed.rows
     shortest_s: dict[int, float] = {}  # by rows; whatever disturbs a forward makes it longer
     try:
         for _ in range(_ROUNDS):
-            rows, rate = packed.rows, 0.0
-            while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
-                if rows not in shortest_s:
-                    _timed(device, module, packed, rows // packed.rows)  # it pays for what is made only once
-                seconds, peak_bytes = _timed(device, module, packed, rows // packed.rows)
-                table.record(key, rows, seconds, peak_bytes)
-                shortest_s[rows] = min(seconds, shortest_s.get(rows, seconds))
-                if rows / shortest_s[rows] < (1 + PAYING) * rate or seconds > _LONGEST_S:
-                    break
-                rate, rows = rows / shortest_s[rows], 2 * rows
+            _round(device, table, key, module, packed, most, shortest_s)
             if sum(shortest_s.values()) > _LONGEST_S:
                 break
     except Exception as error:  # noqa: BLE001 – the request itself tells what is wrong, when it is drawn
         if isinstance(as_failure(error), OutOfMemory):
             device.release()
-        logger.info("warm-up broken off", extra={"model": key.model, "rows": rows, "error": type(error).__name__})
+        extra = {"model": key.model, "rows": max(shortest_s, default=0), "error": type(error).__name__}
+        logger.info("warm-up broken off", extra=extra)
+
+
+def _round(
+    device: Device,
+    table: BatchTable,
+    key: TableKey,
+    module: Any,
+    packed: Packet,
+    most: int,
+    shortest_s: dict[int, float],
+) -> None:
+    """Measure every size once, as long as doubling the rows brings something."""
+    rows, rate = packed.rows, 0.0
+    while rows <= most and rows <= table.most_rows_within(key, device.free_bytes(), most):
+        if rows not in shortest_s:
+            _timed(device, module, packed, rows // packed.rows)  # it pays for what is made only once
+        seconds, peak_bytes = _timed(device, module, packed, rows // packed.rows)
+        table.record(key, rows, seconds, peak_bytes)
+        shortest_s[rows] = min(seconds, shortest_s.get(rows, seconds))
+        if rows / shortest_s[rows] < (1 + PAYING) * rate or seconds > _LONGEST_S:
+            return
+        rate, rows = rows / shortest_s[rows], 2 * rows
 
 
 def _timed(device: Device, module: Any, packed: Packet, times: int) -> tuple[float, int]:
