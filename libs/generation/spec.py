@@ -19,6 +19,7 @@ _MAX_ECHO = 40  # characters of a wrong value that are repeated to its sender
 SEED_SPACE = 2**32
 
 MAX_LORAS, MAX_LORA_WEIGHT = 4, 2.0
+CACHE_USES = ("use", "bypass", "refresh")
 
 N = TypeVar("N", int, float)
 
@@ -59,6 +60,8 @@ class SpecRequest:
     strength: float | None = None
     frames: int | None = None
     fps: int | None = None
+    cache: str = ""
+    allow_downgrade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class GenerationSpec:
     strength: float | None = None
     frames: int | None = None
     fps: int | None = None
+    cache: str = CACHE_USES[0]
+    allow_downgrade: bool = False
 
     @property
     def guided(self) -> bool:
@@ -141,6 +146,8 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
         strength=media.strength(request, model),
         frames=frames,
         fps=fps,
+        cache=request.cache or CACHE_USES[0],
+        allow_downgrade=request.allow_downgrade,
     )
     problems += _text_problems(spec, model) + _number_problems(spec, model) + _choice_problems(spec, model)
     problems += _lora_problems(spec, model) + media.input_problems(spec, model) + media.clip_problems(spec, model)
@@ -249,6 +256,7 @@ def _choice_problems(spec: GenerationSpec, model: Model) -> list[Violation]:
     choices = (
         ("sampler", spec.sampler, model.limits.samplers),
         ("output_format", spec.output_format, media.formats(model)),
+        ("cache", spec.cache, CACHE_USES),
     )
     return [
         Violation(name, f"must be one of {', '.join(allowed)}, not {value[:_MAX_ECHO]!r}")

@@ -13,7 +13,7 @@ from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest
 _ASKED = ("size", "aspect_ratio")  # in requests only, a spec has width and height
 _PLAIN = (
     *("prompt", "negative_prompt", "model", "sampler", "output_format", "preview", "priority", "deadline_s"),
-    *("input_image", "mask_image"),
+    *("input_image", "mask_image", "cache", "allow_downgrade"),
 )
 _OPTIONAL = ("width", "height", "images", "steps", "guidance_scale", "seed", "output_quality")
 _SOMETIMES = ("strength", "frames", "fps")  # None where a spec has no such thing

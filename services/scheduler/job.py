@@ -153,6 +153,12 @@ class Job:
     failure: Failure | None = None
     images: tuple[ImageStored, ...] = ()
     stages: tuple[StageDone, ...] = ()
+    tenant_weight: float = 1.0  # its tenant's share beside others of the tier
+    cache_key: str = ""  # of all that its pictures depend on; empty: it neither is nor has a cached result
+    cache: str = "MISS"  # MISS: it is drawn; HIT, JOINED: the pictures are those of the job `drawn_by`
+    drawn_by: JobId = JobId("")
+    downgraded_from: str = ""  # the pinned model that a fallback took the place of
+    dead_at: float | None = None  # when its attempts were used up: it lies among the dead letters since
 
     @property
     def open(self) -> bool:

@@ -29,6 +29,7 @@ metadata = MetaData(
 )
 Word = String().with_variant(String(collation="C"), "postgresql")  # ids are ordered by bytes, as on SQLite
 Long = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only on INTEGER keys
+CACHEABLE, DEAD = text("cache_key != ''"), text("dead_at IS NOT NULL")
 OPEN = text("state IN ('QUEUED', 'RUNNING')")  # in these words, so that planners see which index fits
 
 jobs = Table(
@@ -63,9 +64,18 @@ jobs = Table(
     Column("failure", JSON(none_as_null=True)),
     Column("stages", JSON, nullable=False),
     Column("deleted", Boolean, nullable=False),
+    Column("tenant_weight", Double, nullable=False, server_default="1"),
+    Column("cache_key", Word, nullable=False, server_default=""),
+    Column("cache", String, nullable=False, server_default="MISS"),
+    Column("drawn_by", Word, nullable=False, server_default=""),
+    Column("downgraded_from", String, nullable=False, server_default=""),
+    Column("dead_at", Double),
     UniqueConstraint("tenant_id", "request_id"),
     Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
     Index("ix_jobs_open", "created_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("ix_jobs_cache_key", "cache_key", sqlite_where=CACHEABLE, postgresql_where=CACHEABLE),
+    Index("ix_jobs_dead_at", "dead_at", sqlite_where=DEAD, postgresql_where=DEAD),
+    Index("ix_jobs_finished_at", "finished_at"),
 )
 job_images = Table(
     "job_images",
@@ -132,5 +142,8 @@ leader = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # one row, id 1, written by the first revision
     Column("epoch", BigInteger, nullable=False),
     Column("holder", String, nullable=False),
+    Column("cluster_id", String, nullable=False, server_default=""),  # of the etcd that suggested the holder
+    Column("revision", BigInteger, nullable=False, server_default="0"),  # of its election there
+    Column("address", String, nullable=False, server_default=""),  # of the holder's listener, for the standbys
     Column("updated_at", Double, nullable=False),
 )

@@ -41,6 +41,7 @@ def job_from_submit(request: pb.SubmitRequest, *, now: float, traceparent: str) 
         request_id=request.request_id,
         request_digest=request.request_digest,
         traceparent=traceparent,
+        tenant_weight=request.tenant_weight if request.HasField("tenant_weight") else 1.0,
         deadline_at=now + spec.deadline_s if spec.deadline_s else None,
     )
 
@@ -72,6 +73,8 @@ def job_to_pb(
         expire_time=stamp(job.expires_at),
         labels=dict(job.spec.labels),
         request_id=job.request_id,
+        cache=job.cache,
+        downgraded_from=job.downgraded_from,
     )
 
 

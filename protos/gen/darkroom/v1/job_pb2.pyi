@@ -104,6 +104,8 @@ class JobSpec(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     FPS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    ALLOW_DOWNGRADE_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 2000 characters."""
     negative_prompt: _builtins.str
@@ -150,6 +152,12 @@ class JobSpec(_message.Message):
     """Number of frames of a clip; for models whose output is `video`."""
     fps: _builtins.int
     """Frames a second of a clip; for models whose output is `video`."""
+    cache: _builtins.str
+    """Whether a finished or running job that draws the same may answer: `use` (default), `bypass` to draw in any case,
+    or `refresh` to draw and to answer later ones with it.
+    """
+    allow_downgrade: _builtins.bool
+    """Whether the model's fallback may draw it when the model itself cannot; the job says so."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels of the caller, at most 16, kept with the job."""
@@ -186,10 +194,12 @@ class JobSpec(_message.Message):
         loras: _abc.Iterable[Global___LoraUse] | None = ...,
         frames: _builtins.int | None = ...,
         fps: _builtins.int | None = ...,
+        cache: _builtins.str = ...,
+        allow_downgrade: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "strength", b"strength", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "deadline_s", b"deadline_s", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "input_image", b"input_image", "labels", b"labels", "loras", b"loras", "mask_image", b"mask_image", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "allow_downgrade", b"allow_downgrade", "aspect_ratio", b"aspect_ratio", "cache", b"cache", "deadline_s", b"deadline_s", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "input_image", b"input_image", "labels", b"labels", "loras", b"loras", "mask_image", b"mask_image", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015
@@ -560,6 +570,8 @@ class Job(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENTS_URL_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    DOWNGRADED_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `job_` and a sortable ULID."""
     state: Global___Job.State.ValueType
@@ -572,6 +584,10 @@ class Job(_message.Message):
     """Idempotency key it was created with."""
     events_url: _builtins.str
     """Path of the event stream, with a token that needs no key; in create answers only."""
+    cache: _builtins.str
+    """Where its pictures came from: `MISS` it was drawn, `HIT` by an earlier job, `JOINED` by one that ran already."""
+    downgraded_from: _builtins.str
+    """Pinned model that it was to be drawn with, when a fallback took its place; empty otherwise."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """The request with every default filled in."""
@@ -646,10 +662,12 @@ class Job(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         events_url: _builtins.str = ...,
+        cache: _builtins.str = ...,
+        downgraded_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "progress", b"progress", "queue", b"queue", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "events_url", b"events_url", "expire_time", b"expire_time", "id", b"id", "images", b"images", "labels", b"labels", "model", b"model", "model_version", b"model_version", "progress", b"progress", "queue", b"queue", "request_id", b"request_id", "spec", b"spec", "start_time", b"start_time", "state", b"state", "timeline", b"timeline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "cost", b"cost", "create_time", b"create_time", "downgraded_from", b"downgraded_from", "end_time", b"end_time", "error", b"error", "events_url", b"events_url", "expire_time", b"expire_time", "id", b"id", "images", b"images", "labels", b"labels", "model", b"model", "model_version", b"model_version", "progress", b"progress", "queue", b"queue", "request_id", b"request_id", "spec", b"spec", "start_time", b"start_time", "state", b"state", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

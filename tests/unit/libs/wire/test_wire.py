@@ -22,7 +22,7 @@ SPECS = st.builds(
     labels=st.dictionaries(TEXT, TEXT, max_size=3),
     loras=st.lists(st.builds(LoraUse, TEXT, st.floats(allow_nan=False)), max_size=3).map(tuple),
     input_image=TEXT, mask_image=TEXT, strength=st.none() | st.floats(allow_nan=False), frames=st.none() | U32,
-    fps=st.none() | U32,
+    fps=st.none() | U32, cache=TEXT, allow_downgrade=st.booleans(),
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_every_field_of_the_message_is_carried() -> None:
         prompt="p", negative_prompt="n", model="m", width=1, height=2, size="1x2", aspect_ratio="1:2", images=3,
         steps=4, guidance_scale=5.5, seed=6, sampler="s", output_format="png", output_quality=7, preview=True,
         priority=-8, deadline_s=9, labels={"a": "b"}, loras=[job_pb2.LoraUse(name="l", weight=0.5)],
-        input_image="i", mask_image="k", strength=0.1, frames=10, fps=11,
+        input_image="i", mask_image="k", strength=0.1, frames=10, fps=11, cache="use", allow_downgrade=True,
     )  # fmt: skip
     request = request_from_pb(filled)
     assert [f.name for f in dataclasses.fields(request) if not getattr(request, f.name)] == []

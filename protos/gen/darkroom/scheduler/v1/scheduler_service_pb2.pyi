@@ -36,6 +36,7 @@ class SubmitRequest(_message.Message):
     ESTIMATED_UNITS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """New job id, also the id of its reservation."""
     tenant_id: _builtins.str
@@ -54,6 +55,8 @@ class SubmitRequest(_message.Message):
     """Idempotency key; empty when none was given."""
     request_digest: _builtins.str
     """Digest of the canonical request, compared when the key is used again."""
+    tenant_weight: _builtins.float
+    """Share of its tier that the tenant has beside others of it; 1 when absent."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """The request with every default filled in."""
@@ -71,12 +74,15 @@ class SubmitRequest(_message.Message):
         estimated_units: _builtins.float = ...,
         request_id: _builtins.str = ...,
         request_digest: _builtins.str = ...,
+        tenant_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "spec", b"spec", "tenant_weight", b"tenant_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_units", b"estimated_units", "job_id", b"job_id", "key_id", b"key_id", "model", b"model", "model_version", b"model_version", "request_digest", b"request_digest", "request_id", b"request_id", "spec", b"spec", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "estimated_units", b"estimated_units", "job_id", b"job_id", "key_id", b"key_id", "model", b"model", "model_version", b"model_version", "request_digest", b"request_digest", "request_id", b"request_id", "spec", b"spec", "tenant_id", b"tenant_id", "tenant_weight", b"tenant_weight", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tenant_weight: _TypeAlias = _typing.Literal["tenant_weight"]  # noqa: Y015
+    _WhichOneofArgType__tenant_weight: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant_weight) -> _WhichOneofReturnType__tenant_weight | None: ...
 
 Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
 

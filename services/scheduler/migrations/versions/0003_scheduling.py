@@ -1,0 +1,40 @@
+"""Shares of tenants, cached results, fallbacks, dead letters, and who was elected where."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_WORD = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+_CACHEABLE, _DEAD = sa.text("cache_key != ''"), sa.text("dead_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    """Apply it."""
+    op.add_column("jobs", sa.Column("tenant_weight", sa.Double(), nullable=False, server_default="1"))
+    op.add_column("jobs", sa.Column("cache_key", _WORD, nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("cache", sa.String(), nullable=False, server_default="MISS"))
+    op.add_column("jobs", sa.Column("drawn_by", _WORD, nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("downgraded_from", sa.String(), nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("dead_at", sa.Double()))
+    op.create_index("ix_jobs_cache_key", "jobs", ["cache_key"], sqlite_where=_CACHEABLE, postgresql_where=_CACHEABLE)
+    op.create_index("ix_jobs_dead_at", "jobs", ["dead_at"], sqlite_where=_DEAD, postgresql_where=_DEAD)
+    op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
+    op.add_column("leader", sa.Column("cluster_id", sa.String(), nullable=False, server_default=""))
+    op.add_column("leader", sa.Column("revision", sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("leader", sa.Column("address", sa.String(), nullable=False, server_default=""))
+
+
+def downgrade() -> None:
+    """Undo it."""
+    for column in ("address", "revision", "cluster_id"):
+        op.drop_column("leader", column)
+    for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_cache_key"):
+        op.drop_index(index, "jobs")
+    for column in ("dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight"):
+        op.drop_column("jobs", column)
