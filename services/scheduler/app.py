@@ -39,6 +39,7 @@ from services.scheduler.limiter_delivery import LimiterDelivery
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.operations import Operations
 from services.scheduler.orphans import stop_orphans
 from services.scheduler.outbox import Limiter, Outbox
 from services.scheduler.persistence import persistently
@@ -72,6 +73,8 @@ class Scheduler:
         instruments, self._clock = Instruments(), clock
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
+        self.operations = Operations(store, clock)
+        self.operations.on_changed = self.jobs.work.ring
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
         self.catalog = CatalogKeeper(store, self.fleet, clock)
         self.reconciler = Reconciler(store, self.jobs, clock, epoch)
@@ -100,6 +103,7 @@ class Scheduler:
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Rebuild memory, say ready, and run every agent until cancelled. Raises Deposed (in a group)."""
         await self.catalog.load()
+        await self.operations.load()
         orphans = await self.reconciler.recover()
         async with asyncio.TaskGroup() as agents:
             agents.create_task(self.fleet.run())
