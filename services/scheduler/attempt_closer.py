@@ -51,6 +51,7 @@ class AttemptCloser:
         verdict = self._verdict(attempt, close, heard, advanced=advanced)
         outcome, reason = verdict.outcome, _reason(verdict)
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
+        self._jobs.ordering.settled(attempt.job.id, heard.gpu_ms)
         if isinstance(verdict, Ending):
             after = await persistently(self._clock, lambda: self._store.end(verdict))
         else:

@@ -52,8 +52,9 @@ class Dispatcher:
                 await self._jobs.work.wait(self._next_moment())
 
     async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
-        self._jobs.ordering.wake(self._clock.now())
-        waiting = self._jobs.ordering.next(self._fleet.free_models().__contains__)
+        now, free = self._clock.now(), self._fleet.free_models()
+        self._jobs.ordering.wake(now)
+        waiting = self._jobs.ordering.next(lambda model: 0.0 if model in free else None, now)
         job = self._jobs.get(waiting.job_id) if waiting else None
         if job is None:
             return False

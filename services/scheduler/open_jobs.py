@@ -72,7 +72,7 @@ class OpenJobs:
         """An attempt runs on a worker since `began_at`."""
         entry = self._entries.setdefault(job.id, _Entry(job))
         entry.job, entry.worker = job, worker
-        self.ordering.remove(job.id)
+        self.ordering.started(job.id, began_at)
         self._instruments.attempt_started(job, began_at)
         self._hub.mark(job.id)
 
@@ -164,6 +164,7 @@ def _waiting(job: Job) -> Waiting:
         units=job.estimated_units,
         priority=job.spec.priority,
         not_before=job.not_before,
+        weight=job.tenant_weight,
     )
 
 

@@ -11,6 +11,7 @@ answers both. Fairness by cost, ageing and locality take their place here (desig
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 from bisect import bisect_left, insort
@@ -21,6 +22,8 @@ from libs.ids import JobId, TenantId
 
 TIERS = ("enterprise", "pro", "payg", "free", "anonymous")  # in order of service; any other tier comes last
 
+# What it costs to place a model version now, in units of loading: 0.0 where it is resident, None when nobody takes it.
+Offer = Callable[[str], float | None]
 Place = tuple[float, int, TenantId]  # when it was taken, a running number, whose it is
 Rank = tuple[int, float, int, JobId]  # −priority, when it was queued, the same number, the job
 
@@ -37,6 +40,7 @@ class Waiting:
     units: float
     priority: int = 0
     not_before: float = 0.0
+    weight: float = 1.0  # its tenant's share beside others of the tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Ordering:
             self._line_up(waiting)
 
     def remove(self, job_id: JobId) -> bool:
-        """Take a job out; False when it was not there."""
+        """Take a job out and charge nothing; False when it was not there."""
         if self._rests.pop(job_id, None) is not None:
             return True  # its entry in the heap is skipped when its time comes
         held = self._waiting.pop(job_id, None)
@@ -144,14 +148,25 @@ class Ordering:
             heapq.heappop(self._resting)
         return self._resting[0][0] if self._resting else None
 
-    def next(self, takes: Callable[[str], bool]) -> Waiting | None:
-        """Return the next job whose model version somebody takes now; it stays in the queue until removed."""
+    def next(self, offer: Offer, now: float) -> Waiting | None:  # noqa: ARG002
+        """Return the next job whose model version somebody takes now; it stays in the queue until it is started."""
         for tier in self._tiers():
-            lanes = (lane for model, lane in self._lanes[tier].items() if takes(model))
+            lanes = (lane for model, lane in self._lanes[tier].items() if offer(model) is not None)
             firsts = [first for lane in lanes if (first := lane.first()) is not None]
             if firsts:
                 return self._waiting[min(firsts)[1]][0]
         return None
+
+    def started(self, job_id: JobId, now: float) -> None:  # noqa: ARG002
+        """Take a job out and charge its tenant the estimate."""
+        self.remove(job_id)
+
+    def settled(self, job_id: JobId, actual_units: float) -> None:
+        """Correct the charge of a job whose attempt is over; told twice or of an unknown job it changes nothing."""
+
+    def fork(self) -> Ordering:
+        """Return a copy that goes its own way."""
+        return copy.deepcopy(self)
 
     def standing(self, job_id: JobId) -> Standing | None:
         """Return where a job stands; None when it does not wait. A retry stands where it will line up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
-from services.scheduler.ordering import TIERS, Ordering, Standing, Waiting
+from services.scheduler.ordering import TIERS, Offer, Ordering, Standing, Waiting
 
 TENANTS = tuple(map(TenantId, "abc"))
 MODELS = ("m@1", "n@1")
@@ -34,16 +34,20 @@ def stands(order: Ordering, job_id: str) -> Standing:
     return standing
 
 
-def drain(order: Ordering, takes: Callable[[str], bool] = lambda model: True) -> list[Waiting]:
+def anything(model_version: str) -> float:
+    return 0.0
+
+
+def drain(order: Ordering, offer: Offer = anything) -> list[Waiting]:
     served = []
-    while (job := order.next(takes)) is not None:
-        assert order.remove(job.job_id)
+    while (job := order.next(offer, now=10.0)) is not None:
+        order.started(job.job_id, now=10.0)
         served.append(job)
     return served
 
 
 def served(order: Ordering) -> JobId | None:
-    job = order.next(lambda model: True)
+    job = order.next(anything, now=10.0)
     return job.job_id if job else None
 
 
@@ -112,7 +116,7 @@ def test_a_model_nobody_takes_holds_up_no_other() -> None:
     order = Ordering()
     order.add(waiting(1, model_version="n@1", tier="enterprise"), now=10.0)
     order.add(waiting(2), now=10.0)
-    assert [j.job_id for j in drain(order, takes={"m@1"}.__contains__)] == ["job_0002"]
+    assert [j.job_id for j in drain(order, {"m@1": 0.0}.get)] == ["job_0002"]
     assert order.depth("enterprise") == 1
 
 
@@ -151,3 +155,15 @@ def test_units_ahead_and_the_place_of_a_job_that_would_come() -> None:
     assert coming.units_ahead == pytest.approx(120.0)
     assert order.standing_of_new("unheard of", 11.0).position == 5
     assert (order.oldest("pro"), order.oldest("anonymous")) == (2.0, None)
+
+
+def test_a_fork_goes_its_own_way() -> None:
+    order = Ordering()
+    order.add(waiting(1), now=10.0)
+    order.add(waiting(2, not_before=20.0), now=10.0)
+    fork = order.fork()
+    order.remove(JobId("job_0001"))
+    order.add(waiting(3), now=10.0)
+    fork.wake(20.0)
+    assert [j.job_id for j in drain(fork)] == ["job_0001", "job_0002"]
+    assert [j.job_id for j in drain(order)] == ["job_0003"]
