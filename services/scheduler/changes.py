@@ -67,6 +67,7 @@ class Step:
     events: tuple[NewEvent, ...]
     opened: AttemptRecord | None = None
     closed: AttemptEnd | None = None
+    fresh: bool = False  # pictures and checkpoints of its attempts are the job's no more
 
 
 def accepted(job: Job) -> Step:
@@ -120,6 +121,7 @@ def ended(job: Job, ending: Ending) -> Step | None:
         failure=(ending.failure or _UNKNOWN_FAILURE) if state is JobState.FAILED else None,
         images=tuple(sorted(ending.images, key=lambda image: image.index)),
         stages=ending.stages,
+        dead_at=ending.now if ending.dead and state is JobState.FAILED else None,
     )
     return Step(final, _final_events(final, ending.now), closed=_attempt_end(ending))
 
@@ -156,7 +158,7 @@ def forgotten(job: Job) -> Job:
     if job.open:
         raise IllegalChange(f"a job that is {job.state.value} cannot be deleted")
     spec = dataclasses.replace(job.spec, prompt="", negative_prompt="", labels={})
-    return job.evolve(spec=spec, request_id="", request_digest="", images=())
+    return job.evolve(spec=spec, request_id="", request_digest="", images=(), dead_at=None)
 
 
 def _speaks_of(job: Job, attempt: int) -> bool:

@@ -6,6 +6,8 @@ QUEUED ──start──▶ RUNNING ──succeed──▶ SUCCEEDED
   │  ├──fail────▶ FAILED   └──cancel──▶ CANCELLED
   │  └──cancel──▶ CANCELLED
   └──────lose────────┘       (worker lost, refused or drained: queued again)
+
+A FAILED job whose attempts were used up is a dead letter; `revive` brings it back to QUEUED.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Change(enum.Enum):
     LOSE = "lose"  # the attempt is over without an answer; the job waits again
     CANCEL = "cancel"  # its owner withdrew it
     EXPIRE = "expire"  # its deadline passed while it waited
+    REVIVE = "revive"  # an operator queued a dead letter again
 
 
 TRANSITIONS: Mapping[tuple[JobState, Change], JobState] = MappingProxyType(
@@ -54,6 +57,7 @@ TRANSITIONS: Mapping[tuple[JobState, Change], JobState] = MappingProxyType(
         (JobState.RUNNING, Change.FAIL): JobState.FAILED,
         (JobState.RUNNING, Change.CANCEL): JobState.CANCELLED,
         (JobState.RUNNING, Change.LOSE): JobState.QUEUED,
+        (JobState.FAILED, Change.REVIVE): JobState.QUEUED,
     }
 )
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -159,6 +163,8 @@ class Job:
     drawn_by: JobId = JobId("")
     downgraded_from: str = ""  # the pinned model that a fallback took the place of
     dead_at: float | None = None  # when its attempts were used up: it lies among the dead letters since
+    fresh_after: int = 0  # attempts up to this number do not count, nor is anything they left gone on from
+    revivals: int = 0  # how often it came back from the dead letters
 
     @property
     def open(self) -> bool:

@@ -9,11 +9,13 @@ from typing import Any
 
 from libs.ids import JobId, TenantId
 from services.scheduler import changes
+from services.scheduler.alterations import altered
 from services.scheduler.changes import Step
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.store import (
     REQUEST_ID_LIFE_S,
     Accepted,
+    Alteration,
     Deposed,
     Ending,
     Mark,
@@ -89,6 +91,16 @@ class MemoryStore:
         """Close the attempt and queue the job again."""
         job = self._fenced(requeue.job_id, requeue.epoch)
         return self._apply(changes.requeued(job, requeue) if job else None)
+
+    async def alter(self, alteration: Alteration) -> Job | None:
+        """Bring a dead letter back, forget it, or give a waiting job another model."""
+        job = self._fenced(alteration.job_id, alteration.epoch)
+        return self._apply(altered(job, alteration) if job else None, alteration.outbox)
+
+    async def dead_letters(self, limit: int) -> list[Job]:
+        """Return the jobs whose attempts were used up."""
+        dead = [job for job in self._jobs.values() if job.dead_at is not None and job.id not in self._deleted]
+        return sorted(dead, key=lambda job: (job.dead_at or 0.0, job.id), reverse=True)[:limit]
 
     async def mark(self, mark: Mark) -> bool:
         """Keep an attempt's checkpoint."""
@@ -195,6 +207,8 @@ class MemoryStore:
 
     def _write_attempt(self, step: Step) -> None:
         attempts = self._attempts.setdefault(step.job.id, [])
+        if step.fresh:
+            attempts[:] = [dataclasses.replace(record, checkpoint_ref="", checkpoint_step=0) for record in attempts]
         if step.opened is not None:
             attempts.append(step.opened)
         if step.closed is not None:

@@ -62,6 +62,12 @@ def by_request(tenant: TenantId, request_id: str, now: float) -> Statement:
     )
 
 
+def dead_letters(limit: int) -> Statement:
+    """Select the latest jobs whose attempts were used up."""
+    order = (jobs.c.dead_at.desc(), jobs.c.id.desc())
+    return select(jobs).where(jobs.c.dead_at.is_not(None), VISIBLE).order_by(*order).limit(limit)
+
+
 def newest_first(tenant: TenantId, before: str, limit: int, state: JobState | None) -> Statement:
     """Select a page of a tenant's jobs."""
     statement = select(jobs).where(jobs.c.tenant_id == tenant, VISIBLE).order_by(jobs.c.id.desc()).limit(limit)

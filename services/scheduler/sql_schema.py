@@ -70,6 +70,8 @@ jobs = Table(
     Column("drawn_by", Word, nullable=False, server_default=""),
     Column("downgraded_from", String, nullable=False, server_default=""),
     Column("dead_at", Double),
+    Column("fresh_after", Integer, nullable=False, server_default="0"),
+    Column("revivals", Integer, nullable=False, server_default="0"),
     UniqueConstraint("tenant_id", "request_id"),
     Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
     Index("ix_jobs_open", "created_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),

@@ -18,13 +18,14 @@ from libs.ids import JobId, TenantId
 from libs.sql.addresses import is_sqlite
 from libs.sql.engines import Engines, open_engines
 from services.scheduler import changes, sql_accept, sql_reads, sql_rows, sql_writes
+from services.scheduler.alterations import altered
 from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.sql_accept import Offer
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
 from services.scheduler.sql_transactions import Contended, Transactions
-from services.scheduler.store import Accepted, Ending, Mark, PendingMessage, Requeue, Start
+from services.scheduler.store import Accepted, Alteration, Ending, Mark, PendingMessage, Requeue, Start
 
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
@@ -79,6 +80,15 @@ class SqlStore:
     async def requeue(self, requeue: Requeue) -> Job | None:
         """Close the attempt and queue the job again."""
         return await self._change(requeue.job_id, requeue.epoch, lambda job: changes.requeued(job, requeue))
+
+    async def alter(self, alteration: Alteration) -> Job | None:
+        """Bring a dead letter back, forget it, or give a waiting job another model."""
+        job_id, epoch, outbox = alteration.job_id, alteration.epoch, alteration.outbox
+        return await self._change(job_id, epoch, lambda job: altered(job, alteration), messages=outbox)
+
+    async def dead_letters(self, limit: int) -> list[Job]:
+        """Return the jobs whose attempts were used up."""
+        return await self._jobs(sql_reads.dead_letters(limit))
 
     async def mark(self, mark: Mark) -> bool:
         """Keep an attempt's checkpoint."""

@@ -25,12 +25,16 @@ async def write_step(
     written = await connection.execute(update(jobs).where(*compare).values(sql_rows.job_values(job)))
     if written.rowcount != 1:
         return None
+    if step.fresh:
+        await _begin_anew(connection, job)
     await _write_attempt(connection, job, step.opened, step.closed)
+    await write_messages(connection, messages)
+    if not step.events:  # nothing happened that its owner is told
+        return job
     await _write_images(connection, job)
     last = select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job.id)
     first_seq = (await connection.execute(last)).scalar_one() + 1
     await connection.execute(insert(job_events), event_values(job, step.events, first_seq))
-    await write_messages(connection, messages)
     return job
 
 
@@ -89,6 +93,12 @@ async def save_document(connection: AsyncConnection, name: str, body: dict[str, 
     statement = dialect_insert(connection, documents)
     replacing = statement.on_conflict_do_update(index_elements=["name"], set_={"body": statement.excluded.body})
     await connection.execute(replacing, {"name": name, "body": body})
+
+
+async def _begin_anew(connection: AsyncConnection, job: Job) -> None:
+    await connection.execute(delete(job_images).where(job_images.c.job_id == job.id))
+    nothing = {"checkpoint_ref": "", "checkpoint_step": 0}
+    await connection.execute(update(attempts).where(attempts.c.job_id == job.id).values(nothing))
 
 
 async def _write_attempt(

@@ -68,6 +68,7 @@ class Ending:
     charged_units: float = 0.0
     charge_reason: str = ""
     expires_at: float | None = None
+    dead: bool = False  # it failed because its attempts are used up: it goes to the dead letters
     outbox: tuple[OutboxMessage, ...] = ()
 
 
@@ -84,6 +85,40 @@ class Requeue:
     not_before: float = 0.0
     counted: bool = True
     gpu_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Revival:
+    """An operator queues a dead letter again. `outbox` reserves for it what its failure gave back."""
+
+    job_id: JobId
+    epoch: int
+    now: float
+    outbox: tuple[OutboxMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """An operator wants no more to do with a dead letter; its owner still sees the failed job."""
+
+    job_id: JobId
+    epoch: int
+    now: float
+    outbox: tuple[OutboxMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Downgrade:
+    """A waiting job is drawn with `model_version` instead."""
+
+    job_id: JobId
+    epoch: int
+    now: float
+    model_version: str
+    outbox: tuple[OutboxMessage, ...] = ()
+
+
+Alteration = Revival | Dismissal | Downgrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +182,14 @@ class JobStore(Protocol):
 
     async def requeue(self, requeue: Requeue) -> Job | None:
         """Close the attempt and queue the job again, with a new `queued` event. None when it was too late."""
+        ...
+
+    async def alter(self, alteration: Alteration) -> Job | None:
+        """Bring a dead letter back, forget it, or give a waiting job another model. None when it was too late."""
+        ...
+
+    async def dead_letters(self, limit: int) -> list[Job]:
+        """Return the jobs whose attempts were used up, the latest first."""
         ...
 
     async def mark(self, mark: Mark) -> bool:

@@ -22,6 +22,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("drawn_by", _WORD, nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("downgraded_from", sa.String(), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("dead_at", sa.Double()))
+    op.add_column("jobs", sa.Column("fresh_after", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("jobs", sa.Column("revivals", sa.Integer(), nullable=False, server_default="0"))
     op.create_index("ix_jobs_cache_key", "jobs", ["cache_key"], sqlite_where=_CACHEABLE, postgresql_where=_CACHEABLE)
     op.create_index("ix_jobs_dead_at", "jobs", ["dead_at"], sqlite_where=_DEAD, postgresql_where=_DEAD)
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
@@ -36,5 +38,6 @@ def downgrade() -> None:
         op.drop_column("leader", column)
     for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_cache_key"):
         op.drop_index(index, "jobs")
-    for column in ("dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight"):
+    jobs = ("revivals", "fresh_after", "dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight")
+    for column in jobs:
         op.drop_column("jobs", column)

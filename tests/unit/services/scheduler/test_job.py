@@ -19,6 +19,7 @@ LIFE = {
     (R, Change.FAIL): JobState.FAILED,
     (R, Change.CANCEL): JobState.CANCELLED,
     (R, Change.LOSE): Q,
+    (JobState.FAILED, Change.REVIVE): Q,
 }
 
 
@@ -32,8 +33,8 @@ def test_every_pair_is_in_the_life_of_a_job_or_refused(state: JobState, change: 
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_a_job_is_open_while_something_can_still_happen(state: JobState) -> None:
-    changeable = any(source is state for source, _ in TRANSITIONS)
+def test_a_job_is_open_while_something_can_happen_without_an_operator(state: JobState) -> None:
+    changeable = any(source is state for source, change in TRANSITIONS if change is not Change.REVIVE)
     assert (state in OPEN_STATES) is changeable
     assert a_job(state=state).open is changeable
 
