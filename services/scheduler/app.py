@@ -73,9 +73,9 @@ class Scheduler:
         instruments, self._clock = Instruments(), clock
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
-        self.operations = Operations(store, clock)
-        self.operations.on_changed = self.jobs.work.ring
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
+        self.operations = Operations(store, clock)
+        self.operations.on_changed = lambda: self.fleet.wish(self.operations)
         self.catalog = CatalogKeeper(store, self.fleet, clock)
         self.reconciler = Reconciler(store, self.jobs, clock, epoch)
         self.outbox = Outbox(store, limiter, instruments, clock)
@@ -104,6 +104,7 @@ class Scheduler:
         """Rebuild memory, say ready, and run every agent until cancelled. Raises Deposed (in a group)."""
         await self.catalog.load()
         await self.operations.load()
+        self.fleet.wish(self.operations)
         orphans = await self.reconciler.recover()
         async with asyncio.TaskGroup() as agents:
             agents.create_task(self.fleet.run())

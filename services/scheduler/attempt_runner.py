@@ -63,6 +63,7 @@ class AttemptRunner:
         with trace.use_span(attempt.span, end_on_exit=True):
             close = await self._follow(attempt, heard)
             self._let_rest(attempt, close)
+            self._fleet.learn_loads(attempt.worker, attempt.job.model_version, heard.stages)
             await self._closer.close(attempt, close, heard)
         if (
             isinstance(close, TimedOut)
@@ -107,6 +108,8 @@ class AttemptRunner:
             async for event in events:
                 if isinstance(event, Progress | Preview):
                     self._hub.tell(job.id, event)
+                    if isinstance(event, Progress):
+                        self._fleet.expect_end(attempt.worker, job.id, event.eta_s)
                 elif isinstance(event, Checkpointed):
                     await self._book.take(job, event)
                 close = heard.take(event, job)

@@ -52,13 +52,13 @@ class Dispatcher:
                 await self._jobs.work.wait(self._next_moment())
 
     async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
-        now, free = self._clock.now(), self._fleet.free_models()
+        now = self._clock.now()
         self._jobs.ordering.wake(now)
-        waiting = self._jobs.ordering.next(lambda model: 0.0 if model in free else None, now)
+        waiting = self._jobs.ordering.next(self._fleet.offer, now)
         job = self._jobs.get(waiting.job_id) if waiting else None
         if job is None:
             return False
-        record = self._fleet.place(job.model_version, self._jobs.avoided(job.id))
+        record = self._fleet.place(job.model_version, self._jobs.avoided(job.id), self._jobs.backlog.models())
         if isinstance(record, Obstacle):
             return False
         try:

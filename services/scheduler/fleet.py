@@ -1,7 +1,7 @@
 """The workers as the dispatcher uses them: who is alive, what they were given, who rests after a refusal.
 
 The registry says who is alive; when it is gone the last known fleet stays. What a worker was given is counted here
-and not taken from its record, which is a second old. Everything is kept by incarnation: a restarted worker is new.
+(seats.py) and not taken from its record, which is a second old.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from libs.clients.modelserver import ModelServer
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.generation.attempt import StageDone
 from libs.ids import JobId, WorkerId
 from services.scheduler import placement
-from services.scheduler.placement import Obstacle, Seat
+from services.scheduler.operations import Wishes
+from services.scheduler.placement import PREFETCH_S, Obstacle, Seat
+from services.scheduler.seats import Incarnation, Seats, key_of
 
 logger = logging.getLogger(__name__)
 
 REFUSED_REST_S = 1.0  # it is busy with something we did not count, like the orphan of a lost attempt
 LOST_REST_S = 10.0  # its record may outlive it by a lease; a new incarnation is free of it at once
-
-Incarnation = tuple[WorkerId, str]
 
 
 class Directory(Protocol):
@@ -49,25 +50,45 @@ class Fleet:
         self._connect = connect
         self._clock = clock
         self._changed = changed
-        self._given: dict[Incarnation, set[JobId]] = {}
-        self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
+        self._book = Seats()
+        self._followed: Mapping[WorkerId, WorkerRecord] = {}
         self._servers: dict[Incarnation, ModelServer] = {}
 
     def workers(self) -> Mapping[WorkerId, WorkerRecord]:
         """Return the fleet as last known."""
         return self._directory.workers()
 
+    def seats(self) -> Collection[Seat]:
+        """Return the workers with what they were given, as of now."""
+        return self._seats.all()
+
+    def wish(self, wishes: Wishes) -> None:
+        """Follow an operator's wishes from now on; told again after each change."""
+        self._seats.wish(wishes, self._clock.now())
+        self._changed()
+
     def free_models(self) -> set[str]:
         """Return the model versions that somebody takes now."""
-        return {model for seat in self._seats() if seat.free for model in seat.record.models}
+        return self._seats.models()
 
     def free_for(self, model_version: str) -> bool:
         """Return whether somebody takes a job of this model now."""
-        return model_version in self.free_models()
+        return self.offer(model_version) is not None
 
-    def place(self, model_version: str, avoid: Collection[WorkerId]) -> WorkerRecord | Obstacle:
-        """Return the worker that gets a job, or what stands in the way."""
-        return placement.choose(model_version, self._seats(), avoid)
+    def offer(self, model_version: str) -> float | None:
+        """Return the units of loading that placing a job of this model now would cost; None when nobody takes it."""
+        seconds = self._seats.offer_s(model_version)
+        return None if seconds is None else seconds * 1000.0
+
+    def load_s(self, model_version: str, record: WorkerRecord) -> float:
+        """Return about how many seconds a worker needs to have a model on its device."""
+        return self._book.loads.seconds(model_version, placement.place_of(model_version, record))
+
+    def place(
+        self, model_version: str, avoid: Collection[WorkerId], needed: Collection[str] = ()
+    ) -> WorkerRecord | Obstacle:
+        """Return the worker that gets a job, or what stands in the way; jobs wait for the models `needed`."""
+        return self._seats.choose(model_version, avoid, needed)
 
     def feasible(self, model_version: str) -> bool:
         """Return whether a living worker can run the model at all."""
@@ -79,38 +100,44 @@ class Fleet:
 
     def give(self, record: WorkerRecord, job_id: JobId) -> None:
         """Count a job on a worker."""
-        self._given.setdefault(_key(record), set()).add(job_id)
+        self._seats.give(record, job_id, self._clock.now())
 
     def take_back(self, record: WorkerRecord, job_id: JobId) -> None:
         """Count it no longer."""
-        jobs = self._given.get(_key(record), set())
-        jobs.discard(job_id)
-        if not jobs:
-            self._given.pop(_key(record), None)
+        self._seats.take_back(record, job_id, self._clock.now())
         self._changed()
 
     def given(self, record: WorkerRecord) -> tuple[JobId, ...]:
         """Return the jobs a worker was given, by id."""
-        return tuple(sorted(self._given.get(_key(record), ())))
+        return self._book.given(record)
+
+    def expect_end(self, record: WorkerRecord, job_id: JobId, eta_s: float) -> None:
+        """Take in how long a job still runs: shortly before its end the worker takes the next one."""
+        if eta_s <= PREFETCH_S and self._seats.ends_soon(record, job_id, self._clock.now()):
+            self._changed()
+
+    def learn_loads(self, record: WorkerRecord, model_version: str, stages: Sequence[StageDone]) -> None:
+        """Take in how long loads took; `record` is that of before the attempt."""
+        self._book.loads.note_stages(model_version, placement.place_of(model_version, record), stages)
 
     def rest(self, record: WorkerRecord, seconds: float) -> None:
         """Give a worker nothing for a while."""
-        self._rests[_key(record)] = self._clock.now() + seconds
+        now = self._clock.now()
+        self._seats.rest(record, now + seconds, now)
 
     def next_rest_end(self) -> float | None:
         """Return when the next worker has rested."""
-        now = self._clock.now()
-        return min((end for end in self._rests.values() if end > now), default=None)
+        return self._book.next_rest_end(self._clock.now())
 
     def server(self, record: WorkerRecord) -> ModelServer:
         """Return the connection to a worker."""
-        if _key(record) not in self._servers:
-            self._servers[_key(record)] = self._connect(record.address)
-        return self._servers[_key(record)]
+        if key_of(record) not in self._servers:
+            self._servers[key_of(record)] = self._connect(record.address)
+        return self._servers[key_of(record)]
 
     async def gone(self, record: WorkerRecord) -> None:
         """Wait until this incarnation of a worker is no longer in the fleet."""
-        await self._directory.wait_for(lambda: not self._alive(_key(record)))
+        await self._directory.wait_for(lambda: not self._alive(key_of(record)))
 
     async def appeared(self, worker_id: WorkerId) -> WorkerRecord:
         """Wait until a worker is in the fleet and return its record."""
@@ -129,26 +156,23 @@ class Fleet:
         finally:
             await asyncio.gather(*(server.close() for server in self._servers.values()))
 
+    @property
+    def _seats(self) -> Seats:
+        """The seats of the fleet as it is now."""
+        now, records = self._clock.now(), self.workers()
+        if records is not self._followed:
+            self._followed = records
+            self._book.follow(records, now)
+        self._book.wake(now)
+        return self._book
+
     def _differs_from(self, seen: Mapping[WorkerId, WorkerRecord]) -> bool:
         return self.workers() is not seen  # each snapshot is a mapping of its own
 
     async def _forget_the_gone(self) -> None:
-        for key in [key for key in self._rests if not self._alive(key)]:
-            del self._rests[key]
-        for key in [key for key in self._servers if not self._alive(key) and key not in self._given]:
+        for key in [key for key in self._servers if not self._alive(key) and not self._book.holds_any(key)]:
             await self._servers.pop(key).close()
 
     def _alive(self, key: Incarnation) -> bool:
         record = self.workers().get(key[0])
         return record is not None and record.incarnation == key[1]
-
-    def _seats(self) -> list[Seat]:
-        now = self._clock.now()
-        return [
-            Seat(record, len(self._given.get(_key(record), ())), self._rests.get(_key(record), 0.0) > now)
-            for record in self.workers().values()
-        ]
-
-
-def _key(record: WorkerRecord) -> Incarnation:
-    return record.worker_id, record.incarnation

@@ -15,6 +15,7 @@ from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import Alarm
+from services.scheduler.backlog import Backlog
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
 from services.scheduler.ordering import Ordering, Waiting
@@ -41,6 +42,7 @@ class OpenJobs:
         self._entries: dict[JobId, _Entry] = {}
         self._deadlines: list[tuple[float, JobId]] = []
         self.ordering = Ordering()
+        self.backlog = Backlog()
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
         self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
@@ -60,6 +62,7 @@ class OpenJobs:
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
         self.ordering.add(_waiting(job), self._clock.now())
+        self.backlog.add(job.id, job.model_version, job.estimated_units)
         if job.deadline_at is not None:
             heapq.heappush(self._deadlines, (job.deadline_at, job.id))
             self._drop_old_deadlines()
@@ -73,6 +76,7 @@ class OpenJobs:
         entry = self._entries.setdefault(job.id, _Entry(job))
         entry.job, entry.worker = job, worker
         self.ordering.started(job.id, began_at)
+        self.backlog.remove(job.id)
         self._instruments.attempt_started(job, began_at)
         self._hub.mark(job.id)
 
@@ -89,6 +93,7 @@ class OpenJobs:
         if entry is not None:
             entry.ended.set()
         self.ordering.remove(job_id)
+        self.backlog.remove(job_id)
         self._hub.attempt_over(job_id)
         self._hub.mark(job_id)
 
