@@ -31,7 +31,7 @@ class Attempts:
     def take(self, order: Order, trace: Context) -> Attempt:
         """Return the attempt of this token, started now if it is new.
 
-        Raises PreconditionFailed for a leader of the past, Unavailable when there is no room.
+        Raises PreconditionFailed for a leader or an attempt of the past, Unavailable when there is no room.
         """
         self._forget_old()
         if order.epoch < self._epoch:
@@ -40,6 +40,7 @@ class Attempts:
         self._epoch = order.epoch
         attempt = self._known.get(order.key)
         if attempt is None:
+            self._check_is_latest(order)
             self._stop_earlier(order)
             attempt = Attempt(order, trace, self._on_stage)
             self._worker.offer(attempt)
@@ -63,6 +64,12 @@ class Attempts:
         """Let a parked attempt go on; False when it is not parked here."""
         attempt = self._known.get(key)
         return attempt is not None and await self._worker.resume(attempt)
+
+    def _check_is_latest(self, order: Order) -> None:
+        """An order that was long under way must not begin what its sender gave up and sent again as another attempt."""
+        newer = max((number for job_id, number in self._known if job_id == order.job_id), default=0)
+        if newer > order.attempt:
+            raise PreconditionFailed(f"Attempt {newer} at the job came before attempt {order.attempt}.")
 
     def _stop_earlier(self, order: Order) -> None:
         """Stop older attempts at the same job: whoever sends the next one has given them up."""

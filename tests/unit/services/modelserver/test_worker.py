@@ -64,6 +64,13 @@ async def test_a_leader_of_the_past_is_refused(bench):
     assert caught.value.reason == "EPOCH_STALE"
 
 
+async def test_an_order_that_comes_after_the_next_attempt_at_its_job_is_refused(bench):
+    bench.take(attempt=2)
+    with pytest.raises(PreconditionFailed):
+        bench.take(attempt=1)
+    assert isinstance(await bench.outcome(bench.take(attempt=2)), Done)
+
+
 async def test_one_draws_one_waits_and_a_third_is_refused(bench):
     bench.gate.clear()
     first, second = bench.take("job_1"), bench.take("job_2")
