@@ -39,7 +39,7 @@ class Attempt:
     stop: asyncio.Event
     span: Span
     began_at: float
-    out_of_memory_before: bool = False
+    out_of_memory_before: int = 0  # attempts of the job that ended so
     resume_from: str = ""
 
     @property

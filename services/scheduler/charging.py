@@ -75,4 +75,6 @@ def settlement(job: Job, change: Change, charged: Charge, *, images: int, gpu_ms
 
 
 def _reserved(job: Job) -> dict[str, object]:
-    return {"reservation_id": job.id, "tenant_id": job.tenant_id, "tier": job.tier}
+    # A reservation is settled once; a job that came back from the dead letters has another one each time.
+    reservation = f"{job.id}.{job.revivals}" if job.revivals else job.id
+    return {"reservation_id": reservation, "tenant_id": job.tenant_id, "tier": job.tier}

@@ -76,6 +76,7 @@ class Dispatcher:
         """Commit the job's next attempt; None when the job does not wait any more."""
         earlier = await self._store.attempts(job.id) if job.attempt else []
         span, traceparent = spans.begin_attempt(job, record.worker_id, earlier)
+        earlier = earlier[job.fresh_after :]
         number, now, epoch = job.attempt + 1, self._clock.now(), self._reconciler.epoch
         started = await self._store.start(Start(job.id, number, record.worker_id, epoch, now, traceparent))
         if started is None:
@@ -87,7 +88,7 @@ class Dispatcher:
         resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
         logger.info("attempt started", extra=extra | {"resume_from": resume_from})
-        out_of_memory = any(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
+        out_of_memory = sum(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
         return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory, resume_from)
 
     async def _run(self, attempt: Attempt) -> None:

@@ -27,10 +27,12 @@ def succeeded(job: Job, brought: Yield, *, epoch: int, now: float, result_life_s
     return _ending(job, Change.SUCCEED, brought, epoch=epoch, now=now, expires_at=now + result_life_s)
 
 
-def failed(job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int, now: float) -> Ending:
-    """Return the end of a job that is not tried again. Pictures it brought are not shown: all or nothing for now."""
+def failed(
+    job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int, now: float, dead: bool = False
+) -> Ending:
+    """Return the end of a job that is not tried again; `dead` when that is because its attempts are used up. Pictures it brought are not shown: all or nothing for now."""
     kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
-    return _ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure)
+    return replace(_ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure), dead=dead)
 
 
 def blocked(job: Job, failure: Failure, brought: Yield, *, epoch: int, now: float, result_life_s: float) -> Ending:

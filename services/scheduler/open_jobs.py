@@ -29,6 +29,7 @@ class _Entry:
     stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     avoid: set[WorkerId] = field(default_factory=set)
+    recalled: bool = False  # its worker was told to give it back
     drew: bool = False  # an attempt at it told progress, counted or not
 
 
@@ -58,7 +59,7 @@ class OpenJobs:
         entry = self._entries.setdefault(job.id, _Entry(job))
         if _age(job) < _age(entry.job):
             return
-        entry.job, entry.worker = job, None
+        entry.job, entry.worker, entry.recalled = job, None, False
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
         self.ordering.add(_waiting(job), self._clock.now())
@@ -111,6 +112,19 @@ class OpenJobs:
         """An attempt began to draw: the job does not expire any more."""
         if job_id in self._entries:
             self._entries[job_id].drew = True
+
+    def recall(self, job_id: JobId) -> Job | None:
+        """Note that a running job is taken back from its worker, and return it; None when it does not run."""
+        entry = self._entries.get(job_id)
+        if entry is None or entry.worker is None:
+            return None
+        entry.recalled = True
+        return entry.job
+
+    def recalled(self, job_id: JobId) -> bool:
+        """Return whether a running job was taken back."""
+        entry = self._entries.get(job_id)
+        return entry is not None and entry.recalled
 
     def avoided(self, job_id: JobId) -> frozenset[WorkerId]:
         """Return the workers that come last for a job."""

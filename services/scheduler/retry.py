@@ -2,7 +2,8 @@
 
     fault               again?                                counts towards the dead letter?
     INVALID, BLOCKED    never                                 –
-    OUT_OF_MEMORY       once                                  yes, unless it advanced
+    OUT_OF_MEMORY       where there is more memory, then      yes, unless it advanced
+                        with nothing beside it
     TRANSIENT           after a growing, random wait          yes, unless it advanced
     WORKER_LOST         at once, elsewhere where possible     yes, unless it advanced
     MODEL_UNAVAILABLE   after a wait that doubles each time   no
@@ -11,14 +12,15 @@
 
 An attempt advanced when it left a checkpoint that is further than all before it (checkpoints.py): the next one has
 less to do, so this comes to an end. An attempt counts from its start, so `counted` is how many there were with the one that failed. After
-MAX_COUNTED_ATTEMPTS the job is dead. No fault of the platform is charged; of blocked pictures the drawing is
+MAX_COUNTED_ATTEMPTS the job is dead, as after running out of memory alone. What a worker in quarantine fails does
+not count. No fault of the platform is charged; of blocked pictures the drawing is
 (charging.py).
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.scheduler.job import Failure
 
@@ -59,6 +61,8 @@ class Again:
     counted: bool
     wait_s: float = 0.0
     elsewhere: bool = False
+    roomier: bool = False  # on a device with more memory, if there is one
+    alone: bool = False  # with nothing beside it
 
 
 _FREE = {
@@ -66,6 +70,10 @@ _FREE = {
     Fault.DRAINING: Again("refused", counted=False),
     Fault.RESTARTED: Again("lost", counted=False),
 }
+_LADDER = (
+    Again("lost", counted=True, elsewhere=True, roomier=True),
+    Again("lost", counted=True, elsewhere=True, roomier=True, alone=True),
+)
 
 
 def decide(
@@ -73,13 +81,15 @@ def decide(
     *,
     counted: int,
     uncounted: int = 0,
-    out_of_memory_before: bool,
+    out_of_memory_before: int = 0,
     jitter: float,
     advanced: bool = False,
+    worker_at_fault: bool = False,
 ) -> Again | Failure:
     """Return how the job goes on, or why it failed for good.
 
-    `counted` attempts include this one, `uncounted` are those before it; `jitter` is a random number from 0 to 1.
+    `counted` attempts include this one, `uncounted` are those before it, `out_of_memory_before` those of
+    them that ended so; `jitter` is a random number from 0 to 1.
     """
     if mishap.fault in _FREE:
         return _FREE[mishap.fault]
@@ -90,13 +100,19 @@ def decide(
         return Failure(mishap.reason or "INVALID_REQUEST", f"{_sentence(mishap)} {_TOLD}", {"charged": "false"})
     if mishap.fault is Fault.BLOCKED:  # what it is charged depends on what was drawn: endings.blocked
         return Failure(mishap.reason or "SAFETY_OUTPUT_BLOCKED", _sentence(mishap))
-    if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before:
-        told = f"The device ran out of memory twice. {_TOLD} A smaller size, fewer steps or fewer images may fit."
-        return Failure("GPU_OUT_OF_MEMORY", told, {"charged": "false"})
-    if counted >= MAX_COUNTED_ATTEMPTS and not advanced:
+    if mishap.fault is Fault.OUT_OF_MEMORY and out_of_memory_before >= len(_LADDER):
+        return _too_large(mishap)
+    if counted >= MAX_COUNTED_ATTEMPTS and not advanced and not worker_at_fault:
         return _dead(mishap, counted)
+    if mishap.fault is Fault.OUT_OF_MEMORY:
+        return replace(_LADDER[out_of_memory_before], counted=not (advanced or worker_at_fault))
     wait_s = _backoff_s(counted, jitter) if mishap.fault is Fault.TRANSIENT else 0.0
-    return Again("lost", counted=not advanced, wait_s=wait_s, elsewhere=True)
+    return Again("lost", counted=not (advanced or worker_at_fault), wait_s=wait_s, elsewhere=True)
+
+
+def dies_of(fault: Fault) -> bool:
+    """Return whether a job that failed for good by this fault is a dead letter: it might succeed another time."""
+    return fault not in (Fault.INVALID, Fault.BLOCKED)
 
 
 def timed_out(limit_s: float) -> Failure:
@@ -116,10 +132,16 @@ def _dead(mishap: Mishap, counted: int) -> Failure:
         told = f"The worker was lost {counted} times while it ran this job. {_TOLD} It may succeed if sent again."
         return Failure("WORKER_LOST", told, metadata)
     if mishap.fault is Fault.OUT_OF_MEMORY:
-        told = f"The device ran out of memory in the last of {counted} attempts. {_TOLD} A smaller size may fit."
-        return Failure("GPU_OUT_OF_MEMORY", told, metadata)
+        return _too_large(mishap)
     told = f"All {counted} attempts failed, the last one so: {_sentence(mishap)} {_TOLD}"
     return Failure("GENERATION_FAILED", told, metadata)
+
+
+def _too_large(mishap: Mishap) -> Failure:
+    """Return the failure of a job that ran out of memory too often; what fits is in the worker's words."""
+    told = f"It does not fit into a device's memory, also with nothing beside it: {_sentence(mishap)} {_TOLD}"
+    hint = "" if "fit" in mishap.message else " A smaller size or fewer images may fit."
+    return Failure("GPU_OUT_OF_MEMORY", told + hint, {"charged": "false"})
 
 
 def _sentence(mishap: Mishap) -> str:

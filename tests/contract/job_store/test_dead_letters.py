@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def a_revival(job: Job, epoch: int = 1) -> Revival:
 async def dead(store: JobStore, number: int = 1, at: float = NOW + 20, images: bool = False) -> Job:
     job = await running(store, number)
     assert await store.mark(a_mark(job))
-    changes = {"images": (an_image(0),), "expires_at": NOW + 500} if images else {}
+    changes: dict[str, Any] = {"images": (an_image(0),), "expires_at": NOW + 500} if images else {}
     ending = an_ending(job, 1, Change.FAIL, dead=True, outbox=(SETTLE,), charged_units=1.0, **changes)
     ended = await store.end(dataclasses.replace(ending, now=at))
     assert ended is not None

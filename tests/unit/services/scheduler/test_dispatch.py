@@ -143,12 +143,14 @@ async def test_pictures_that_are_withheld_fail_the_job_once_and_the_others_are_l
         assert refused.failure.metadata == {"charged": "false"}
 
 
-async def test_memory_is_tried_once_more(bench: Bench) -> None:
+async def test_memory_is_tried_twice_more(bench: Bench) -> None:
     async with bench.running():
         script = lambda order: [AttemptFailed(FailureKind.OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY", "full", 1.0)]  # noqa: E731
         (server,) = await bench.workers(record(), script=script)
         failed = await bench.now((await bench.submit()).id)
-        assert (reason(failed), len(server.orders)) == ("GPU_OUT_OF_MEMORY", 2)
+        assert (reason(failed), len(server.orders)) == ("GPU_OUT_OF_MEMORY", 3)
+        assert failed.dead_at == bench.clock.now()
+        assert await bench.store.dead_letters(9) == [failed]
 
 
 async def test_a_passing_fault_is_tried_again_later(bench: Bench) -> None:

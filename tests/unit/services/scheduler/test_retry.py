@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from libs.rpc.status import REASONS
 from services.scheduler.charging import charge
 from services.scheduler.job import Change, Failure
-from services.scheduler.retry import MAX_COUNTED_ATTEMPTS, Again, Fault, Mishap, decide, run_limit_s, timed_out
+from services.scheduler.retry import MAX_COUNTED_ATTEMPTS, Again, Fault, Mishap, decide, dies_of, run_limit_s, timed_out
 
 FREE = {Fault.MODEL_UNAVAILABLE, Fault.REFUSED, Fault.DRAINING, Fault.RESTARTED}
 
 
-def decided(fault: Fault, counted: int = 1, *, oom: bool = False, jitter: float = 1.0) -> Again | Failure:
+def decided(fault: Fault, counted: int = 1, *, oom: int = 0, jitter: float = 1.0) -> Again | Failure:
     return decide(Mishap(fault, ""), counted=counted, out_of_memory_before=oom, jitter=jitter)
 
 
@@ -27,8 +27,8 @@ def failed(answer: Again | Failure) -> str:
     return answer.reason
 
 
-@given(st.sampled_from(Fault), st.integers(0, 9), st.booleans(), st.floats(0, 1))
-def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom: bool, jitter: float) -> None:
+@given(st.sampled_from(Fault), st.integers(0, 9), st.integers(0, 3), st.floats(0, 1))
+def test_every_answer_ends_or_counts_or_is_free(fault: Fault, counted: int, oom: int, jitter: float) -> None:
     answer = decided(fault, counted, oom=oom, jitter=jitter)
     if isinstance(answer, Failure):
         assert answer.reason in REASONS
@@ -60,16 +60,40 @@ def test_the_third_counted_attempt_is_the_last(fault: Fault, reason: str) -> Non
     assert failed(decided(fault, 3)) == reason
 
 
-def test_invalid_ends_at_once_and_memory_is_tried_once_more() -> None:
+def test_invalid_ends_at_once() -> None:
     invalid = Mishap(Fault.INVALID, "INVALID_DIMENSIONS", "too wide")
-    assert failed(decide(invalid, counted=1, out_of_memory_before=False, jitter=0)) == "INVALID_DIMENSIONS"
-    assert again(Fault.OUT_OF_MEMORY).elsewhere
-    assert failed(decided(Fault.OUT_OF_MEMORY, counted=2, oom=True)) == "GPU_OUT_OF_MEMORY"
+    assert failed(decide(invalid, counted=1, jitter=0)) == "INVALID_DIMENSIONS"
+
+
+def test_out_of_memory_goes_where_there_is_more_then_alone_then_fails_with_what_fits() -> None:
+    first, second = again(Fault.OUT_OF_MEMORY), decided(Fault.OUT_OF_MEMORY, 2, oom=1)
+    assert (first.roomier, first.alone, first.elsewhere) == (True, False, True)
+    assert isinstance(second, Again)
+    assert (second.roomier, second.alone, second.elsewhere) == (True, True, True)
+    told = "the device's memory did not suffice for 2048×2048; 1024×1024 fits"
+    third = decide(Mishap(Fault.OUT_OF_MEMORY, "", told), counted=3, out_of_memory_before=2, jitter=0)
+    assert isinstance(third, Failure)
+    assert third.reason == "GPU_OUT_OF_MEMORY"
+    assert "1024×1024 fits" in third.message
+    assert "may fit" not in third.message
+    assert "may fit" in decided(Fault.OUT_OF_MEMORY, 3, oom=2).message
+
+
+@pytest.mark.parametrize("fault", [Fault.TRANSIENT, Fault.WORKER_LOST, Fault.OUT_OF_MEMORY])
+def test_what_a_worker_in_quarantine_fails_does_not_count(fault: Fault) -> None:
+    answer = decide(Mishap(fault, ""), counted=3, jitter=0.5, worker_at_fault=True)
+    assert isinstance(answer, Again)
+    assert not answer.counted
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_what_might_succeed_another_time_is_a_dead_letter(fault: Fault) -> None:
+    assert dies_of(fault) is (fault not in (Fault.INVALID, Fault.BLOCKED))
 
 
 def test_what_is_not_allowed_is_never_tried_again_and_the_drawing_is_charged() -> None:
     told = Mishap(Fault.BLOCKED, "SAFETY_PROMPT_BLOCKED", "Not here.")
-    assert decide(told, counted=1, out_of_memory_before=False, jitter=0) == Failure(told.reason, told.message)
+    assert decide(told, counted=1, jitter=0) == Failure(told.reason, told.message)
     assert failed(decided(Fault.BLOCKED)) == "SAFETY_OUTPUT_BLOCKED"
     assert charge(Change.FAIL, 100.0, 90.0, reason="SAFETY_OUTPUT_BLOCKED").charged_units == 90.0
     assert charge(Change.FAIL, 100.0, 900.0, reason="SAFETY_OUTPUT_BLOCKED").charged_units == 150.0
@@ -103,20 +127,20 @@ def test_nobody_pays_for_our_faults_nor_above_the_cap(change: Change, estimate: 
 
 def test_a_model_that_stays_away_is_asked_for_less_and_less_often() -> None:
     away = Mishap(Fault.MODEL_UNAVAILABLE, "MODEL_UNUSABLE")
-    answers = [decide(away, counted=1, uncounted=n, out_of_memory_before=False, jitter=0.5) for n in (0, 1, 2, 50)]
+    answers = [decide(away, counted=1, uncounted=n, jitter=0.5) for n in (0, 1, 2, 50)]
     assert [isinstance(a, Again) and not a.counted and a.wait_s for a in answers] == [5.0, 10.0, 20.0, 60.0]
 
 
 @given(st.sampled_from([Fault.TRANSIENT, Fault.WORKER_LOST, Fault.OUT_OF_MEMORY]), st.integers(1, 99))
 def test_an_attempt_that_advanced_a_checkpoint_does_not_count(fault: Fault, counted: int) -> None:
     mishap = Mishap(fault, "")
-    answer = decide(mishap, counted=counted, out_of_memory_before=False, jitter=0.5, advanced=True)
+    answer = decide(mishap, counted=counted, jitter=0.5, advanced=True)
     assert isinstance(answer, Again)
     assert not answer.counted
     assert answer.elsewhere
 
 
 def test_nothing_that_advanced_saves_what_can_never_succeed() -> None:
-    invalid = decide(Mishap(Fault.INVALID, ""), counted=1, out_of_memory_before=False, jitter=0, advanced=True)
-    memory = decide(Mishap(Fault.OUT_OF_MEMORY, ""), counted=1, out_of_memory_before=True, jitter=0, advanced=True)
+    invalid = decide(Mishap(Fault.INVALID, ""), counted=1, jitter=0, advanced=True)
+    memory = decide(Mishap(Fault.OUT_OF_MEMORY, ""), counted=1, out_of_memory_before=2, jitter=0, advanced=True)
     assert (failed(invalid), failed(memory)) == ("INVALID_REQUEST", "GPU_OUT_OF_MEMORY")
