@@ -51,6 +51,7 @@ class Order:
     """One attempt at one job; (job, attempt) is its token. `model_version` is pinned, `id@version`.
 
     `resume_from` is the `ref` of the checkpoint to go on from, or empty. `tenant_id` is whose uploads the spec names.
+    `attach`: follow it if it is known there, and never begin it.
     """
 
     job_id: JobId
@@ -60,6 +61,7 @@ class Order:
     spec: GenerationSpec
     resume_from: str = ""
     tenant_id: TenantId = TenantId("")
+    attach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ class ModelServer(Protocol):
     """One worker process."""
 
     def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
-        """Run an attempt; the last event is AttemptDone or AttemptFailed. Raises DarkroomError."""
+        """Run an attempt, or follow it; the last event is AttemptDone or AttemptFailed. Raises DarkroomError.
+
+        To follow one that it does not know raises NotFound (ATTEMPT_UNKNOWN).
+        """
         ...
 
     async def cancel(self, job_id: JobId, attempt: int) -> bool:
@@ -258,6 +263,7 @@ def _order_to_pb(order: Order) -> pb.ExecuteRequest:
         resume_from=order.resume_from,
         input_image_key=_upload_key(order, order.spec.input_image),
         mask_image_key=_upload_key(order, order.spec.mask_image),
+        attach=order.attach,
     )
 
 

@@ -48,6 +48,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "JOB_NOT_FOUND": errors.NotFound,
     "IMAGE_NOT_FOUND": errors.NotFound,
     "UPLOAD_NOT_FOUND": errors.NotFound,
+    "ATTEMPT_UNKNOWN": errors.NotFound,
     "LINK_INVALID": errors.NotFound,
     "MODEL_NOT_FOUND": errors.NotFound,
     "KEY_NOT_FOUND": errors.NotFound,

@@ -25,7 +25,7 @@ class Order:
     """What the scheduler sends. `epoch` is that of the leader that sent it.
 
     `resume_from`, `input_key` and `mask_key` are keys in the blob store, or empty: of a checkpoint, of the input
-    picture and its mask.
+    picture and its mask. `attach`: follow it if it is known here, and never begin it.
     """
 
     job_id: JobId
@@ -36,6 +36,7 @@ class Order:
     resume_from: str = ""
     input_key: str = ""
     mask_key: str = ""
+    attach: bool = False
 
     @property
     def key(self) -> Key:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from opentelemetry.context import Context
 
 from libs.clock import Clock
-from libs.errors import PreconditionFailed
+from libs.errors import NotFound, PreconditionFailed
 from libs.generation.attempt import StageDone
 from services.modelserver.attempt import Attempt, Key, Order
 from services.modelserver.worker import Worker
@@ -31,7 +31,8 @@ class Attempts:
     def take(self, order: Order, trace: Context) -> Attempt:
         """Return the attempt of this token, started now if it is new.
 
-        Raises PreconditionFailed for a leader or an attempt of the past, Unavailable when there is no room.
+        Raises PreconditionFailed for a leader or an attempt of the past, Unavailable when there is no room, NotFound
+        for one that is only to be followed and is not known.
         """
         self._forget_old()
         if order.epoch < self._epoch:
@@ -39,6 +40,9 @@ class Attempts:
             raise PreconditionFailed(told, reason="EPOCH_STALE", metadata={"epoch": str(self._epoch)})
         self._epoch = order.epoch
         attempt = self._known.get(order.key)
+        if attempt is None and order.attach:
+            told = f"The attempt {order.attempt} at {order.job_id} is not known here."
+            raise NotFound(told, reason="ATTEMPT_UNKNOWN", metadata={"job_id": order.job_id})
         if attempt is None:
             self._check_is_latest(order)
             self._stop_earlier(order)

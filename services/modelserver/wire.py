@@ -30,6 +30,7 @@ def order_from_pb(request: pb.ExecuteRequest) -> Order:
         resume_from=request.resume_from,
         input_key=request.input_image_key,
         mask_key=request.mask_image_key,
+        attach=request.attach,
     )
 
 

@@ -20,6 +20,7 @@ When a peer is gone:
     etcd           the last known fleet is used on
     limiter        confirmations and settlements wait in the outbox
     SQL            nothing is accepted or begun (UNAVAILABLE); outcomes of running attempts are held until it is back
-    this process   attempts that ran are closed as lost, uncounted, and queued again by the next start
+    a stream       the worker goes on; it is attached to again (listening), and lost only when that fails for seconds
+    this process   attempts go on on their workers; the next leader follows them again (reattachment)
     another leader `Deposed` ends the process
 """

@@ -36,13 +36,14 @@ from services.scheduler.expirer import Expirer
 from services.scheduler.fleet import Directory, Fleet
 from services.scheduler.instruments import Instruments, observe
 from services.scheduler.limiter_delivery import LimiterDelivery
+from services.scheduler.listening import Listener
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operations import Operations
-from services.scheduler.orphans import stop_orphans
 from services.scheduler.outbox import Limiter, Outbox
 from services.scheduler.persistence import persistently
+from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
@@ -87,7 +88,9 @@ class Scheduler:
             store, self.jobs, self.reconciler, instruments, clock, result_life_s=RESULT_LIFE_S, jitter=random.random
         )
         book = CheckpointBook(store, clock, epoch)
-        runner = AttemptRunner(self.fleet, self.hub, book, closer, clock, epoch)
+        listener = Listener(self.fleet, self.hub, book, clock, epoch)
+        runner = AttemptRunner(self.fleet, listener, closer, clock)
+        self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
         estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
@@ -106,7 +109,9 @@ class Scheduler:
         await self.operations.load()
         self.fleet.wish(self.operations)
         orphans = await self.reconciler.recover()
+        self.reattachment.expect(orphans)
         async with asyncio.TaskGroup() as agents:
+            agents.create_task(self.reattachment.run(orphans))
             agents.create_task(self.fleet.run())
             agents.create_task(self.catalog.run())
             agents.create_task(self.dispatcher.run())
@@ -114,7 +119,6 @@ class Scheduler:
             agents.create_task(self.outbox.run())
             agents.create_task(self.reconciler.run())
             agents.create_task(self.sweeper.run())
-            agents.create_task(stop_orphans(self.fleet, orphans, self._clock))
             if ready is not None:
                 ready.set()
 

@@ -22,7 +22,7 @@ from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from services.scheduler.endings import Yield
 from services.scheduler.job import Job
-from services.scheduler.retry import Fault, Mishap
+from services.scheduler.retry import RESTARTED, Fault, Mishap
 from services.scheduler.store import Deposed
 
 
@@ -30,7 +30,8 @@ from services.scheduler.store import Deposed
 class Attempt:
     """An attempt that was committed and goes to its worker, at `began_at`. `stop` is set when its owner wants that.
 
-    It goes on from the checkpoint `resume_from`, if there is one.
+    It goes on from the checkpoint `resume_from`, if there is one. `attach`: it runs there already, since an earlier
+    leader, and is only followed.
     """
 
     job: Job
@@ -41,6 +42,7 @@ class Attempt:
     began_at: float
     out_of_memory_before: int = 0  # attempts of the job that ended so
     resume_from: str = ""
+    attach: bool = False
 
     @property
     def waited(self) -> StageDone:
@@ -70,18 +72,20 @@ Close = Done | Stopped | TimedOut | Mishap
 
 @dataclass(slots=True)
 class Heard:
-    """What the worker has said so far."""
+    """What the worker has said so far. Whoever attaches again is told again what lasts."""
 
     images: dict[int, ImageStored] = field(default_factory=dict)
     stages: list[StageDone] = field(default_factory=list)
     gpu_ms: float = 0.0
     drew: asyncio.Event = field(default_factory=asyncio.Event)  # it told progress
+    events: int = 0
 
     def take(self, event: AttemptEvent, job: Job) -> Close | None:
         """Take an event in; returns how the attempt ended when it was the last one."""
+        self.events += 1
         match event:
             case StageDone():
-                self.stages.append(event)
+                self.stages += [] if event in self.stages else [event]
             case ImageStored():
                 self.images[event.index] = event
             case AttemptDone():
@@ -108,8 +112,12 @@ class Heard:
         return Mishap(Fault.TRANSIENT, "GENERATION_FAILED", told)
 
 
-def mishap_of(error: errors.DarkroomError) -> Mishap:
+def mishap_of(error: errors.DarkroomError, attempt: Attempt) -> Mishap:
     """Return what an Execute that failed as a call means. Raises Deposed when the worker obeys a newer leader."""
+    if error.reason == "ATTEMPT_UNKNOWN":  # of an earlier leader: it may never have been sent
+        told = "The worker does not know the attempt any more."
+        lost = Mishap(Fault.WORKER_LOST, "WORKER_LOST", told)
+        return Mishap(Fault.RESTARTED, RESTARTED, told) if attempt.attach else lost
     if isinstance(error, WorkerLost):
         return Mishap(Fault.WORKER_LOST, error.reason, error.message)
     if isinstance(error, WorkerRefused):

@@ -1,6 +1,6 @@
 """Follows one attempt on one worker, from Execute to its commit.
 
-    order → events are relayed → it ends, is lost, is stopped or runs too long → one commit closes the attempt
+    order → it is heard out (listening) → it ends, is lost, is stopped or runs too long → one commit closes the attempt
 
 Its time counts from its first step: before, it may wait on the worker for its model or for room. One that never begins
 is tried elsewhere.
@@ -11,24 +11,20 @@ The commit is a compare-and-set on (job, attempt): whatever a worker says later 
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
 
 from opentelemetry import trace
 
 from libs import errors
 from libs.backoff import Backoff
-from libs.clients.modelserver import Order, Preview, Progress
 from libs.clock import Clock
-from libs.generation.attempt import Checkpointed
 from services.scheduler import retry
 from services.scheduler.alarm import first
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_outcome import Attempt, Close, Heard, TimedOut, mishap_of
-from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.fleet import LOST_REST_S, REFUSED_REST_S, Fleet
+from services.scheduler.listening import Listener
 from services.scheduler.retry import Fault, Mishap
 from services.scheduler.store import Deposed
-from services.scheduler.watch_hub import WatchHub
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +40,14 @@ class AttemptRunner:
     def __init__(
         self,
         fleet: Fleet,
-        hub: WatchHub,
-        book: CheckpointBook,
+        listener: Listener,
         closer: AttemptCloser,
         clock: Clock,
-        epoch: int,
     ) -> None:
         self._fleet = fleet
-        self._hub = hub
-        self._book = book
+        self._listener = listener
         self._closer = closer
         self._clock = clock
-        self._epoch = epoch
 
     async def run(self, attempt: Attempt) -> None:
         """Follow an attempt and commit what came of it. Raises Deposed; cancelled, it leaves the attempt open."""
@@ -83,7 +75,7 @@ class AttemptRunner:
                 self._stop_when_asked(attempt),
             )
         except errors.DarkroomError as error:
-            return mishap_of(error)
+            return mishap_of(error, attempt)
         except Deposed:
             raise
         except Exception:  # owns the attempt: a fault of ours must close it, not leave it running for ever
@@ -102,20 +94,7 @@ class AttemptRunner:
         late.append(TimedOut(limit_s))
 
     async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:
-        job = attempt.job
-        order = Order(job.id, job.attempt, self._epoch, job.model_version, job.spec, attempt.resume_from, job.tenant_id)
-        async with aclosing(attempt.server.execute(order)) as events:
-            async for event in events:
-                if isinstance(event, Progress | Preview):
-                    self._hub.tell(job.id, event)
-                    if isinstance(event, Progress):
-                        self._fleet.expect_end(attempt.worker, job.id, event.eta_s)
-                elif isinstance(event, Checkpointed):
-                    await self._book.take(job, event)
-                close = heard.take(event, job)
-                if close is not None:
-                    said.append(close)
-                    return
+        said.append(await self._listener.listen(attempt, heard))
 
     async def _stop_when_asked(self, attempt: Attempt) -> None:
         """Return when the worker, told to stop, has not said that it did, or could not be told."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from libs.clock import Clock
 from libs.generation.attempt import Checkpointed
 from services.scheduler.job import AttemptRecord, Job
-from services.scheduler.reconciler import RESTARTED
+from services.scheduler.retry import RESTARTED
 from services.scheduler.store import JobStore, Mark, StoreUnavailable
 
 logger = logging.getLogger(__name__)

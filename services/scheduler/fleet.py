@@ -102,6 +102,15 @@ class Fleet:
         """Count a job on a worker."""
         self._seats.give(record, job_id, self._clock.now())
 
+    def expect(self, worker_id: WorkerId, job_id: JobId) -> None:
+        """Count a job on a worker of which only the name is known, until `expect_no_more`."""
+        self._seats.expect(worker_id, job_id, self._clock.now())
+
+    def expect_no_more(self, worker_id: WorkerId, job_id: JobId) -> None:
+        """Count it no longer by the name."""
+        self._seats.expect_no_more(worker_id, job_id, self._clock.now())
+        self._changed()
+
     def take_back(self, record: WorkerRecord, job_id: JobId) -> None:
         """Count it no longer."""
         self._seats.take_back(record, job_id, self._clock.now())

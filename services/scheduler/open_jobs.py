@@ -26,6 +26,7 @@ from services.scheduler.watch_hub import WatchHub
 class _Entry:
     job: Job
     worker: WorkerRecord | None = None
+    followed: bool = False  # an attempt of it is, here
     stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     avoid: set[WorkerId] = field(default_factory=set)
@@ -59,7 +60,7 @@ class OpenJobs:
         entry = self._entries.setdefault(job.id, _Entry(job))
         if _age(job) < _age(entry.job):
             return
-        entry.job, entry.worker, entry.recalled = job, None, False
+        entry.job, entry.worker, entry.followed, entry.recalled = job, None, False, False
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
         self.ordering.add(_waiting(job), self._clock.now())
@@ -75,10 +76,18 @@ class OpenJobs:
     def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
         """An attempt runs on a worker since `began_at`."""
         entry = self._entries.setdefault(job.id, _Entry(job))
-        entry.job, entry.worker = job, worker
+        entry.job, entry.worker, entry.followed = job, worker, True
         self.ordering.started(job.id, began_at)
         self.backlog.remove(job.id)
         self._instruments.attempt_started(job, began_at)
+        self._hub.mark(job.id)
+
+    def taken_up(self, job: Job) -> None:
+        """An attempt runs since an earlier leader and is followed from now on."""
+        entry = self._entries.setdefault(job.id, _Entry(job))
+        entry.job, entry.followed = job, True
+        if job.cancel_requested:
+            entry.stop.set()
         self._hub.mark(job.id)
 
     def ended(self, job: Job) -> None:
@@ -134,7 +143,7 @@ class OpenJobs:
     def runs(self, job_id: JobId) -> bool:
         """Return whether an attempt of the job is followed here."""
         entry = self._entries.get(job_id)
-        return entry is not None and entry.worker is not None
+        return entry is not None and entry.followed
 
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""

@@ -19,7 +19,6 @@ from services.scheduler.store import JobStore, Requeue
 
 logger = logging.getLogger(__name__)
 
-RESTARTED = "SCHEDULER_RESTARTED"
 LOOKS_S = (1.0, 5.0, 30.0)  # a commit that timed out here may still land there a little later
 
 
@@ -35,12 +34,12 @@ class Reconciler:
         self._alarm = Alarm(clock)
 
     async def recover(self) -> list[Job]:
-        """Rebuild memory from the store. Returns the jobs that ran when the last scheduler died, as they were."""
+        """Rebuild memory from the store. Returns the jobs whose attempts run since an earlier leader."""
         orphans = []
         for job in await persistently(self._clock, self._store.open_jobs):
             if job.state is JobState.RUNNING:
                 orphans.append(job)
-                await self._give_back(job, "lost", RESTARTED)
+                self._jobs.taken_up(job)
             else:
                 await self.waits(job)
         logger.info("open jobs read", extra={"waiting": len(self._jobs.ordering), "orphans": len(orphans)})
@@ -87,7 +86,7 @@ class Reconciler:
 
     async def _running(self, job: Job) -> None:
         if not self._jobs.runs(job.id):
-            await self._give_back(job, "refused", "UNAVAILABLE")
+            await self.give_back(job, "refused", "UNAVAILABLE")
         elif job.cancel_requested:  # the answer to its owner's wish was lost
             self._jobs.stop_signal(job.id).set()
 
@@ -95,7 +94,8 @@ class Reconciler:
         if await self.resolve(job_id) is None and looks + 1 < len(LOOKS_S):
             self._doubts.append((self._clock.now() + LOOKS_S[looks + 1], looks + 1, job_id))
 
-    async def _give_back(self, job: Job, outcome: str, reason: str) -> None:
+    async def give_back(self, job: Job, outcome: str, reason: str) -> None:
+        """Close an attempt that nobody follows, uncounted; its job waits again. Waits for the database."""
         requeue = Requeue(
             job_id=job.id,
             attempt=job.attempt,

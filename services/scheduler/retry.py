@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from services.scheduler.job import Failure
 
 MAX_COUNTED_ATTEMPTS = 3
+RESTARTED = "SCHEDULER_RESTARTED"  # the reason of an attempt that was lost between two leaders
 FIRST_WAIT_S, MOST_WAIT_S = 1.0, 30.0
 FIRST_MODEL_WAIT_S, MOST_MODEL_WAIT_S = 5.0, 60.0
 _TOLD = "Nothing was charged."
@@ -41,7 +42,7 @@ class Fault(enum.Enum):
     WORKER_LOST = "WORKER_LOST"  # the stream broke or the worker is gone
     REFUSED = "REFUSED"  # the worker did not take it
     DRAINING = "DRAINING"  # the worker goes away and gave it back
-    RESTARTED = "RESTARTED"  # the scheduler died while it ran
+    RESTARTED = "RESTARTED"  # the scheduler died while it ran, and its worker forgot it
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Seats:
         self._seats: dict[WorkerId, Seat] = {}
         self._takers: dict[str, dict[str, dict[WorkerId, None]]] = {}  # by model version, then place of its weights
         self._given: dict[Incarnation, set[JobId]] = {}
+        self._expected: dict[WorkerId, set[JobId]] = {}  # what they were given by an earlier leader
         self._ending: dict[Incarnation, set[JobId]] = {}  # of them
         self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
         self._rest_ends: list[tuple[float, WorkerId]] = []
@@ -85,6 +86,16 @@ class Seats:
         """Count a job on a worker."""
         self._given.setdefault(key_of(record), set()).add(job_id)
         self._seat(record.worker_id, now)
+
+    def expect(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
+        """Count a job on whatever run of a worker there is or will be."""
+        self._expected.setdefault(worker_id, set()).add(job_id)
+        self._seat(worker_id, now)
+
+    def expect_no_more(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
+        """Count it so no longer."""
+        self._expected.get(worker_id, set()).discard(job_id)
+        self._seat(worker_id, now)
 
     def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
         """Count it no longer."""
@@ -146,7 +157,7 @@ class Seats:
         key = key_of(record)
         seat = self._seats[worker_id] = Seat(
             record,
-            assigned=len(self._given.get(key, ())),
+            assigned=len(self._given.get(key, ())) + len(self._expected.get(worker_id, ())),
             resting=self._rests.get(key, 0.0) > now,
             drained=worker_id in self._wishes.drained,
             ending=len(self._ending.get(key, ())),

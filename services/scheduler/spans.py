@@ -24,6 +24,15 @@ def begin_attempt(job: Job, worker: WorkerId, earlier: Sequence[AttemptRecord]) 
         return span, tracing.current_traceparent()
 
 
+def take_up_attempt(attempt: AttemptRecord) -> Span:
+    """Begin the span of an attempt that runs since an earlier leader, under the span that it has had."""
+    return tracing.tracer().start_span(
+        "attempt taken up",
+        context=tracing.context_of(attempt.traceparent),
+        attributes={"job_id": attempt.job_id, "attempt": attempt.attempt, "worker": attempt.worker},
+    )
+
+
 def record_queue(job: Job, began_at: float) -> None:
     """Write the span of the time that a started job waited for this attempt."""
     tracing.record(

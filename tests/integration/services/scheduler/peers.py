@@ -14,7 +14,7 @@ from darkroom.ratelimiter.v1 import limiter_service_pb2, limiter_service_pb2_grp
 from darkroom.v1 import job_pb2
 from libs.clock import SystemClock
 from libs.coordination.registry import Registry
-from libs.errors import DarkroomError, Unavailable
+from libs.errors import DarkroomError, NotFound, Unavailable
 from libs.fleet.announce import Announcer
 from libs.rpc.server import RpcServer
 from libs.wire.model import model_to_pb
@@ -49,8 +49,11 @@ class Worker(pb_grpc.ModelServerServiceServicer):
         self.cancelled = asyncio.Event()
 
     async def Execute(self, request: pb.ExecuteRequest, context: Any) -> AsyncIterator[pb.ExecuteEvent]:
+        known = any((r.job_id, r.attempt) == (request.job_id, request.attempt) for r in self.executed)
         self.executed.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
+        if request.attach and not known:
+            raise NotFound("not known here", reason="ATTEMPT_UNKNOWN")
         answer = self.script(request)
         if isinstance(answer, DarkroomError):
             raise answer

@@ -116,8 +116,8 @@ class Bench:
         if self.raises:
             raise self.raises
 
-    def take(self, job="job_1", attempt=1, epoch=1, model="m@1", spec=SPEC, resume_from=""):
-        order = Order(JobId(job), attempt, epoch, model, spec, resume_from)
+    def take(self, job="job_1", attempt=1, epoch=1, model="m@1", spec=SPEC, resume_from="", attach=False):
+        order = Order(JobId(job), attempt, epoch, model, spec, resume_from, attach=attach)
         return self.attempts.take(order, Context())
 
     async def draws(self):

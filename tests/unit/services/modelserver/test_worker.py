@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from libs.errors import InvalidRequest, PreconditionFailed, Unavailable
+from libs.errors import InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.ids import JobId
 from services.modelserver import attempts as attempts_module
@@ -45,6 +45,16 @@ async def test_one_token_runs_once(bench):
     assert bench.take(epoch=2) is first
     await bench.events(first)
     assert bench.take(epoch=2) is first
+
+
+async def test_what_is_only_to_be_followed_never_begins(bench):
+    with pytest.raises(NotFound) as caught:
+        bench.take(epoch=2, attach=True)
+    assert (caught.value.reason, bench.worker.held) == ("ATTEMPT_UNKNOWN", 0)
+    first = bench.take(epoch=2)
+    assert bench.take(epoch=3, attach=True) is first
+    with pytest.raises(PreconditionFailed):
+        bench.take(epoch=2, attach=True)
 
 
 async def test_an_outcome_is_remembered_for_ten_minutes(bench):

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
-from libs.clients.modelserver import AttemptDone, AttemptEvent, Order, Progress
-from libs.errors import Unavailable
+from libs.clients.modelserver import AttemptDone, AttemptEvent, Order, Progress, WorkerLost
+from libs.errors import NotFound, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.model import Model
@@ -95,12 +95,14 @@ def silence(order: Order) -> list[Line]:
 
 
 class FakeModelServer:
-    """Says what its script holds, then what `say` adds; keeps what it was asked."""
+    """Says what its script holds, then what `say` adds; keeps what it was asked, and what it has begun."""
 
     def __init__(self, script: Script = pictures, models: Sequence[Model] = (MODEL,)) -> None:
         self.script = script
         self.models = list(models)
         self.orders: list[Order] = []
+        self.attached: list[Order] = []
+        self.known: set[tuple[JobId, int]] = set()
         self.cancelled: list[tuple[JobId, int]] = []
         self.closed = False
         self._lines: dict[tuple[JobId, int], asyncio.Queue[Line]] = defaultdict(asyncio.Queue)
@@ -109,9 +111,20 @@ class FakeModelServer:
         for line in lines:
             self._lines[order.job_id, order.attempt].put_nowait(line)
 
+    def lose(self, order: Order, *lines: Line) -> None:
+        """Say something, break the stream and forget the attempt, as a worker does that dies and comes back."""
+        self.known.discard((order.job_id, order.attempt))
+        self.say(order, *lines, WorkerLost("reset"))
+
     async def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
-        self.orders.append(order)
-        self.say(order, *self.script(order))
+        if order.attach:
+            self.attached.append(order)
+            if (order.job_id, order.attempt) not in self.known:
+                raise NotFound("not known here", reason="ATTEMPT_UNKNOWN")
+        else:
+            self.orders.append(order)
+            self.known.add((order.job_id, order.attempt))
+            self.say(order, *self.script(order))
         while True:
             line = await self._lines[order.job_id, order.attempt].get()
             if isinstance(line, Exception):

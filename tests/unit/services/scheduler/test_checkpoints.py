@@ -6,7 +6,7 @@ import pytest
 
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import checkpoint_key
-from libs.clients.modelserver import AttemptDone, Order, Progress, WorkerLost
+from libs.clients.modelserver import AttemptDone, Order, Progress
 from libs.errors import Unavailable
 from libs.generation.attempt import Checkpointed
 from libs.ids import JobId, WorkerId
@@ -20,7 +20,6 @@ from tests.unit.services.scheduler.fakes import TENANT, Bench, FakeModelServer, 
 
 TOTAL = 100
 JOB = JobId("job_1")
-LOST = WorkerLost("The stream broke.")
 
 
 def an_attempt(step: int = 0, outcome: str = "lost", reason: str = "WORKER_LOST", number: int = 1) -> AttemptRecord:
@@ -66,7 +65,7 @@ async def lose(bench: Bench, worker: FakeModelServer, *steps: int) -> Order:
     lines: list[Line] = [saved(order, step) for step in steps]
     for step in steps:
         await bench.blobs.put(checkpoint_key(order.job_id, order.attempt, step), b"x", "")
-    worker.say(order, Progress(order.attempt, 1, TOTAL, 1.0), *lines, LOST)
+    worker.lose(order, Progress(order.attempt, 1, TOTAL, 1.0), *lines)
     await bench.clock.advance(30.0)
     return order
 
@@ -127,6 +126,7 @@ async def test_another_scheduler_hands_on_what_the_last_one_wrote_down() -> None
         worker, job = await start(bench)
         worker.say(worker.orders[-1], saved(worker.orders[-1], 10))
         await bench.clock.settle()
+    worker.known.clear()  # it died too
     async with bench.running():
         await bench.clock.advance(30.0)
         assert worker.orders[-1].attempt == 2

@@ -10,7 +10,6 @@ from libs.clients.modelserver import (
     AttemptFailed,
     Order,
     Progress,
-    WorkerLost,
     WorkerRefused,
 )
 from libs.errors import PreconditionFailed
@@ -82,7 +81,7 @@ async def test_a_broken_stream_prefers_another_worker(bench: Bench) -> None:
         broken, good = await bench.workers(record("a"), record("b"), script=silence)
         waiting = await bench.submit()
         good.script = pictures
-        broken.say(broken.orders[0], WorkerLost("reset"))
+        broken.lose(broken.orders[0])
         assert (await bench.now(waiting.id)).worker == "b"
 
 

@@ -153,31 +153,6 @@ async def test_a_job_that_drew_and_was_handed_back_does_not_expire(bench: Bench,
         assert (await bench.now(began.id)).state is state
 
 
-async def test_a_restart_closes_what_ran_and_queues_it_again(bench: Bench) -> None:
-    async with bench.running():
-        (server,) = await bench.workers(record(), script=silence)
-        ran, waited = await bench.submit(), await bench.submit()
-        server.say(server.orders[0], Progress(1, 1, STEPS, 0.1))
-        await bench.clock.settle()
-    assert (await bench.now(ran.id)).state is JobState.RUNNING
-    server.script = pictures
-    async with bench.running():
-        done = [await bench.now(j.id) for j in (ran, waited)]
-        assert [j.state for j in done] == [JobState.SUCCEEDED] * 2
-        assert done[0].counted_attempts == 1
-        assert await bench.outcomes(ran.id) == [("lost", "SCHEDULER_RESTARTED"), ("succeeded", "")]
-        assert server.cancelled == [(ran.id, 1)]
-
-
-async def test_a_restart_ends_what_was_to_be_cancelled(bench: Bench) -> None:
-    async with bench.running() as scheduler:
-        await bench.workers(record(), script=silence)
-        waiting = await bench.submit()
-        await scheduler.desk.cancel(waiting.id, TENANT)
-    async with bench.running():
-        assert (await bench.now(waiting.id)).state is JobState.CANCELLED
-
-
 async def test_a_cancel_that_only_the_store_remembers_is_kept(bench: Bench) -> None:
     async with bench.running() as scheduler:
         await bench.workers(record(), script=silence)

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from libs.clients.modelserver import WorkerLost
+from libs.clients.modelserver import AttemptFailed
+from libs.generation.attempt import FailureKind
 from libs.telemetry import tracing
 from tests.unit.services.scheduler.fakes import Bench, pictures, record
 
@@ -33,7 +34,7 @@ async def test_two_attempts_of_one_trace(spans: InMemorySpanExporter) -> None:
 
         def script(order):
             during.append(tracing.current_traceparent())
-            return [WorkerLost("reset")] if order.attempt == 1 else pictures(order)
+            return [AttemptFailed(FailureKind.DRAINING, "DRAINING", "")] if order.attempt == 1 else pictures(order)
 
         await bench.workers(record(), record("w1"), script=script)
         attempts = await bench.store.attempts((await bench.now(waiting.id)).id)

@@ -35,6 +35,7 @@ class ExecuteRequest(_message.Message):
     RESUME_FROM_FIELD_NUMBER: _builtins.int
     INPUT_IMAGE_KEY_FIELD_NUMBER: _builtins.int
     MASK_IMAGE_KEY_FIELD_NUMBER: _builtins.int
+    ATTACH_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Job id."""
     attempt: _builtins.int
@@ -49,6 +50,8 @@ class ExecuteRequest(_message.Message):
     """Key in the blob store of the picture that the spec's `input_image` names; empty when it names none."""
     mask_image_key: _builtins.str
     """Key in the blob store of the mask that the spec's `mask_image` names; empty when it names none."""
+    attach: _builtins.bool
+    """Follow the attempt only if it is known here, and never begin it; NOT_FOUND with reason ATTEMPT_UNKNOWN if it is not."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """What to draw, every default filled in."""
@@ -64,10 +67,11 @@ class ExecuteRequest(_message.Message):
         resume_from: _builtins.str = ...,
         input_image_key: _builtins.str = ...,
         mask_image_key: _builtins.str = ...,
+        attach: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "input_image_key", b"input_image_key", "job_id", b"job_id", "mask_image_key", b"mask_image_key", "model_version", b"model_version", "resume_from", b"resume_from", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "attempt", b"attempt", "epoch", b"epoch", "input_image_key", b"input_image_key", "job_id", b"job_id", "mask_image_key", b"mask_image_key", "model_version", b"model_version", "resume_from", b"resume_from", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
