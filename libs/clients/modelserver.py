@@ -143,6 +143,18 @@ class ModelServer(Protocol):
         """Let a model's weights go; False when it draws or was not in memory. Raises DarkroomError."""
         ...
 
+    async def residency(self) -> list[ModelPlace]:
+        """Return where every usable model's weights are. Raises DarkroomError."""
+        ...
+
+    async def park(self, job_id: JobId, attempt: int) -> bool:
+        """Take an attempt off the device, its state into memory; False when it cannot be. Raises DarkroomError."""
+        ...
+
+    async def resume(self, job_id: JobId, attempt: int) -> bool:
+        """Let a parked attempt go on; False when it is not parked there. Raises DarkroomError."""
+        ...
+
     async def close(self) -> None:
         """Give the connection back."""
         ...

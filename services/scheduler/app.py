@@ -43,6 +43,7 @@ from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operations import Operations
 from services.scheduler.outbox import Limiter, Outbox
 from services.scheduler.persistence import persistently
+from services.scheduler.preempter import Preempter
 from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.servicer import Parts, SchedulerServicer
@@ -89,9 +90,10 @@ class Scheduler:
         )
         book = CheckpointBook(store, clock, epoch)
         listener = Listener(self.fleet, self.hub, book, clock, epoch)
-        runner = AttemptRunner(self.fleet, listener, closer, clock)
+        preempter = Preempter(self.jobs, self.fleet, instruments, clock)
+        runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
-        self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, clock)
+        self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
         estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
         self._parts = Parts(store, self.desk, self.hub, estimator, self.catalog, clock)

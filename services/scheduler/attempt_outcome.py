@@ -23,6 +23,7 @@ from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, Stag
 from services.scheduler.endings import Yield
 from services.scheduler.job import Job
 from services.scheduler.retry import RESTARTED, Fault, Mishap
+from services.scheduler.run_limit import RunClock
 from services.scheduler.store import Deposed
 
 
@@ -43,6 +44,7 @@ class Attempt:
     out_of_memory_before: int = 0  # attempts of the job that ended so
     resume_from: str = ""
     attach: bool = False
+    run: RunClock = field(default_factory=RunClock)
 
     @property
     def waited(self) -> StageDone:

@@ -17,13 +17,14 @@ from opentelemetry import trace
 from libs import errors
 from libs.backoff import Backoff
 from libs.clock import Clock
-from services.scheduler import retry
 from services.scheduler.alarm import first
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_outcome import Attempt, Close, Heard, TimedOut, mishap_of
 from services.scheduler.fleet import LOST_REST_S, REFUSED_REST_S, Fleet
 from services.scheduler.listening import Listener
+from services.scheduler.preempter import Preempter
 from services.scheduler.retry import Fault, Mishap
+from services.scheduler.run_limit import RunLimits
 from services.scheduler.store import Deposed
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 BEGIN_S = 900.0  # for a worker to load and compile what an attempt needs, and to have room for it
 STOP_S = 60.0  # to reach a worker that is to stop
 CANCEL_PATIENCE_S = 20.0  # a worker that was told to stop and does not answer for so long is as good as lost
+_PARKED_LOOK_S = 5.0  # how often the time of a parked attempt is looked at when little is left of it
+_CLOSE_S = 0.001  # to the limit is close enough: a clock in Unix seconds is no finer than a microsecond
 _NOT_BEGUN = Mishap(Fault.TRANSIENT, "GENERATION_TIMEOUT", f"The worker did not begin within {BEGIN_S:.0f} s.")
 
 
@@ -41,16 +44,27 @@ class AttemptRunner:
         self,
         fleet: Fleet,
         listener: Listener,
+        preempter: Preempter,
         closer: AttemptCloser,
         clock: Clock,
+        limits: RunLimits = RunLimits(),  # noqa: B008 – frozen
     ) -> None:
+        self._limits = limits
         self._fleet = fleet
         self._listener = listener
+        self._preempter = preempter
         self._closer = closer
         self._clock = clock
 
     async def run(self, attempt: Attempt) -> None:
         """Follow an attempt and commit what came of it. Raises Deposed; cancelled, it leaves the attempt open."""
+        self._preempter.began(attempt)
+        try:
+            await self._run(attempt)
+        finally:
+            self._preempter.over(attempt.job.id)
+
+    async def _run(self, attempt: Attempt) -> None:
         heard = Heard(stages=[attempt.waited])
         with trace.use_span(attempt.span, end_on_exit=True):
             close = await self._follow(attempt, heard)
@@ -89,8 +103,10 @@ class AttemptRunner:
         if not heard.drew.is_set():
             late.append(_NOT_BEGUN)
             return
-        limit_s = retry.run_limit_s(attempt.job.estimated_units)
-        await self._clock.sleep(limit_s)
+        job = attempt.job
+        limit_s = self._limits.limit_s(job.model_version.partition("@")[0], job.tier, job.estimated_units)
+        while (left_s := limit_s - attempt.run.drawn_s(self._clock.now())) > _CLOSE_S:
+            await self._clock.sleep(left_s if attempt.run.runs else max(left_s, _PARKED_LOOK_S))
         late.append(TimedOut(limit_s))
 
     async def _listen(self, attempt: Attempt, heard: Heard, said: list[Close]) -> None:

@@ -17,7 +17,9 @@ from services.scheduler.attempt_runner import AttemptRunner
 from services.scheduler.fleet import Fleet
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.ordering import Waiting
 from services.scheduler.placement import Obstacle
+from services.scheduler.preempter import Preempter
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.store import JobStore, Start, StoreUnavailable
 
@@ -34,6 +36,7 @@ class Dispatcher:
         fleet: Fleet,
         runner: AttemptRunner,
         reconciler: Reconciler,
+        preempter: Preempter,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -41,26 +44,28 @@ class Dispatcher:
         self._fleet = fleet
         self._runner = runner
         self._reconciler = reconciler
+        self._preempter = preempter
         self._clock = clock
 
     async def run(self) -> None:
         """Dispatch until cancelled. Attempts that run then are left open: the next start takes them back."""
-        async with asyncio.TaskGroup() as attempts:
-            while True:
-                while await self._dispatch_next(attempts):
-                    pass
-                await self._jobs.work.wait(self._next_moment())
+        try:
+            async with asyncio.TaskGroup() as attempts:
+                while True:
+                    while await self._dispatch_next(attempts):
+                        pass
+                    await self._jobs.work.wait(self._next_moment())
+        finally:
+            await self._preempter.close()
 
     async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
-        now = self._clock.now()
-        self._jobs.ordering.wake(now)
-        waiting = self._jobs.ordering.next(self._fleet.offer, now)
-        job = self._jobs.get(waiting.job_id) if waiting else None
-        if job is None:
+        self._jobs.ordering.wake(self._clock.now())
+        found = self._preempter.rival() or self._next()
+        job = self._jobs.get(found[0].job_id) if found else None
+        if found is None or job is None:
+            self._preempter.make_room()
             return False
-        record = self._fleet.place(job.model_version, self._jobs.avoided(job.id), self._jobs.backlog.models())
-        if isinstance(record, Obstacle):
-            return False
+        record = found[1]
         try:
             attempt = await self._begin(job, record)
         except StoreUnavailable as error:
@@ -71,6 +76,15 @@ class Dispatcher:
         else:
             attempts.create_task(self._run(attempt))
         return True
+
+    def _next(self) -> tuple[Waiting, WorkerRecord] | None:
+        """Return the next job and its worker; None when there is nobody for anybody."""
+        waiting = self._jobs.ordering.next(self._fleet.offer, self._clock.now())
+        if waiting is None:
+            return None
+        avoid, needed = self._jobs.avoided(waiting.job_id), self._jobs.backlog.models()
+        record = self._fleet.place(waiting.model_version, avoid, needed)
+        return None if isinstance(record, Obstacle) else (waiting, record)
 
     async def _begin(self, job: Job, record: WorkerRecord) -> Attempt | None:
         """Commit the job's next attempt; None when the job does not wait any more."""
@@ -98,5 +112,5 @@ class Dispatcher:
             self._fleet.take_back(attempt.worker, attempt.job.id)
 
     def _next_moment(self) -> float | None:
-        moments = (self._jobs.ordering.next_wake(), self._fleet.next_rest_end())
+        moments = (self._jobs.ordering.next_wake(), self._fleet.next_rest_end(), self._preempter.next_moment())
         return min((moment for moment in moments if moment is not None), default=None)

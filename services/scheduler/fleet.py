@@ -62,6 +62,11 @@ class Fleet:
         """Return the workers with what they were given, as of now."""
         return self._seats.all()
 
+    def seat(self, record: WorkerRecord) -> Seat | None:
+        """Return what a worker was given, with its latest record; None when this incarnation is gone."""
+        seat = self._seats.of(record.worker_id)
+        return seat if seat is not None and key_of(seat.record) == key_of(record) else None
+
     def wish(self, wishes: Wishes) -> None:
         """Follow an operator's wishes from now on; told again after each change."""
         self._seats.wish(wishes, self._clock.now())
@@ -79,6 +84,10 @@ class Fleet:
         """Return the units of loading that placing a job of this model now would cost; None when nobody takes it."""
         seconds = self._seats.offer_s(model_version)
         return None if seconds is None else seconds * 1000.0
+
+    def offer_of(self, record: WorkerRecord) -> Callable[[str], float | None]:
+        """Return the same question to one worker, whether it has a free row or not."""
+        return lambda model: self.load_s(model, record) * 1000.0 if model in record.models else None
 
     def load_s(self, model_version: str, record: WorkerRecord) -> float:
         """Return about how many seconds a worker needs to have a model on its device."""

@@ -23,6 +23,10 @@ class Instruments:
         self._errors = meter.create_counter("darkroom_errors_total", description="Jobs that failed, by reason")
         self._errors.add(0, {"reason": "WORKER_LOST"})  # so that the series is there before the first failure
         self._sent = meter.create_counter("darkroom_outbox_total", description="Messages of the outbox, by result")
+        self._preemptions = meter.create_counter(
+            "darkroom_preemptions_total", description="Jobs taken off and on again"
+        )
+        self._parked = meter.create_up_down_counter("darkroom_parked_jobs", description="Jobs that are off the device")
         self._job_s = metrics.seconds_histogram("darkroom_job_seconds", "From acceptance to the final state")
         self._stage_s = metrics.seconds_histogram("darkroom_stage_seconds", "Stages of a job; here the queue")
 
@@ -42,6 +46,14 @@ class Instruments:
     def attempt_ended(self, outcome: str, reason: str) -> None:
         """Count an attempt: succeeded, failed, cancelled, lost or refused."""
         self._attempts.add(1, {"outcome": outcome, "reason": reason})
+
+    def preemption(self, result: str) -> None:
+        """Count a step of making room for a higher tier: parked or refused; then resumed, or overdue."""
+        self._preemptions.add(1, {"result": result})
+
+    def parked(self, change: int) -> None:
+        """Count one more or one less that is parked."""
+        self._parked.add(change)
 
     def message(self, kind: str, result: str) -> None:
         """Count a message of the outbox: delivered or failed."""

@@ -99,6 +99,7 @@ class Listener:
 
     async def _pass_on(self, event: AttemptEvent, attempt: Attempt) -> None:
         if isinstance(event, Progress):
+            attempt.run.begin(self._clock.now())
             self._fleet.expect_end(attempt.worker, attempt.job.id, event.eta_s)
         if isinstance(event, Progress | Preview):
             self._hub.tell(attempt.job.id, event)

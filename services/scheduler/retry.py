@@ -122,11 +122,6 @@ def timed_out(limit_s: float) -> Failure:
     return Failure("GENERATION_TIMEOUT", told, {"limit_s": f"{limit_s:.0f}", "charged": "false"})
 
 
-def run_limit_s(estimated_units: float) -> float:
-    """Return how long an attempt may run: 20 times its estimate, at least a minute. A unit is a millisecond."""
-    return max(60.0, 20.0 * estimated_units / 1000.0)
-
-
 def _dead(mishap: Mishap, counted: int) -> Failure:
     metadata = {"attempts": str(counted), "charged": "false"}
     if mishap.fault is Fault.WORKER_LOST:

