@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import fleet, generate, jobs, keys, models
+from libs.cli import dead, fleet, generate, jobs, keys, models, queue
 from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -24,7 +24,14 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command("generate")(generate.generate)
+app.add_typer(dead.app, name="dead")
+app.command("queue")(queue.queue)
 app.command("workers")(fleet.workers)
+app.command("drain")(fleet.drain)
+app.command("undrain")(fleet.undrain)
+app.command("pin")(fleet.pin)
+app.command("unpin")(fleet.unpin)
+app.command("pins")(fleet.pins)
 
 
 # What the other commands read; a stack does not know these names and would refuse them.

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -50,6 +51,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+
+
+def clock_text(seconds: float) -> str:
+    """Return Unix seconds as a date and time of UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,8 @@
-"""AdminService: the fleet, the queue and where models are, for operators."""
+"""AdminService: the fleet, the queue, dead letters and where models are, for operators: convert, call, convert."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -10,75 +11,125 @@ from darkroom.scheduler.v1 import admin_service_pb2 as pb
 from darkroom.scheduler.v1 import admin_service_pb2_grpc as pb_grpc
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.ids import JobId
+from services.scheduler import admin_wire, queue_view
+from services.scheduler.faults import told_to_callers
 from services.scheduler.fleet import Fleet
-from services.scheduler.model_moves import ModelMoves, Move
+from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.operator_desk import OperatorDesk
 from services.scheduler.ordering import TIERS
-from services.scheduler.wire import stamp
+from services.scheduler.placement import Obstacle
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class AdminServicer(pb_grpc.AdminServiceServicer):
-    """Answers from memory; wishes for models go to the workers."""
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """What the servicer calls."""
 
-    def __init__(self, fleet: Fleet, jobs: OpenJobs, moves: ModelMoves, clock: Clock) -> None:
-        self._fleet = fleet
-        self._jobs = jobs
-        self._moves = moves
-        self._clock = clock
+    fleet: Fleet
+    jobs: OpenJobs
+    moves: ModelMoves
+    desk: OperatorDesk
+    clock: Clock
+
+
+class AdminServicer(pb_grpc.AdminServiceServicer):
+    """The scheduler as operators see it."""
+
+    def __init__(self, parts: AdminParts) -> None:
+        self._parts = parts
 
     async def ListWorkers(self, _request: pb.ListWorkersRequest, _context: Context) -> pb.ListWorkersResponse:
         """List the workers that are alive, by name."""
-        workers = sorted(self._fleet.workers().values(), key=lambda record: record.worker_id)
+        workers = sorted(self._parts.fleet.workers().values(), key=lambda record: record.worker_id)
         return pb.ListWorkersResponse(workers=[self._worker(record) for record in workers])
 
     async def GetQueue(self, _request: pb.GetQueueRequest, _context: Context) -> pb.GetQueueResponse:
-        """Count the queue by tier, in order of service."""
-        running = [job.tier for job in self._jobs.running()]
-        return pb.GetQueueResponse(tiers=[self._tier(tier, running.count(tier)) for tier in TIERS])
+        """Count the queue by tier, in order of service, by model and by tenant."""
+        jobs, now = self._parts.jobs, self._parts.clock.now()
+        view = await queue_view.count(jobs.all())
+        running = [job.tier for job in jobs.running()]
+        order = jobs.ordering
+        return pb.GetQueueResponse(
+            tiers=[
+                admin_wire.tier_queue_to_pb(tier, order.depth(tier), running.count(tier), order.oldest(tier), now)
+                for tier in TIERS
+            ],
+            models=[admin_wire.model_queue_to_pb(name, n, self._obstacle(name), now) for name, n in view.models],
+            tenants=[admin_wire.tenant_queue_to_pb(tenant, n) for tenant, n in view.tenants],
+        )
 
     async def WarmModel(self, request: pb.WarmModelRequest, _context: Context) -> pb.WarmModelResponse:
         """Have workers bring a model into memory."""
-        moves = await self._moves.warm(request.model, request.worker_id, request.tier)
-        return pb.WarmModelResponse(moves=[_move(move) for move in moves])
+        moves = await self._parts.moves.warm(request.model, request.worker_id, request.tier)
+        return pb.WarmModelResponse(moves=[admin_wire.move_to_pb(move) for move in moves])
 
     async def EvictModel(self, request: pb.EvictModelRequest, _context: Context) -> pb.EvictModelResponse:
         """Have workers let a model go."""
-        moves = await self._moves.evict(request.model, request.worker_id)
-        return pb.EvictModelResponse(moves=[_move(move) for move in moves])
+        moves = await self._parts.moves.evict(request.model, request.worker_id)
+        return pb.EvictModelResponse(moves=[admin_wire.move_to_pb(move) for move in moves])
 
-    def _worker(self, record: WorkerRecord) -> pb.Worker:
-        return pb.Worker(
-            id=record.worker_id,
-            incarnation=record.incarnation,
-            address=record.address,
-            device=record.device,
-            memory_bytes=record.memory_bytes,
-            models=record.models,
-            resident=record.resident,
-            rows=record.rows,
-            rows_in_use=record.rows_in_use,
-            running_job=next(iter(self._fleet.given(record)), ""),
-            start_time=stamp(record.started_at),
-            residency=dict(record.residency),
-            load_share=record.load_share,
-            step_table_version=record.step_table_version,
-            utilisation_ratio=record.utilisation_ratio,
-            memory_used_bytes=record.memory_used_bytes,
-            temperature_celsius=record.temperature_celsius,
-            power_watts=record.power_watts,
-            throttle=record.throttle or (),
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, _context: Context
+    ) -> pb.ListDeadLettersResponse:
+        """List dead letters, the latest first."""
+        with told_to_callers():
+            return admin_wire.letters_to_pb(await self._parts.desk.dead_letters(request.limit))
+
+    async def RequeueDeadLetter(
+        self, request: pb.RequeueDeadLetterRequest, _context: Context
+    ) -> pb.RequeueDeadLetterResponse:
+        """Queue a dead letter again."""
+        with told_to_callers():
+            await self._parts.desk.requeue(JobId(request.job_id))
+        return pb.RequeueDeadLetterResponse()
+
+    async def DropDeadLetter(self, request: pb.DropDeadLetterRequest, _context: Context) -> pb.DropDeadLetterResponse:
+        """Forget a dead letter."""
+        with told_to_callers():
+            await self._parts.desk.drop(JobId(request.job_id))
+        return pb.DropDeadLetterResponse()
+
+    async def DrainWorker(self, request: pb.DrainWorkerRequest, _context: Context) -> pb.DrainWorkerResponse:
+        """Give a worker nothing new."""
+        with told_to_callers():
+            running = await self._parts.desk.drain(request.worker_id, at_once=request.now)
+        return pb.DrainWorkerResponse(running_jobs=running)
+
+    async def UndrainWorker(self, request: pb.UndrainWorkerRequest, _context: Context) -> pb.UndrainWorkerResponse:
+        """Give a drained worker jobs again."""
+        with told_to_callers():
+            await self._parts.desk.undrain(request.worker_id)
+        return pb.UndrainWorkerResponse()
+
+    async def PinModel(self, request: pb.PinModelRequest, _context: Context) -> pb.PinModelResponse:
+        """Have a worker hold a model."""
+        with told_to_callers():
+            return pb.PinModelResponse(model_version=await self._parts.desk.pin(request.model, request.worker_id))
+
+    async def UnpinModel(self, request: pb.UnpinModelRequest, _context: Context) -> pb.UnpinModelResponse:
+        """Let a pinned model be as others."""
+        with told_to_callers():
+            return pb.UnpinModelResponse(model_version=await self._parts.desk.unpin(request.model, request.worker_id))
+
+    async def ListPins(self, _request: pb.ListPinsRequest, _context: Context) -> pb.ListPinsResponse:
+        """List pins, by worker."""
+        pins = sorted(self._parts.desk.operations.pins.items())
+        return pb.ListPinsResponse(
+            pins=[pb.Pin(worker_id=worker, model_version=model) for worker, held in pins for model in sorted(held)]
         )
 
-    def _tier(self, tier: str, running: int) -> pb.TierQueue:
-        since = self._jobs.ordering.oldest(tier)
-        age_s = 0.0 if since is None else max(0.0, self._clock.now() - since)
-        queued = self._jobs.ordering.depth(tier)
-        return pb.TierQueue(tier=tier, queued=queued, running=running, oldest_age_s=age_s)
+    def _worker(self, record: WorkerRecord) -> pb.Worker:
+        operations = self._parts.desk.operations
+        return admin_wire.worker_to_pb(
+            record,
+            running_job=next(iter(self._parts.fleet.given(record)), ""),
+            drained=record.worker_id in operations.drained,
+            pins=operations.pins.get(record.worker_id, ()),
+        )
 
-
-def _move(move: Move) -> pb.ModelMove:
-    return pb.ModelMove(
-        worker_id=move.worker_id, model_version=move.pinned, accepted=not move.refusal, message=move.refusal
-    )
+    def _obstacle(self, model_version: str) -> Obstacle | None:
+        found = self._parts.fleet.place(model_version, ())
+        return found if isinstance(found, Obstacle) else None

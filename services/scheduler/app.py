@@ -23,7 +23,7 @@ from libs.fleet import directory
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer, wait_for_stop
 from services.scheduler import leadership
-from services.scheduler.admin_servicer import AdminServicer
+from services.scheduler.admin_servicer import AdminParts, AdminServicer
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_runner import AttemptRunner
 from services.scheduler.catalog import CatalogKeeper
@@ -41,6 +41,7 @@ from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operations import Operations
+from services.scheduler.operator_desk import OperatorDesk
 from services.scheduler.outbox import Limiter, Outbox
 from services.scheduler.persistence import persistently
 from services.scheduler.preempter import Preempter
@@ -94,6 +95,9 @@ class Scheduler:
         runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
+        self.operator_desk = OperatorDesk(
+            store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
+        )
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
         estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
         self._parts = Parts(store, self.desk, self.hub, estimator, self.catalog, clock)
@@ -102,7 +106,8 @@ class Scheduler:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve both services."""
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(self._parts), server)
-        admin = AdminServicer(self.fleet, self.jobs, ModelMoves(self.fleet, self.catalog), self._clock)
+        moves = ModelMoves(self.fleet, self.catalog)
+        admin = AdminServicer(AdminParts(self.fleet, self.jobs, moves, self.operator_desk, self._clock))
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:

@@ -64,6 +64,7 @@ class OpenJobs:
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
         self.ordering.add(_waiting(job), self._clock.now())
+        self.backlog.remove(job.id)  # another model may have taken over
         self.backlog.add(job.id, job.model_version, job.estimated_units)
         if job.deadline_at is not None:
             heapq.heappush(self._deadlines, (job.deadline_at, job.id))
@@ -144,6 +145,10 @@ class OpenJobs:
         """Return whether an attempt of the job is followed here."""
         entry = self._entries.get(job_id)
         return entry is not None and entry.followed
+
+    def all(self) -> list[Job]:
+        """Return every open job."""
+        return [entry.job for entry in self._entries.values()]
 
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""

@@ -72,7 +72,7 @@ async def test_a_reservation_without_a_job_is_given_back(start_stack: StartStack
 async def open_jobs(stack: RunningStack) -> int:
     """Count what waits or runs, as an operator does."""
     async with Target(stack.folder.root, url="", key="", environ={}).admin("scheduler") as channel:
-        return sum(tier.queued + tier.running for tier in await SchedulerAdminClient(channel).get_queue())
+        return sum(tier.queued + tier.running for tier in (await SchedulerAdminClient(channel).get_queue()).tiers)
 
 
 def assert_leaves_nothing_behind(stack: RunningStack) -> None:

@@ -128,7 +128,7 @@ async def test_one_job_from_submit_to_settlement(settings: Settings, registry: E
             assert (view.id, view.models) == ("modelserver-0", (MODEL.pinned,))
             assert (view.temperature_celsius, view.power_watts, view.throttle) == (61.0, None, ("sw_power_cap",))
             assert (view.residency, view.load_share) == ({MODEL.pinned: "ram"}, 0.5)
-            assert (await admin.get_queue())[0].tier == "enterprise"
+            assert (await admin.get_queue()).tiers[0].tier == "enterprise"
             async with asyncio.timeout(20):
                 confirmed, settled = await limiter.told.get(), await limiter.told.get()
             assert (confirmed.reservation_id, confirmed.units) == (wanted.job_id, 300.0)

@@ -25,7 +25,24 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["generate"], ["jobs"], ["jobs", "list"], ["workers"], ["models"], ["keys"], ["up"]]
+    "command",
+    [
+        ["generate"],
+        ["jobs"],
+        ["jobs", "list"],
+        ["workers"],
+        ["models"],
+        ["keys"],
+        ["up"],
+        ["dead"],
+        ["dead", "requeue"],
+        ["queue"],
+        ["drain"],
+        ["undrain"],
+        ["pin"],
+        ["unpin"],
+        ["pins"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     assert RUN.invoke(app, [*command, "--help"]).exit_code == 0
@@ -79,6 +96,14 @@ def test_a_workers_gpu_is_told_in_one_line() -> None:
     hot = replace(gpu, throttle=("hw_thermal_slowdown", "sw_power_cap"))
     assert fleet.gpu_text(hot).endswith("W slowed by hw_thermal_slowdown, sw_power_cap")
     assert fleet.models_text(cpu) == "m@1 (ram) n@1"
+    assert fleet.models_text(replace(cpu, pins=("m@1", "n@1"))) == "m@1 (ram, pinned) n@1 (pinned)"
+
+
+def test_a_worker_tells_what_keeps_it_from_jobs() -> None:
+    ready = WorkerView(WorkerId("w"), "i", "a:1", "cpu", 1.0, ("m@1",), (), 1, 0, JobId(""), 2.0)
+    assert fleet.state_text(ready) == "ready"
+    kept = replace(ready, draining=True, quarantined_until=1_800_000_000.0)
+    assert fleet.state_text(kept) == "draining, quarantined until 2027-01-15T08:00:00Z"
 
 
 def test_cells_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Shows the fleet and the queue, and moves models.
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service.
     """
 
     def __init__(self, channel):
@@ -55,10 +55,50 @@ class AdminServiceStub:
                 request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.SerializeToString,
                 response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/ListDeadLetters',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RequeueDeadLetter = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/RequeueDeadLetter',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DropDeadLetter = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/DropDeadLetter',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DrainWorker = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/DrainWorker',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerResponse.FromString,
+                _registered_method=True)
+        self.UndrainWorker = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/UndrainWorker',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerResponse.FromString,
+                _registered_method=True)
+        self.PinModel = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/PinModel',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelResponse.FromString,
+                _registered_method=True)
+        self.UnpinModel = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/UnpinModel',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelResponse.FromString,
+                _registered_method=True)
+        self.ListPins = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/ListPins',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Shows the fleet and the queue, and moves models.
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service.
     """
 
     def ListWorkers(self, request, context):
@@ -89,6 +129,62 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """Lists the jobs whose attempts were used up, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueDeadLetter(self, request, context):
+        """Queues a dead letter again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropDeadLetter(self, request, context):
+        """Forgets a dead letter; its owner still sees the failed job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainWorker(self, request, context):
+        """Gives a worker no job any more, whatever restarts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndrainWorker(self, request, context):
+        """Gives a drained worker jobs again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinModel(self, request, context):
+        """Has a worker hold a model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinModel(self, request, context):
+        """Lets a pinned model be as others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Lists the pinned models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +208,46 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.FromString,
                     response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.SerializeToString,
             ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RequeueDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueDeadLetter,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterResponse.SerializeToString,
+            ),
+            'DropDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropDeadLetter,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.SerializeToString,
+            ),
+            'DrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainWorker,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'UndrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndrainWorker,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerResponse.SerializeToString,
+            ),
+            'PinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinModel,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelResponse.SerializeToString,
+            ),
+            'UnpinModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinModel,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'darkroom.scheduler.v1.AdminService', rpc_method_handlers)
@@ -121,7 +257,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Shows the fleet and the queue, and moves models.
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service.
     """
 
     @staticmethod
@@ -222,6 +358,222 @@ class AdminService:
             '/darkroom.scheduler.v1.AdminService/EvictModel',
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelRequest.SerializeToString,
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.EvictModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/ListDeadLetters',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/RequeueDeadLetter',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.RequeueDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/DropDeadLetter',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DropDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/DrainWorker',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/UndrainWorker',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UndrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/PinModel',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.PinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/UnpinModel',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.UnpinModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/ListPins',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.FromString,
             options,
             channel_credentials,
             insecure,

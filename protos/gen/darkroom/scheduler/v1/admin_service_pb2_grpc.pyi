@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Shows the fleet and the queue, and moves models."""
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,10 +41,26 @@ class AdminServiceStub:
     """Has workers bring a model into memory."""
     EvictModel: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.EvictModelRequest, _admin_service_pb2.EvictModelResponse]
     """Has workers let a model's weights go."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]
+    """Lists the jobs whose attempts were used up, the latest first."""
+    RequeueDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RequeueDeadLetterRequest, _admin_service_pb2.RequeueDeadLetterResponse]
+    """Queues a dead letter again."""
+    DropDeadLetter: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DropDeadLetterRequest, _admin_service_pb2.DropDeadLetterResponse]
+    """Forgets a dead letter; its owner still sees the failed job."""
+    DrainWorker: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DrainWorkerRequest, _admin_service_pb2.DrainWorkerResponse]
+    """Gives a worker no job any more, whatever restarts."""
+    UndrainWorker: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UndrainWorkerRequest, _admin_service_pb2.UndrainWorkerResponse]
+    """Gives a drained worker jobs again."""
+    PinModel: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PinModelRequest, _admin_service_pb2.PinModelResponse]
+    """Has a worker hold a model."""
+    UnpinModel: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UnpinModelRequest, _admin_service_pb2.UnpinModelResponse]
+    """Lets a pinned model be as others."""
+    ListPins: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListPinsRequest, _admin_service_pb2.ListPinsResponse]
+    """Lists the pinned models."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Shows the fleet and the queue, and moves models."""
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWorkers: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWorkersRequest, _admin_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
@@ -55,9 +71,25 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Has workers bring a model into memory."""
     EvictModel: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.EvictModelRequest, _admin_service_pb2.EvictModelResponse]  # type: ignore[assignment]
     """Has workers let a model's weights go."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeadLettersRequest, _admin_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists the jobs whose attempts were used up, the latest first."""
+    RequeueDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RequeueDeadLetterRequest, _admin_service_pb2.RequeueDeadLetterResponse]  # type: ignore[assignment]
+    """Queues a dead letter again."""
+    DropDeadLetter: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropDeadLetterRequest, _admin_service_pb2.DropDeadLetterResponse]  # type: ignore[assignment]
+    """Forgets a dead letter; its owner still sees the failed job."""
+    DrainWorker: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DrainWorkerRequest, _admin_service_pb2.DrainWorkerResponse]  # type: ignore[assignment]
+    """Gives a worker no job any more, whatever restarts."""
+    UndrainWorker: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UndrainWorkerRequest, _admin_service_pb2.UndrainWorkerResponse]  # type: ignore[assignment]
+    """Gives a drained worker jobs again."""
+    PinModel: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PinModelRequest, _admin_service_pb2.PinModelResponse]  # type: ignore[assignment]
+    """Has a worker hold a model."""
+    UnpinModel: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UnpinModelRequest, _admin_service_pb2.UnpinModelResponse]  # type: ignore[assignment]
+    """Lets a pinned model be as others."""
+    ListPins: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListPinsRequest, _admin_service_pb2.ListPinsResponse]  # type: ignore[assignment]
+    """Lists the pinned models."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the fleet and the queue, and moves models."""
+    """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service."""
 
     @_abc_1.abstractmethod
     def ListWorkers(
@@ -90,5 +122,69 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.EvictModelResponse, _abc.Awaitable[_admin_service_pb2.EvictModelResponse]]:
         """Has workers let a model's weights go."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _admin_service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_admin_service_pb2.ListDeadLettersResponse]]:
+        """Lists the jobs whose attempts were used up, the latest first."""
+
+    @_abc_1.abstractmethod
+    def RequeueDeadLetter(
+        self,
+        request: _admin_service_pb2.RequeueDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RequeueDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.RequeueDeadLetterResponse]]:
+        """Queues a dead letter again."""
+
+    @_abc_1.abstractmethod
+    def DropDeadLetter(
+        self,
+        request: _admin_service_pb2.DropDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DropDeadLetterResponse, _abc.Awaitable[_admin_service_pb2.DropDeadLetterResponse]]:
+        """Forgets a dead letter; its owner still sees the failed job."""
+
+    @_abc_1.abstractmethod
+    def DrainWorker(
+        self,
+        request: _admin_service_pb2.DrainWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DrainWorkerResponse, _abc.Awaitable[_admin_service_pb2.DrainWorkerResponse]]:
+        """Gives a worker no job any more, whatever restarts."""
+
+    @_abc_1.abstractmethod
+    def UndrainWorker(
+        self,
+        request: _admin_service_pb2.UndrainWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UndrainWorkerResponse, _abc.Awaitable[_admin_service_pb2.UndrainWorkerResponse]]:
+        """Gives a drained worker jobs again."""
+
+    @_abc_1.abstractmethod
+    def PinModel(
+        self,
+        request: _admin_service_pb2.PinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PinModelResponse, _abc.Awaitable[_admin_service_pb2.PinModelResponse]]:
+        """Has a worker hold a model."""
+
+    @_abc_1.abstractmethod
+    def UnpinModel(
+        self,
+        request: _admin_service_pb2.UnpinModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UnpinModelResponse, _abc.Awaitable[_admin_service_pb2.UnpinModelResponse]]:
+        """Lets a pinned model be as others."""
+
+    @_abc_1.abstractmethod
+    def ListPins(
+        self,
+        request: _admin_service_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListPinsResponse, _abc.Awaitable[_admin_service_pb2.ListPinsResponse]]:
+        """Lists the pinned models."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
