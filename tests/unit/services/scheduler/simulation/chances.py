@@ -1,0 +1,62 @@
+"""What may go wrong in a run: drawn once a seed, so that runs differ in kind and not only in detail."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from tests.unit.services.scheduler.faulty_store import Failing, Fate
+
+TROUBLES = (
+    "worker crashes",
+    "worker is cut off",
+    "worker stands still",
+    "scheduler crashes",
+    "scheduler stands still",
+    "fleet is not told",
+    "limiter is away",
+)
+
+
+@dataclass(slots=True)
+class Chances:
+    """Draws everything that a run leaves to chance. While `calm`, nothing goes wrong any more."""
+
+    random: random.Random
+    calm: bool = False
+    troubles: tuple[str, ...] = ()
+    store_fails: float = 0.0
+    order_goes_wrong: float = 0.0
+    event_goes_wrong: float = 0.0
+    attempt_fails: float = 0.0
+    told: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, seed: int) -> Chances:
+        """Return those of a seed."""
+        drawn = random.Random(f"chances {seed}")
+        return cls(
+            random=drawn,
+            troubles=tuple(drawn.sample(TROUBLES, drawn.randint(1, len(TROUBLES)))),
+            store_fails=drawn.choice((0.0, 0.01, 0.05, 0.15)),
+            order_goes_wrong=drawn.choice((0.0, 0.05, 0.2)),
+            event_goes_wrong=drawn.choice((0.0, 0.01, 0.05)),
+            attempt_fails=drawn.choice((0.0, 0.05, 0.2)),
+        )
+
+    def happens(self, probability: float) -> bool:
+        """Draw whether something goes wrong."""
+        return not self.calm and self.random.random() < probability
+
+    def between(self, least: float, most: float) -> float:
+        """Draw a number, mostly of seconds."""
+        return self.random.uniform(least, most)
+
+    def of_store(self, _method: str) -> Fate:
+        """Draw what becomes of a call of the store."""
+        slow = 1.0 if self.happens(0.01) else 0.01
+        before_s, after_s = self.between(0.0, slow), self.between(0.0, slow)
+        if not self.happens(self.store_fails):
+            return Fate(Failing.NOT, before_s, after_s)
+        failing = self.random.choice((Failing.BEFORE, Failing.AFTER, Failing.LATE))
+        return Fate(failing, before_s, self.between(0.1, 3.0) if failing is Failing.LATE else after_s)

@@ -1,0 +1,91 @@
+"""What must hold after a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from libs.ids import JobId
+from services.scheduler.job import JobState
+from tests.unit.services.scheduler.simulation.workers import Ran
+from tests.unit.services.scheduler.simulation.world import OWNERS, World
+
+FINAL_KINDS = ("completed", "failed", "cancelled", "expired")
+
+
+async def wrong(world: World) -> list[str]:
+    """Return everything that is not as it must be."""
+    found = [f"{life.name} died: {life.fault!r}" for life in world.lives if life.fault]
+    if len(world.acknowledged) != OWNERS:
+        found.append(f"only {len(world.acknowledged)} of {OWNERS} jobs were acknowledged")
+    for job_id in world.acknowledged:
+        found += [f"{job_id}: {told}" async for told in _of_job(world, job_id)]
+    found += _of_runs(world.journal)
+    found += _of_memory(world)
+    return found
+
+
+async def _of_job(world: World, job_id: JobId):  # type: ignore[no-untyped-def]
+    job = await world.store.get(job_id)
+    if job is None:
+        yield "was acknowledged and is lost"
+        return
+    events = await world.store.events(job_id, 0)
+    if job.open:
+        yield f"is still {job.state.value}"
+    if sum(event.kind in FINAL_KINDS for event in events) != 1:
+        yield f"ended {[event.kind for event in events]}"
+    if [event.seq for event in events] != list(range(1, len(events) + 1)):
+        yield "has gaps in its events"
+    if job.state is JobState.SUCCEEDED and len(job.images) != job.spec.images:
+        yield "succeeded without all its pictures"
+    if sum(event.kind == "started" for event in events) != job.attempt:
+        yield "has attempts without a start"
+    for record in await world.store.attempts(job_id):
+        if record.ended_at is None:
+            yield f"has attempt {record.attempt} still open"
+    for told in _of_messages(world, job_id):
+        yield told
+
+
+def _of_messages(world: World, job_id: JobId) -> Iterator[str]:
+    told = [(kind, dict(payload)) for kind, payload in world.delivered if payload["reservation_id"] == job_id]
+    settled = [payload for kind, payload in told if kind == "settle"]
+    if not settled:
+        yield "was never settled"
+    elif any(payload != settled[0] for payload in settled):
+        yield "was settled in two ways"
+    if not told or told[0][0] != "confirm":
+        yield "was settled before it was confirmed"
+
+
+def _of_runs(journal: list[Ran]) -> Iterator[str]:
+    by_token = defaultdict(list)
+    for ran in journal:
+        by_token[ran.token].append(ran)
+    for token, runs in by_token.items():
+        for earlier, later in zip(runs, runs[1:], strict=False):
+            ended_at = earlier.drawing.ended_at
+            if ended_at is None or ended_at > later.drawing.began_at:
+                yield f"{token} ran on {earlier.worker} and on {later.worker} at once"
+        if len({ran.worker for ran in runs}) > 1:
+            yield f"{token} was sent to two workers"
+        if runs[-1].drawing.ended_at is None:
+            yield f"{token} runs on {runs[-1].worker} for ever"
+
+
+def _of_memory(world: World) -> Iterator[str]:
+    scheduler = world.life.scheduler
+    if scheduler is None or world.life.task.done():
+        yield "no scheduler is left"
+        return
+    if len(scheduler.jobs.ordering):
+        yield f"{len(scheduler.jobs.ordering)} jobs are in the order"
+    if scheduler.jobs.running():
+        yield "jobs run in memory"
+    for worker in world.workers.values():
+        if scheduler.fleet.given(worker.record):
+            yield f"{worker.name} counts as busy"
+    for life in world.lives[:-1]:
+        if not life.task.done():
+            yield f"{life.name} was deposed and lives"
