@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from libs.ids import JobId
 from services.scheduler.job import JobState
@@ -25,7 +26,7 @@ async def wrong(world: World) -> list[str]:
     return found
 
 
-async def _of_job(world: World, job_id: JobId):  # type: ignore[no-untyped-def]
+async def _of_job(world: World, job_id: JobId) -> AsyncIterator[str]:
     job = await world.store.get(job_id)
     if job is None:
         yield "was acknowledged and is lost"
@@ -64,7 +65,7 @@ def _of_runs(journal: list[Ran]) -> Iterator[str]:
     for ran in journal:
         by_token[ran.token].append(ran)
     for token, runs in by_token.items():
-        for earlier, later in zip(runs, runs[1:], strict=False):
+        for earlier, later in itertools.pairwise(runs):
             ended_at = earlier.drawing.ended_at
             if ended_at is None or ended_at > later.drawing.began_at:
                 yield f"{token} ran on {earlier.worker} and on {later.worker} at once"

@@ -10,7 +10,7 @@ from tests.unit.services.scheduler.simulation import checks
 from tests.unit.services.scheduler.simulation.world import World
 
 COMMAND = "python -m tests.unit.services.scheduler.simulation.run"
-_SHOWN = 80  # lines of a trace that are worth reading in a report
+_SHOWN = 200  # lines of a trace that are worth reading in a report
 
 
 def run(seed: int) -> World:

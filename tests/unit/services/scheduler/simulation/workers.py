@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from libs.clients.modelserver import AttemptDone, AttemptEvent, AttemptFailed, Order, Progress, WorkerLost, WorkerRefused
+from libs.clients.modelserver import (
+    AttemptDone,
+    AttemptEvent,
+    AttemptFailed,
+    Order,
+    Progress,
+    WorkerLost,
+    WorkerRefused,
+)
 from libs.errors import DarkroomError, PreconditionFailed, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import Checkpointed, FailureKind
@@ -17,7 +25,7 @@ from libs.testing.simulated_loop import SimulatedClock, process_named
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.simulation.chances import Chances
 
-ROWS = 2
+ROWS = 1
 LEASE_S = 5.0
 FAILURES = (FailureKind.TRANSIENT, FailureKind.OUT_OF_MEMORY, FailureKind.MODEL_UNAVAILABLE, FailureKind.DRAINING)
 Token = tuple[JobId, int]
@@ -57,8 +65,9 @@ class Ran:
 class SimulatedWorker:
     """One worker through all its incarnations."""
 
-    def __init__(self, name: str, chances: Chances, journal: list[Ran]) -> None:
+    def __init__(self, name: str, chances: Chances, journal: list[Ran], say: Callable[[str], None]) -> None:
         self.name = name
+        self._say = say
         self.incarnation = 1
         self.up = True
         self.cut_off = False
@@ -124,6 +133,7 @@ class SimulatedWorker:
             older.stop = older.stop or job_id == order.job_id
         drawing = self._known[token] = Drawing(order, self._clock.now())
         self._journal.append(Ran(token, self.name, drawing))
+        self._say(f"{self.name} begins attempt {order.attempt} at {order.job_id} for epoch {order.epoch}")
         with process_named(self.name):
             task = asyncio.create_task(self._draw(drawing))
         self._tasks.add(task)
@@ -149,6 +159,8 @@ class SimulatedWorker:
 
     def _end(self, drawing: Drawing, last: AttemptEvent) -> None:
         drawing.ended_at = self._clock.now()
+        order, how = drawing.order, last.kind.value if isinstance(last, AttemptFailed) else "done"
+        self._say(f"{self.name} ends attempt {order.attempt} at {order.job_id}: {how}")
         drawing.say(last)
 
 

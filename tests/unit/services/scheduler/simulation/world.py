@@ -17,7 +17,7 @@ from tests.unit.services.scheduler.simulation.chances import Chances
 from tests.unit.services.scheduler.simulation.lives import Life
 from tests.unit.services.scheduler.simulation.workers import LEASE_S, Connection, Ran, SimulatedWorker
 
-WORKERS, OWNERS = 3, 24
+WORKERS, OWNERS = 3, 36
 TROUBLE_S = 90.0  # how long things go wrong
 TIERS = ("enterprise", "pro", "free")
 
@@ -38,7 +38,8 @@ class World:
         self.fleet_is_told = True
         self._limiter_away = False
         self.workers = {
-            name: SimulatedWorker(name, self.chances, self.journal) for name in (f"worker-{n}" for n in range(WORKERS))
+            name: SimulatedWorker(name, self.chances, self.journal, self.say)
+            for name in (f"worker-{n}" for n in range(WORKERS))
         }
 
     @property
@@ -216,5 +217,3 @@ def _loop() -> SimulatedLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimulatedLoop)
     return loop
-
-
