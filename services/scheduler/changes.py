@@ -149,8 +149,8 @@ def marked(record: AttemptRecord, mark: Mark) -> AttemptRecord | None:
 
 
 def cancel_requested(job: Job) -> Job:
-    """Return a running job marked for cancelling; others as they are."""
-    return job.evolve(cancel_requested=True) if job.state is JobState.RUNNING else job
+    """Return an open job marked for cancelling; ended ones as they are."""
+    return job.evolve(cancel_requested=True) if job.open else job
 
 
 def forgotten(job: Job) -> Job:

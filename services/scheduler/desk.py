@@ -37,7 +37,7 @@ class Desk:
     async def submit(self, job: Job) -> Accepted:
         """Commit a job with the confirmation of its reservation, and queue it."""
         with self._in_doubt(job.id):
-            accepted = await self._store.accept(job, [charging.confirmation(job)])
+            accepted = await self._store.accept(job, [charging.confirmation(job)], self._reconciler.epoch)
         if not accepted.existing:
             self._jobs.queued(accepted.job)
         elif accepted.job.open and self._jobs.get(accepted.job.id) is None:
@@ -80,7 +80,7 @@ class Desk:
         if job.state is not JobState.RUNNING:
             return job
         with self._in_doubt(job.id):
-            marked = await self._store.request_cancel(job.id, job.tenant_id)
+            marked = await self._store.request_cancel(job.id, job.tenant_id, self._reconciler.epoch)
         if marked is None or marked.state is not JobState.RUNNING:
             return None
         self._jobs.stop_signal(job.id).set()

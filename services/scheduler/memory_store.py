@@ -12,11 +12,12 @@ from services.scheduler import changes
 from services.scheduler.alterations import altered
 from services.scheduler.changes import Step
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
+from services.scheduler.lead_store import NOBODY
+from services.scheduler.memory_lead import MemoryLead
 from services.scheduler.store import (
     REQUEST_ID_LIFE_S,
     Accepted,
     Alteration,
-    Deposed,
     Ending,
     Mark,
     PendingMessage,
@@ -25,10 +26,11 @@ from services.scheduler.store import (
 )
 
 
-class MemoryStore:
+class MemoryStore(MemoryLead):
     """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._jobs: dict[JobId, Job] = {}
         self._deleted: set[JobId] = set()
         self._attempts: dict[JobId, list[AttemptRecord]] = {}
@@ -36,16 +38,15 @@ class MemoryStore:
         self._outbox: dict[int, tuple[PendingMessage, float]] = {}  # by id, with the time it is due
         self._documents: dict[str, str] = {}
         self._last_message = 0
-        self._epoch = 0
-        self.leader: tuple[str, float] | None = None  # who leads, and since when
 
-    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
         """Keep a new job, or return the one that its id or its idempotency key led to before."""
         known = self._jobs.get(job.id) or self._by_request(job.tenant_id, job.request_id, job.created_at)
         if known is not None:
             return Accepted(known, existing=True)
         step = changes.accepted(job)
         self._write(step, outbox)
+        self._leave_note(job.id, epoch)
         return Accepted(step.job, existing=False)
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
@@ -113,12 +114,13 @@ class MemoryStore:
                 return True
         return False
 
-    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
-        """Mark a running job for cancelling."""
+    async def request_cancel(self, job_id: JobId, tenant: TenantId, epoch: int = NOBODY) -> Job | None:
+        """Mark an open job for cancelling."""
         job = await self.get(job_id, tenant)
         if job is None:
             return None
         self._jobs[job_id] = changes.cancel_requested(job)
+        self._leave_note(job_id, epoch)
         return self._jobs[job_id]
 
     async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
@@ -135,12 +137,6 @@ class MemoryStore:
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
         return sorted((job for job in self._jobs.values() if job.open), key=lambda job: (job.created_at, job.id))
-
-    async def take_lead(self, holder: str, now: float) -> int:
-        """Raise the epoch."""
-        self.leader = (holder, now)
-        self._epoch += 1
-        return self._epoch
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
         """Return messages that are due, oldest first."""
@@ -178,8 +174,7 @@ class MemoryStore:
         return next((job for job in matches if job.created_at > now - REQUEST_ID_LIFE_S), None)
 
     def _fenced(self, job_id: JobId, epoch: int) -> Job | None:
-        if epoch != self._epoch:
-            raise Deposed(f"epoch {epoch} is over, {self._epoch} leads")
+        self._check(epoch)
         return self._jobs.get(job_id)
 
     def _apply(self, step: Step | None, outbox: Sequence[OutboxMessage] = ()) -> Job | None:

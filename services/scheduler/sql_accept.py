@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
-from services.scheduler import changes, sql_reads, sql_rows, sql_writes
+from services.scheduler import changes, sql_lead, sql_reads, sql_rows, sql_writes
 from services.scheduler.changes import Step
 from services.scheduler.job import Job, OutboxMessage
+from services.scheduler.lead_store import NOBODY
 from services.scheduler.sql_schema import job_events, jobs
 from services.scheduler.store import REQUEST_ID_LIFE_S, Accepted
 
@@ -20,10 +21,11 @@ RequestKey = tuple[TenantId, str]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A job to accept, with the messages that go with it."""
+    """A job to accept, with the messages that go with it, by a leader of `epoch`."""
 
     job: Job
     outbox: tuple[OutboxMessage, ...]
+    epoch: int = NOBODY
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
         await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
         await connection.execute(insert(job_events), events)
         await sql_writes.write_messages(connection, messages)
+        if not await sql_lead.leads(connection, min(offer.epoch for offer in offers)):
+            await sql_lead.leave_notes(connection, [step.job.id for step in steps])
     return answers
 
 

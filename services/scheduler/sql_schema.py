@@ -138,6 +138,12 @@ documents = Table(
     Column("name", String, primary_key=True),
     Column("body", JSON, nullable=False),
 )
+notes = Table(  # for the leader, of jobs that other replicas accepted or want stopped
+    "notes",
+    metadata,
+    Column("id", Long, primary_key=True, autoincrement=True),
+    Column("job_id", Word, nullable=False),
+)
 leader = Table(
     "leader",
     metadata,

@@ -17,12 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.ids import JobId, TenantId
 from libs.sql.addresses import is_sqlite
 from libs.sql.engines import Engines, open_engines
-from services.scheduler import changes, sql_accept, sql_reads, sql_rows, sql_writes
+from services.scheduler import changes, sql_accept, sql_lead, sql_reads, sql_rows, sql_writes
 from services.scheduler.alterations import altered
 from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
+from services.scheduler.lead_store import NOBODY
 from services.scheduler.sql_accept import Offer
+from services.scheduler.sql_lead import SqlLead
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
 from services.scheduler.sql_transactions import Contended, Transactions
 from services.scheduler.store import Accepted, Alteration, Ending, Mark, PendingMessage, Requeue, Start
@@ -33,16 +35,16 @@ _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
 _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
 
-class SqlStore:
+class SqlStore(SqlLead):
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
     def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:
-        self._transactions = Transactions(engines)
+        super().__init__(Transactions(engines))
         self._accepting = GroupCommit(self._accept_group, queue_capacity)
 
-    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
         """Commit a new job together with others that arrive now; raises Unavailable (QUEUE_FULL) when too many do."""
-        return await self._accepting.submit(Offer(job, tuple(outbox)))
+        return await self._accepting.submit(Offer(job, tuple(outbox), epoch))
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
         """Return the job of an idempotency key that is not too old."""
@@ -99,16 +101,18 @@ class SqlStore:
 
         return await self._transactions.write(write)
 
-    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
-        """Mark a running job for cancelling."""
+    async def request_cancel(self, job_id: JobId, tenant: TenantId, epoch: int = NOBODY) -> Job | None:
+        """Mark an open job for cancelling."""
 
         async def mark(connection: AsyncConnection) -> Job | None:
+            led = await sql_lead.leads(connection, epoch)
             job = await sql_reads.locked_job(connection, job_id)
             if job is None or job.tenant_id != tenant:
                 return None
             marked = changes.cancel_requested(job)
             flag = update(jobs).where(jobs.c.id == job_id).values(cancel_requested=marked.cancel_requested)
             await connection.execute(flag)
+            await sql_lead.leave_notes(connection, [] if led else [job_id])
             return marked
 
         return await self._transactions.write(mark)
@@ -127,10 +131,6 @@ class SqlStore:
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
         return await self._jobs(select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id), _SCAN_TIMEOUT_S)
-
-    async def take_lead(self, holder: str, now: float) -> int:
-        """Raise the epoch."""
-        return await self._transactions.write(lambda connection: sql_writes.raise_epoch(connection, holder, now))
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
         """Return messages that are due, oldest first."""

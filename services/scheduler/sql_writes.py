@@ -12,7 +12,7 @@ from libs.sql.inserts import dialect_insert
 from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
-from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, leader, outbox
+from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
 from services.scheduler.store import Mark
 
 
@@ -78,14 +78,6 @@ async def write_mark(connection: AsyncConnection, mark: Mark) -> bool:
     values = {"checkpoint_ref": mark.ref, "checkpoint_step": mark.step}
     written = await connection.execute(update(attempts).where(*this, *runs).values(values))
     return written.rowcount == 1
-
-
-async def raise_epoch(connection: AsyncConnection, holder: str, now: float) -> int:
-    """Make `holder` the leader; return its epoch."""
-    values = {"epoch": leader.c.epoch + 1, "holder": holder, "updated_at": now}
-    raised = await connection.execute(update(leader).where(leader.c.id == 1).values(values).returning(leader.c.epoch))
-    epoch: int = raised.scalar_one()
-    return epoch
 
 
 async def save_document(connection: AsyncConnection, name: str, body: dict[str, Any]) -> None:

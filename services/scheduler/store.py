@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from libs.generation.attempt import ImageStored, StageDone
 from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler.job import AttemptRecord, Change, DurableEvent, Failure, Job, JobState, OutboxMessage
+from services.scheduler.lead_store import NOBODY, LeadStore
 
 REQUEST_ID_LIFE_S = 24 * 3600.0  # an idempotency key leads to its job for this long
 
@@ -142,11 +143,14 @@ class PendingMessage:
     tries: int
 
 
-class JobStore(Protocol):
+class JobStore(LeadStore, Protocol):
     """The durable queue. Every method may raise StoreUnavailable within a second or so."""
 
-    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
-        """Commit a new job with its `queued` event, or return the one its (tenant, request_id) led to before."""
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
+        """Commit a new job with its `queued` event, or return the one its (tenant, request_id) led to before.
+
+        Unless `epoch` leads, a note tells the leader of it.
+        """
         ...
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
@@ -199,8 +203,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
-        """Mark a running job for cancelling (durable) and return it; a job in another state is returned as it is."""
+    async def request_cancel(self, job_id: JobId, tenant: TenantId, epoch: int = NOBODY) -> Job | None:
+        """Mark an open job for cancelling (durable) and return it; an ended one is returned as it is.
+
+        It never starts from then on. Unless `epoch` leads, a note tells the leader, who ends it.
+        """
         ...
 
     async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
@@ -213,10 +220,6 @@ class JobStore(Protocol):
 
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first: what a leader rebuilds its memory from."""
-        ...
-
-    async def take_lead(self, holder: str, now: float) -> int:
-        """Raise the leader epoch and return it; every earlier leader is deposed from then on."""
         ...
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:

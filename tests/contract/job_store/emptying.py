@@ -14,6 +14,8 @@ async def empty(url: str) -> str:
     async with engines.write.begin() as connection:
         tables = ", ".join(name for name in metadata.tables if name != "leader")
         await connection.execute(text(f"TRUNCATE {tables}"))
-        await connection.execute(text("UPDATE leader SET epoch = 0"))
+        await connection.execute(
+            text("UPDATE leader SET epoch = 0, holder = '', cluster_id = '', revision = 0, address = ''")
+        )
     await engines.close()
     return url

@@ -192,8 +192,8 @@ async def test_cancelling_a_running_job_is_remembered_over_a_lost_attempt(store:
     assert (await store.open_jobs()) == [again]
 
 
-async def test_cancel_requests_change_only_a_running_job_of_the_tenant(store: JobStore) -> None:
-    job = await queued(store)
+async def test_cancel_requests_change_only_an_open_job_of_the_tenant(store: JobStore) -> None:
+    job = await succeeded(store)
     assert await store.request_cancel(job.id, TENANT) == job
     assert await store.request_cancel(job.id, OTHER) is None
     assert await store.request_cancel(UNKNOWN, TENANT) is None

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _WORD = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+_LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _CACHEABLE, _DEAD = sa.text("cache_key != ''"), sa.text("dead_at IS NOT NULL")
 
 
@@ -30,10 +31,17 @@ def upgrade() -> None:
     op.add_column("leader", sa.Column("cluster_id", sa.String(), nullable=False, server_default=""))
     op.add_column("leader", sa.Column("revision", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("leader", sa.Column("address", sa.String(), nullable=False, server_default=""))
+    op.create_table(
+        "notes",
+        sa.Column("id", _LONG, primary_key=True, autoincrement=True),
+        sa.Column("job_id", _WORD, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_notes"),
+    )
 
 
 def downgrade() -> None:
     """Undo it."""
+    op.drop_table("notes")
     for column in ("address", "revision", "cluster_id"):
         op.drop_column("leader", column)
     for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_cache_key"):

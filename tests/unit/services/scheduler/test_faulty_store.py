@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from libs.clients.modelserver import Order, Progress, WorkerLost
+from libs.clients.modelserver import AttemptFailed, Order, Progress
 from libs.clock import Clock
 from libs.errors import DarkroomError
-from libs.generation.attempt import Checkpointed
+from libs.generation.attempt import Checkpointed, FailureKind
 from libs.ids import JobId
 from libs.testing.simulated_loop import SimulatedClock, simulate
 from services.scheduler import leadership
@@ -127,7 +127,11 @@ class Town:
 
 def _lines(order: Order) -> Sequence[fakes.Line]:
     if order.job_id == "retried" and order.attempt == 1:
-        return [Progress(1, 1, 3, 1.0), Checkpointed("checkpoints/retried/1", 1, 3), WorkerLost("gone")]
+        return [
+            Progress(1, 1, 3, 1.0),
+            Checkpointed("checkpoints/retried/1", 1, 3),
+            AttemptFailed(FailureKind.TRANSIENT, "GENERATION_FAILED", "it broke"),
+        ]
     if order.job_id == "stopped":
         return [Progress(order.attempt, 1, 3, 1.0), Checkpointed("checkpoints/stopped/1", 1, 3)]
     return fakes.pictures(order)

@@ -225,8 +225,8 @@ class LosingStore(MemoryStore):
         self._lose()
         return made
 
-    async def accept(self, job: Job, outbox: Sequence[OutboxMessage]) -> Accepted:
-        made = await super().accept(job, outbox)
+    async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = 0) -> Accepted:
+        made = await super().accept(job, outbox, epoch)
         self._lose()
         return made
 

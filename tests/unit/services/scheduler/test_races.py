@@ -38,8 +38,8 @@ def bench() -> Bench:
 class Deaf(MemoryStore):
     """Commits the wish to cancel and loses the answer."""
 
-    async def request_cancel(self, job_id: JobId, tenant: TenantId) -> Job | None:
-        await super().request_cancel(job_id, tenant)
+    async def request_cancel(self, job_id: JobId, tenant: TenantId, epoch: int = 0) -> Job | None:
+        await super().request_cancel(job_id, tenant, epoch)
         raise StoreUnavailable("connection lost after the commit")
 
 
