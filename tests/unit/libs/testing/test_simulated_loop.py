@@ -49,16 +49,16 @@ def test_a_paused_process_takes_no_step_until_it_goes_on() -> None:
 
         async def tick(name: str) -> None:
             for _ in range(3):
-                await asyncio.sleep(1.0)
+                await SimulatedClock().sleep(1.0)
                 told.append((name, loop.time()))
 
         with process_named("one"):
             one = asyncio.create_task(tick("one"))
         with process_named("other"):
             other = asyncio.create_task(tick("other"))
-        await asyncio.sleep(1.5)
+        await SimulatedClock().sleep(1.5)
         loop.pause("one")
-        await asyncio.sleep(10.0)
+        await SimulatedClock().sleep(10.0)
         loop.go_on("one")
         await asyncio.gather(one, other)
         return [(name, int(at + 1e-6)) for name, at in told]
