@@ -339,6 +339,8 @@ class QueueStatus(_message.Message):
     WAIT_P90_S_FIELD_NUMBER: _builtins.int
     FEASIBLE_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    STARTS_AFTER_LOAD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Place in the queue as the scheduler would serve it now, from 1; 0 when not waiting."""
     wait_p50_s: _builtins.float
@@ -347,6 +349,10 @@ class QueueStatus(_message.Message):
     """90th percentile of the estimated wait, in seconds."""
     feasible: _builtins.bool
     """Whether a worker that is alive can run this job at all."""
+    starts_after_load: _builtins.bool
+    """Whether its model has to be loaded before it starts."""
+    reason: _builtins.str
+    """Why it is not feasible now, in words; empty when it is."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """When this estimate was made."""
@@ -359,10 +365,12 @@ class QueueStatus(_message.Message):
         wait_p90_s: _builtins.float = ...,
         feasible: _builtins.bool = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        starts_after_load: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "feasible", b"feasible", "position", b"position", "wait_p50_s", b"wait_p50_s", "wait_p90_s", b"wait_p90_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "feasible", b"feasible", "position", b"position", "reason", b"reason", "starts_after_load", b"starts_after_load", "wait_p50_s", b"wait_p50_s", "wait_p90_s", b"wait_p90_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
