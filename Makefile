@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/gpu clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -76,6 +76,9 @@ bench/engine: setup  ## Measure the engine against the bare pipeline and LitServ
 
 bench/residency: setup  ## Count loads of models against LRU and the clairvoyant optimum
 	$(BIN)/python -m tests.bench.residency
+
+bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtual clock
+	$(BIN)/python -m tests.bench.eta
 
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu

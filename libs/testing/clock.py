@@ -37,9 +37,11 @@ class ManualClock:
         until_s = self._passed_s + seconds
         await self.settle()
         while self._sleepers and self._sleepers[0][0] <= until_s:
-            self._passed_s, _, woken = heapq.heappop(self._sleepers)
-            if not woken.done():  # its task may have been cancelled
-                woken.set_result(None)
+            moment_s, _, woken = heapq.heappop(self._sleepers)
+            if woken.done():  # its task was cancelled
+                continue
+            self._passed_s = moment_s
+            woken.set_result(None)
             await self.settle()
         self._passed_s = until_s
 

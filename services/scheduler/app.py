@@ -31,9 +31,11 @@ from services.scheduler.checkpoint_sweeper import CheckpointSweeper
 from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.desk import Desk
 from services.scheduler.dispatcher import Dispatcher
-from services.scheduler.estimates import Estimator
 from services.scheduler.expirer import Expirer
 from services.scheduler.fleet import Directory, Fleet
+from services.scheduler.forecast import instruments as forecast
+from services.scheduler.forecast.estimator import Estimator
+from services.scheduler.forecast.forecaster import Forecaster
 from services.scheduler.instruments import Instruments, observe
 from services.scheduler.limiter_delivery import LimiterDelivery
 from services.scheduler.listening import Listener
@@ -57,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
 RESULT_LIFE_S = 24 * 3600.0
+TARGET_DRAIN_S = 60.0  # of the metric; KEDA's triggers say their own
 Connect = Callable[[str], ModelServer]
 
 
@@ -99,9 +102,10 @@ class Scheduler:
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
-        estimator = Estimator(self.jobs, self.fleet, self.hub, clock)
-        self._parts = Parts(store, self.desk, self.hub, estimator, self.catalog, clock)
-        observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, clock.now)
+        self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
+        self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
+        self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock)
+        self._show()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve both services."""
@@ -126,6 +130,7 @@ class Scheduler:
             agents.create_task(self.outbox.run())
             agents.create_task(self.reconciler.run())
             agents.create_task(self.sweeper.run())
+            agents.create_task(self.forecaster.run())
             if ready is not None:
                 ready.set()
 
@@ -133,6 +138,10 @@ class Scheduler:
         """End every watch, so that a stop does not wait for its readers."""
         self.hub.stop()
         self.catalog.stop()
+
+    def _show(self) -> None:
+        observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, self._clock.now)
+        forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
 
     def _fleet_changed(self) -> None:
         self.jobs.work.ring()

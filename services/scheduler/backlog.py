@@ -41,12 +41,14 @@ class Backlog:
 
     def models(self) -> Collection[str]:
         """Return the model versions that jobs wait for."""
-        return self._sums.keys()
+        return tuple(self._sums)
 
     def jobs(self, model_version: str) -> int:
         """Return how many jobs wait for a model."""
-        return self._sums[model_version].jobs if model_version in self._sums else 0
+        total = self._sums.get(model_version)  # one look: the metrics thread asks, too
+        return total.jobs if total else 0
 
     def units(self, model_version: str) -> float:
         """Return the units of the jobs that wait for a model."""
-        return self._sums[model_version].units if model_version in self._sums else 0.0
+        total = self._sums.get(model_version)
+        return total.units if total else 0.0

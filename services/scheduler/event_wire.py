@@ -10,7 +10,7 @@ from libs.clients.modelserver import Progress
 from libs.generation.attempt import ImageStored
 from libs.ids import JobId
 from libs.wire.image import image_to_pb
-from services.scheduler.estimates import QueueEstimate
+from services.scheduler.forecast.estimator import QueueEstimate
 from services.scheduler.job import DurableEvent, Failure
 from services.scheduler.watch_inbox import Transient
 from services.scheduler.wire import failure_to_pb, progress_to_pb, queue_to_pb, stamp

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
@@ -34,6 +35,26 @@ class _Entry:
     drew: bool = False  # an attempt at it told progress, counted or not
 
 
+class Follower(Protocol):
+    """Who is told of every change, after the memory has it."""
+
+    def queued(self, job: Job) -> None:
+        """A job waits (again)."""
+        ...
+
+    def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
+        """An attempt runs."""
+        ...
+
+    def ended(self, job: Job) -> None:
+        """A job is in its final state; told before `gone`."""
+        ...
+
+    def gone(self, job_id: JobId) -> None:
+        """A job is not open any more."""
+        ...
+
+
 class OpenJobs:
     """QUEUED and RUNNING jobs by id, and their order."""
 
@@ -47,6 +68,7 @@ class OpenJobs:
         self.backlog = Backlog()
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
+        self.followers: list[Follower] = []
         self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
         self.on_ended: Callable[[Job], None] = _nobody_else  # tells who clears up behind it
 
@@ -71,6 +93,7 @@ class OpenJobs:
             self._drop_old_deadlines()
             self.deadline.ring()
         self._hub.mark(job.id)
+        self._tell(lambda follower: follower.queued(job))
         self.work.ring()
         self.on_outbox()
 
@@ -82,6 +105,7 @@ class OpenJobs:
         self.backlog.remove(job.id)
         self._instruments.attempt_started(job, began_at)
         self._hub.mark(job.id)
+        self._tell(lambda follower: follower.started(job, worker, began_at))
 
     def taken_up(self, job: Job) -> None:
         """An attempt runs since an earlier leader and is followed from now on."""
@@ -94,6 +118,7 @@ class OpenJobs:
     def ended(self, job: Job) -> None:
         """A job is in its final state; told once, by whoever brought it there."""
         self._instruments.job_ended(job)
+        self._tell(lambda follower: follower.ended(job))
         self.gone(job.id)
         self.on_outbox()
         self.on_ended(job)
@@ -107,6 +132,11 @@ class OpenJobs:
         self.backlog.remove(job_id)
         self._hub.attempt_over(job_id)
         self._hub.mark(job_id)
+        self._tell(lambda follower: follower.gone(job_id))
+
+    def _tell(self, news: Callable[[Follower], None]) -> None:
+        for follower in self.followers:
+            news(follower)
 
     def stop_signal(self, job_id: JobId) -> asyncio.Event:
         """Return the signal that a job's owner wants it stopped; already ended jobs have one nobody hears."""

@@ -18,8 +18,8 @@ from libs.telemetry import tracing
 from services.scheduler import event_wire, wire
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.desk import Desk, unknown
-from services.scheduler.estimates import Estimator
 from services.scheduler.faults import told_to_callers
+from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.job import DurableEvent, Job
 from services.scheduler.store import JobStore
 from services.scheduler.watch_hub import WatchHub
@@ -107,7 +107,7 @@ class SchedulerServicer(pb_grpc.SchedulerServiceServicer):
 
     async def EstimateWait(self, request: pb.EstimateWaitRequest, _context: Context) -> job_pb2.QueueStatus:
         """Estimate the wait of a job that would come now."""
-        return wire.queue_to_pb(self._parts.estimator.of_new(request.tier, request.model_version))
+        return wire.queue_to_pb(self._parts.estimator.of_new(request.tier, request.model_version, request.units))
 
     async def _owned(self, job_id: str, tenant_id: str) -> Job:
         job = await self._parts.store.get(JobId(job_id), TenantId(tenant_id))

@@ -20,7 +20,7 @@ from libs.wire.spec import spec_from_pb, spec_to_pb
 from libs.wire.timestamp import timestamp
 from services.scheduler import endings
 from services.scheduler.catalog_merge import Catalog
-from services.scheduler.estimates import QueueEstimate
+from services.scheduler.forecast.estimator import QueueEstimate
 from services.scheduler.job import AttemptRecord, Failure, Job, JobState
 
 
@@ -91,6 +91,8 @@ def queue_to_pb(queue: QueueEstimate) -> job_pb2.QueueStatus:
         wait_p90_s=queue.wait_p90_s,
         feasible=queue.feasible,
         as_of=stamp(queue.as_of),
+        starts_after_load=queue.starts_after_load,
+        reason=queue.reason,
     )
 
 

@@ -350,7 +350,7 @@ class QueueStatus(_message.Message):
     feasible: _builtins.bool
     """Whether a worker that is alive can run this job at all."""
     starts_after_load: _builtins.bool
-    """Whether its model has to be loaded before it starts."""
+    """Whether the worker that takes it has to load its model first; the waits end when a worker takes it."""
     reason: _builtins.str
     """Why it is not feasible now, in words; empty when it is."""
     @_builtins.property

@@ -65,5 +65,11 @@ async def test_what_ended_what_waits_and_who_works(reader: InMemoryMetricReader)
         ("darkroom_workers", "idle"): 0,
         ("darkroom_worker_rows", "used", "modelserver-0"): 1,
         ("darkroom_worker_rows", "free", "modelserver-0"): 2,
+        ("darkroom_needed_workers",): 2,
+        ("darkroom_needed_workers", "flux@v9"): 1,
+        ("darkroom_needed_workers", "shapes@v1"): 1,
+        ("darkroom_queued_gpu_seconds",): 0.3,
+        ("darkroom_eta_promises_total", "yes", "free"): 0,
+        ("darkroom_eta_promises_total", "no", "free"): 0,
     }
     assert {key: values.get(key) for key in expected} == expected

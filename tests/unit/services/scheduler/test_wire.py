@@ -12,7 +12,7 @@ from libs.ids import JobId, WorkerId
 from libs.wire.spec import spec_to_pb
 from services.scheduler import endings, event_wire, wire
 from services.scheduler.endings import Yield
-from services.scheduler.estimates import QueueEstimate
+from services.scheduler.forecast.estimator import QueueEstimate
 from services.scheduler.job import Failure
 from services.scheduler.memory_store import MemoryStore
 from services.scheduler.store import Mark, Start

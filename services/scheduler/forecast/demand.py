@@ -1,0 +1,58 @@
+"""How much work waits and who works, per model: from it follows how many workers are needed. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from libs.ids import WorkerId
+from services.scheduler.backlog import Backlog
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDemand:
+    """What waits for a model (`gpu_s`: estimated seconds of a device) and how many workers draw with it."""
+
+    jobs: int = 0
+    gpu_s: float = 0.0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Demand by pinned model version. `running` workers in all: one that draws with two models counts once."""
+
+    models: Mapping[str, ModelDemand]
+    running: int = 0
+
+    def of(self, model: str) -> ModelDemand:
+        """Return the demand of a model, by pinned version or by id for all its versions; empty: of all together."""
+        wanted = [demand for pinned, demand in self.models.items() if not model or _names(model, pinned)]
+        running = sum(demand.running for demand in wanted) if model else self.running
+        return ModelDemand(sum(demand.jobs for demand in wanted), sum(demand.gpu_s for demand in wanted), running)
+
+
+def needed_workers(demand: ModelDemand, target_drain_s: float) -> int:
+    """Return how many workers draw what waits within `target_drain_s`, beside those that are at work.
+
+    Counted in seconds of work and not in jobs: jobs differ in cost fifty times over.
+    """
+    return math.ceil(demand.gpu_s / target_drain_s + demand.running - 1e-9)
+
+
+def measure(
+    backlog: Backlog, runs: Collection[tuple[str, WorkerId]], seconds_per_unit: Callable[[str], float]
+) -> Demand:
+    """Return the demand of what waits and of the jobs that run, each as its model and its worker."""
+    drawing = Counter(model for model, _ in set(runs))
+    models = {
+        model: ModelDemand(backlog.jobs(model), backlog.units(model) * seconds_per_unit(model), drawing[model])
+        for model in {*backlog.models(), *drawing}
+    }
+    return Demand(models, len({worker for _, worker in runs}))
+
+
+def _names(model: str, pinned: str) -> bool:
+    return model in (pinned, pinned.partition("@")[0])

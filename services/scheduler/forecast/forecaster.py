@@ -1,0 +1,134 @@
+"""Keeps an outlook on the queue: when each waiting job will start, and how much work waits.
+
+Whoever changes a job tells open_jobs, and that tells this. Once a second, or after 200 dispatches, the queue is
+simulated on a fork of the order, in slices of a millisecond or two; it uses at most a tenth of a core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from libs.ids import JobId
+from services.scheduler.alarm import Alarm
+from services.scheduler.fleet import Fleet
+from services.scheduler.forecast import demand, snapshot
+from services.scheduler.forecast.outlook import Outlook
+from services.scheduler.forecast.promises import Promises
+from services.scheduler.forecast.simulation import Simulation
+from services.scheduler.forecast.speeds import Speeds
+from services.scheduler.job import Job, JobState
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.ordering import Waiting
+from services.scheduler.watch_hub import WatchHub
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+AFTER_DISPATCHES = 200
+MOST_DISPATCHES = 5000  # of one simulation; beyond them the fluid estimate goes on
+_SLICE = 25  # dispatches in one turn of the event loop
+_IDLE_SHARE = 9.0  # times as long as a simulation computed, the next one waits
+
+
+class Forecaster:
+    """Is told what happens to open jobs; `run` keeps the outlook fresh."""
+
+    def __init__(self, jobs: OpenJobs, fleet: Fleet, hub: WatchHub, clock: Clock) -> None:
+        jobs.followers.append(self)
+        self._jobs = jobs
+        self._fleet = fleet
+        self._hub = hub
+        self._clock = clock
+        self._news, self._many = Alarm(clock), Alarm(clock)
+        self._runs: dict[JobId, snapshot.Run] = {}
+        self._dispatches = 0
+        self.outlook = Outlook()
+        self.speeds = Speeds()
+        self.promises = Promises()
+        self.on_demand: Callable[[], None] = _nobody  # rings whoever scales the fleet
+
+    def queued(self, job: Job) -> None:
+        """A job waits (again)."""
+        self._runs.pop(job.id, None)
+        self._changed()
+
+    def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
+        """An attempt runs on a worker since `began_at`."""
+        self._runs[job.id] = snapshot.Run(job.id, worker.worker_id, job.model_version, job.estimated_units, began_at)
+        self.promises.started(job.id, began_at)
+        self.outlook.left(job.id)
+        self._dispatches += 1
+        if self._dispatches >= AFTER_DISPATCHES:
+            self._many.ring()
+        self._changed()
+
+    def ended(self, job: Job) -> None:
+        """A job is in its final state; told before `gone`."""
+        run = self._runs.get(job.id)
+        if run is not None and job.state is JobState.SUCCEEDED and job.attempt == 1:
+            self.speeds.learn(run.model, run.worker, run.units, job.stages, job.actual_units)
+
+    def gone(self, job_id: JobId) -> None:
+        """A job is not open any more."""
+        self._runs.pop(job_id, None)
+        self.promises.gone(job_id)
+        self.outlook.left(job_id)
+        self._changed()
+
+    def demand(self) -> demand.Demand:
+        """Return how much work waits and who works."""
+        runs = [(run.model, run.worker) for run in tuple(self._runs.values())]
+        return demand.measure(self._jobs.backlog, runs, self.speeds.device_seconds_per_unit)
+
+    def simulation(self, newcomer: Waiting | None = None) -> Simulation:
+        """Return a simulation of what waits, and of a newcomer, from now on; nobody has played it yet."""
+        now = self._clock.now()
+        state = snapshot.take(
+            self._fleet.seats(), self._runs.values(), self._hub.progress, self.speeds, self._fleet.load_s, now
+        )
+        line = self._jobs.ordering.fork()
+        if newcomer is not None:
+            line.add(newcomer, now)
+        simulated = Simulation(line, state.workers, state.costs, now)
+        simulated.busy(state.rests)
+        return simulated
+
+    async def run(self) -> None:
+        """Keep the outlook fresh until cancelled. It rests while nothing waits, and while nothing happens."""
+        while True:
+            await self._news.wait(self._clock.now() + EVERY_S if self._moves() else None)
+            began = self._clock.monotonic()
+            try:
+                self.outlook = await self._look()
+            except Exception:  # owns the loop: without an outlook jobs run all the same
+                logger.exception("the queue could not be simulated")
+            spent_s = self._clock.monotonic() - began
+            self._dispatches = 0
+            await self._many.wait(self._clock.now() + max(EVERY_S, _IDLE_SHARE * spent_s))
+
+    async def _look(self) -> Outlook:
+        simulated = self.simulation()
+        as_of, busy_s = simulated.now, simulated.busy_s
+        for _ in range(MOST_DISPATCHES // _SLICE):
+            if simulated.run(_SLICE):
+                break
+            await asyncio.sleep(0)
+        outlook = Outlook(as_of, simulated.starts, None if simulated.over else simulated.now, busy_s)
+        for job_id in [job_id for job_id in simulated.starts if job_id not in self._jobs.ordering]:
+            outlook.left(job_id)  # while it was simulated
+        return outlook
+
+    def _moves(self) -> bool:
+        return bool(self._runs) and len(self._jobs.ordering) > 0
+
+    def _changed(self) -> None:
+        self._news.ring()
+        self.on_demand()
+
+
+def _nobody() -> None:
+    return None
