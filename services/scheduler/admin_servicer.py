@@ -20,6 +20,7 @@ from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operator_desk import OperatorDesk
 from services.scheduler.ordering import TIERS
 from services.scheduler.placement import Obstacle
+from services.scheduler.ward import Ward
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,6 +33,7 @@ class AdminParts:
     jobs: OpenJobs
     moves: ModelMoves
     desk: OperatorDesk
+    ward: Ward
     clock: Clock
 
 
@@ -128,6 +130,7 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
             running_job=next(iter(self._parts.fleet.given(record)), ""),
             drained=record.worker_id in operations.drained,
             pins=operations.pins.get(record.worker_id, ()),
+            quarantined_until=self._parts.ward.until(record),
         )
 
     def _obstacle(self, model_version: str) -> Obstacle | None:

@@ -37,6 +37,7 @@ from services.scheduler.forecast import instruments as forecast
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.forecast.forecaster import Forecaster
 from services.scheduler.instruments import Instruments, observe
+from services.scheduler.job import Job
 from services.scheduler.limiter_delivery import LimiterDelivery
 from services.scheduler.listening import Listener
 from services.scheduler.migrations.upgrade import upgrade
@@ -53,6 +54,8 @@ from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
 from services.scheduler.sql_store import open_store
 from services.scheduler.store import JobStore
+from services.scheduler.verdicts import Judge
+from services.scheduler.ward import Ward
 from services.scheduler.watch_hub import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -87,17 +90,10 @@ class Scheduler:
         self.outbox = Outbox(store, limiter, instruments, clock)
         self.jobs.on_outbox = self.outbox.ring
         self.sweeper = CheckpointSweeper(store, self.jobs, blobs, clock)
-        self.jobs.on_ended = self.sweeper.job_ended
+        self.ward = Ward(store, self.fleet, clock)
+        self.jobs.on_ended = self._job_ended
         self.expirer = Expirer(store, self.jobs, clock, epoch)
-        closer = AttemptCloser(
-            store, self.jobs, self.reconciler, instruments, clock, result_life_s=RESULT_LIFE_S, jitter=random.random
-        )
-        book = CheckpointBook(store, clock, epoch)
-        listener = Listener(self.fleet, self.hub, book, clock, epoch)
-        preempter = Preempter(self.jobs, self.fleet, instruments, clock)
-        runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
-        self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
-        self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
+        self._add_dispatch(store, instruments, epoch)
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
@@ -107,11 +103,21 @@ class Scheduler:
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock)
         self._show()
 
+    def _add_dispatch(self, store: JobStore, instruments: Instruments, epoch: int) -> None:
+        clock, judge = self._clock, Judge(result_life_s=RESULT_LIFE_S, jitter=random.random)
+        closer = AttemptCloser(store, self.jobs, self.reconciler, self.ward, judge, instruments, clock)
+        book = CheckpointBook(store, clock, epoch)
+        listener = Listener(self.fleet, self.hub, book, clock, epoch)
+        preempter = Preempter(self.jobs, self.fleet, instruments, clock)
+        runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
+        self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
+        self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
+
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve both services."""
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(self._parts), server)
         moves = ModelMoves(self.fleet, self.catalog)
-        admin = AdminServicer(AdminParts(self.fleet, self.jobs, moves, self.operator_desk, self._clock))
+        admin = AdminServicer(AdminParts(self.fleet, self.jobs, moves, self.operator_desk, self.ward, self._clock))
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
@@ -119,6 +125,7 @@ class Scheduler:
         await self.catalog.load()
         await self.operations.load()
         self.fleet.wish(self.operations)
+        await self.ward.load()
         orphans = await self.reconciler.recover()
         self.reattachment.expect(orphans)
         async with asyncio.TaskGroup() as agents:
@@ -142,6 +149,11 @@ class Scheduler:
     def _show(self) -> None:
         observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, self._clock.now)
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
+        self.ward.observe()
+
+    def _job_ended(self, job: Job) -> None:
+        self.sweeper.job_ended(job)
+        self.ward.job_ended(job)
 
     def _fleet_changed(self) -> None:
         self.jobs.work.ring()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from libs.clock import Clock
 from services.scheduler import checkpoints
@@ -16,6 +15,7 @@ from services.scheduler.reconciler import Reconciler
 from services.scheduler.retry import Again, Mishap
 from services.scheduler.store import Ending, JobStore
 from services.scheduler.verdicts import Circumstances, Judge
+from services.scheduler.ward import Ward
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +28,26 @@ class AttemptCloser:
         store: JobStore,
         jobs: OpenJobs,
         reconciler: Reconciler,
+        ward: Ward,
+        judge: Judge,
         instruments: Instruments,
         clock: Clock,
-        *,
-        result_life_s: float,
-        jitter: Callable[[], float],
     ) -> None:
         self._store = store
         self._jobs = jobs
         self._reconciler = reconciler
+        self._ward = ward
+        self._judge = judge
         self._instruments = instruments
         self._clock = clock
-        self._judge = Judge(result_life_s=result_life_s, jitter=jitter)
 
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome and tell the memory. Raises Deposed."""
         advanced = isinstance(close, Mishap) and await self._advanced(attempt.job)
         if heard.drew.is_set() or advanced:
             self._jobs.drew(attempt.job.id)
-        known = self._circumstances(attempt, advanced=advanced)
+        at_fault = await self._ward.attempt_over(attempt, close)
+        known = self._circumstances(attempt, advanced=advanced, worker_at_fault=at_fault)
         verdict = self._judge.decide(attempt, close, heard, known)
         change, outcome, reason = verdict.change, verdict.change.outcome, verdict.reason
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
@@ -65,13 +66,15 @@ class AttemptCloser:
             self._jobs.ended(after)
         self._instruments.attempt_ended(outcome, reason)
 
-    def _circumstances(self, attempt: Attempt, *, advanced: bool) -> Circumstances:
+    def _circumstances(self, attempt: Attempt, *, advanced: bool, worker_at_fault: bool) -> Circumstances:
         job_id = attempt.job.id
         return Circumstances(
             epoch=self._reconciler.epoch,
             now=self._clock.now(),
             advanced=advanced,
             recalled=self._jobs.recalled(job_id),
+            worker_at_fault=worker_at_fault,
+            refunded=self._ward.refunds(job_id),
         )
 
     def _prepare_next(self, attempt: Attempt, again: Again) -> None:

@@ -143,6 +143,15 @@ class Fleet:
         now = self._clock.now()
         self._seats.rest(record, now + seconds, now)
 
+    def keep_apart(self, worker: Incarnation, until: float) -> None:
+        """Give a worker nothing until a moment in Unix seconds, then one job at a time until it is taken in."""
+        self._seats.keep_apart(worker, until, self._clock.now())
+
+    def take_in(self, worker: Incarnation) -> None:
+        """Give a worker jobs like others."""
+        self._seats.take_in(worker, self._clock.now())
+        self._changed()
+
     def next_rest_end(self) -> float | None:
         """Return when the next worker has rested."""
         return self._book.next_rest_end(self._clock.now())

@@ -90,6 +90,6 @@ class Reattachment:
             stop=self._jobs.stop_signal(job.id),
             span=spans.take_up_attempt(this),
             began_at=this.started_at,
-            out_of_memory_before=any(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier),
+            out_of_memory_before=sum(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier[job.fresh_after :]),
             attach=True,
         )

@@ -36,6 +36,7 @@ class Seats:
         self._ending: dict[Incarnation, set[JobId]] = {}  # of them
         self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
         self._rest_ends: list[tuple[float, WorkerId]] = []
+        self._apart: dict[Incarnation, float] = {}  # in quarantine until then; afterwards one job at a time
 
     def follow(self, records: Mapping[WorkerId, WorkerRecord], now: float) -> None:
         """Take the fleet as it is now."""
@@ -47,6 +48,7 @@ class Seats:
                 self._seat(worker_id, now)
         alive = {key_of(record) for record in records.values()}
         self._rests = {key: end for key, end in self._rests.items() if key in alive}
+        self._apart = {key: end for key, end in self._apart.items() if key in alive or key[0] not in records}
 
     def wish(self, wishes: Wishes, now: float) -> None:
         """Take an operator's wishes as they are now."""
@@ -130,6 +132,18 @@ class Seats:
         heapq.heappush(self._rest_ends, (until, record.worker_id))
         self._seat(record.worker_id, now)
 
+    def keep_apart(self, key: Incarnation, until: float, now: float) -> None:
+        """Give a worker nothing until a moment, then one job at a time until it is taken in."""
+        if self._apart.get(key) != until:
+            self._apart[key] = until
+            heapq.heappush(self._rest_ends, (until, key[0]))
+            self._seat(key[0], now)
+
+    def take_in(self, key: Incarnation, now: float) -> None:
+        """Give a worker jobs like others."""
+        if self._apart.pop(key, None) is not None:
+            self._seat(key[0], now)
+
     def wake(self, now: float) -> None:
         """Let those take jobs again that have rested."""
         while self._rest_ends and self._rest_ends[0][0] <= now:
@@ -137,7 +151,8 @@ class Seats:
 
     def next_rest_end(self, now: float) -> float | None:
         """Return when the next worker has rested."""
-        return min((end for end in self._rests.values() if end > now), default=None)
+        ends = itertools.chain(self._rests.values(), self._apart.values())
+        return min((end for end in ends if end > now), default=None)
 
     def _taking(self, model_version: str, avoid: Collection[WorkerId]) -> Iterator[Seat]:
         takers = self._takers.get(model_version, {})
@@ -158,7 +173,7 @@ class Seats:
         seat = self._seats[worker_id] = Seat(
             record,
             assigned=len(self._given.get(key, ())) + len(self._expected.get(worker_id, ())),
-            resting=self._rests.get(key, 0.0) > now,
+            resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now),
             drained=worker_id in self._wishes.drained,
             ending=len(self._ending.get(key, ())),
             pinned=self._wishes.pins.get(worker_id, ()),
@@ -166,6 +181,10 @@ class Seats:
         if seat.free or seat.soon_free:
             for model_version in record.models if seat.free else record.resident:
                 self._note_taker(seat, model_version)
+
+    def _is_apart(self, key: Incarnation, now: float) -> bool:
+        until = self._apart.get(key)
+        return until is not None and (until > now or key in self._given)
 
     def _note_taker(self, seat: Seat, model_version: str) -> None:
         if seat.takes(model_version):

@@ -71,7 +71,7 @@ class Judge:
         job = attempt.job
         decision = retry.decide(
             mishap,
-            counted=job.counted_attempts - known.refunded,
+            counted=max(0, job.counted_attempts - known.refunded),
             uncounted=job.attempt - job.fresh_after - job.counted_attempts,
             out_of_memory_before=attempt.out_of_memory_before,
             jitter=self._jitter(),
