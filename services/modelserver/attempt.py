@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
@@ -54,7 +55,10 @@ class Attempt:
         self._events: list[Event | None] = []  # None: a preview that nobody needs any more
         self._news = asyncio.Event()
         self._claimed = threading.Lock()
-        self.over_at_s: float | None = None  # monotonic; set by the registry
+        self.over_at_s: float | None = None  # monotonic, like the next; both set by the registry
+        self.alone_at_s: float | None = None  # since when it is parked and nobody follows it
+        self.parked = False  # set by the worker
+        self.followers = 0
 
     @property
     def outcome(self) -> Event | None:
@@ -80,6 +84,15 @@ class Attempt:
 
     async def follow(self) -> AsyncGenerator[Event, None]:
         """Yield what has happened that lasts, the latest progress, then everything live, to the final event."""
+        self.followers, self.alone_at_s = self.followers + 1, None
+        try:
+            async with aclosing(self._told()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.followers -= 1
+
+    async def _told(self) -> AsyncGenerator[Event, None]:
         position = len(self._events)
         for event in _replay(self._events[:position]):
             yield event

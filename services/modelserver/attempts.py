@@ -16,6 +16,7 @@ from services.modelserver.worker import Worker
 logger = logging.getLogger(__name__)
 
 REMEMBERED_S = 600.0  # how long an outcome waits for a scheduler that lost the stream
+ALONE_S = 300.0  # for which a parked attempt waits for somebody to follow it; whoever parked it gave it up, or is gone
 
 
 class Attempts:
@@ -86,8 +87,19 @@ class Attempts:
         now = self._clock.monotonic()
         for key, attempt in list(self._known.items()):
             if attempt.outcome is None:
+                self._give_up_alone(attempt, now)
                 continue
             if attempt.over_at_s is None:
                 attempt.over_at_s = now
             elif now - attempt.over_at_s > REMEMBERED_S:
                 del self._known[key]
+
+    def _give_up_alone(self, attempt: Attempt, now: float) -> None:
+        """Stop a parked attempt that nobody will ask to go on: its state takes the room of another's."""
+        if attempt.followers or not attempt.parked:
+            attempt.alone_at_s = None
+        elif attempt.alone_at_s is None:
+            attempt.alone_at_s = now
+        elif now - attempt.alone_at_s > ALONE_S:
+            logger.info("a parked attempt is given up", extra={"job_id": attempt.order.job_id})
+            self._worker.cancel(attempt)

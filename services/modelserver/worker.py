@@ -125,6 +125,7 @@ class Worker:
     def _moved(self, attempt: Attempt, *, parked: bool) -> bool:
         if attempt not in self._held:  # it ended meanwhile, and its place is given back
             return False
+        attempt.parked = parked
         (self._parked.add if parked else self._parked.discard)(attempt)
         (self._intake.drop if parked else self._intake.hold_slot)(attempt)
         self._changed()

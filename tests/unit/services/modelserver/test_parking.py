@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from libs.generation.attempt import ImageStored
+from libs.generation.attempt import FailureKind, ImageStored
 from libs.ids import JobId
 from services.modelserver.events import Done
 from tests.unit.services.modelserver.bench import SPEC, Bench
@@ -48,6 +48,29 @@ async def test_a_parked_attempt_gives_its_place_to_another_and_goes_on_later(ben
     again = [event for event in await bench.events(first) if isinstance(event, ImageStored)]
     assert [image.sha256 for image in again] == [image.sha256 for image in alone]
     assert not await bench.attempts.park((JobId("job_9"), 1))
+
+
+async def test_what_is_parked_and_followed_by_nobody_ends_after_five_minutes(bench):
+    attempts = {}
+    for name in ("followed", "left"):
+        bench.gate.clear()
+        attempts[name] = bench.take(name, spec=replace(SPEC, steps=50))
+        await bench.draws()
+        parking = await asked_to_park(bench, attempts[name].order.key)
+        bench.gate.set()
+        assert await parking
+    following = asyncio.create_task(bench.outcome(attempts["followed"]))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await bench.outcome(bench.take("other", attempt=1 + int(bench.clock.seconds)))
+        bench.clock.seconds += 301.0
+    assert await bench.outcome(bench.take("another"))
+    assert (await bench.outcome(attempts["left"])).kind is FailureKind.CANCELLED
+    assert attempts["followed"].outcome is None
+    bench.gate.clear()  # it must not end before it is known that it goes on
+    assert await bench.attempts.resume(attempts["followed"].order.key)
+    bench.gate.set()
+    assert isinstance(await following, Done)
 
 
 async def test_an_attempt_is_parked_although_its_asker_went_away(bench):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from libs.clients.modelserver import (
@@ -16,7 +17,7 @@ from libs.clients.modelserver import (
     WorkerLost,
     WorkerRefused,
 )
-from libs.errors import DarkroomError, PreconditionFailed, Unavailable
+from libs.errors import DarkroomError, NotFound, PreconditionFailed, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import Checkpointed, FailureKind
 from libs.generation.model import Model
@@ -27,6 +28,7 @@ from tests.unit.services.scheduler.simulation.chances import Chances
 
 ROWS = 1
 LEASE_S = 5.0
+ALONE_S = 60.0  # after which what is parked and followed by nobody is given up
 FAILURES = (FailureKind.TRANSIENT, FailureKind.OUT_OF_MEMORY, FailureKind.MODEL_UNAVAILABLE, FailureKind.DRAINING)
 Token = tuple[JobId, int]
 
@@ -40,6 +42,8 @@ class Drawing:
     events: list[AttemptEvent] = field(default_factory=list)
     ended_at: float | None = None
     stop: bool = False
+    parked: bool = False
+    followers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def say(self, *events: AttemptEvent) -> None:
@@ -90,7 +94,7 @@ class SimulatedWorker:
 
     def running(self) -> int:
         """Return how many attempts it draws."""
-        return sum(drawing.ended_at is None for drawing in self._known.values())
+        return sum(drawing.ended_at is None and not drawing.parked for drawing in self._known.values())
 
     def take(self, order: Order) -> Drawing:
         """Return the run of a token, begun now if it is new."""
@@ -99,6 +103,8 @@ class SimulatedWorker:
         self._heard = order.epoch
         token = order.job_id, order.attempt
         if token not in self._known:
+            if order.attach:
+                raise NotFound("not known here", reason="ATTEMPT_UNKNOWN")
             if any(job_id == order.job_id and number > order.attempt for job_id, number in self._known):
                 raise PreconditionFailed("an attempt of the past")
             if self.running() >= ROWS + 1:
@@ -112,7 +118,26 @@ class SimulatedWorker:
         if drawing is None or drawing.ended_at is not None:
             return False
         drawing.stop = True
+        drawing.wake()
         return True
+
+    async def park(self, token: Token) -> bool:
+        """Take an attempt off the device at its next step."""
+        drawing = self._known.get(token)
+        if drawing is None or drawing.parked or drawing.ended_at is not None:
+            return False
+        await self._clock.sleep(self._chances.between(0.1, 1.0))
+        drawing.parked = drawing.ended_at is None
+        return drawing.parked
+
+    def resume(self, token: Token) -> bool:
+        """Let a parked attempt go on."""
+        drawing = self._known.get(token)
+        found = drawing is not None and drawing.parked and drawing.ended_at is None
+        if drawing is not None:
+            drawing.parked = False
+            drawing.wake()
+        return found
 
     def crash(self) -> None:
         """Lose everything; `come_back` begins a new incarnation."""
@@ -144,6 +169,7 @@ class SimulatedWorker:
         fails_at = self._chances.random.randint(1, order.spec.steps) if self._chances.happens(0.2) else 0
         for step in range(1, order.spec.steps + 1):
             await self._clock.sleep(self._chances.between(0.3, 2.0))
+            await self._wait_while_parked(drawing)
             if drawing.stop:
                 return self._end(drawing, AttemptFailed(FailureKind.CANCELLED, "", "", 10.0 * step))
             drawing.say(Progress(order.attempt, step, order.spec.steps, 1.0))
@@ -156,6 +182,13 @@ class SimulatedWorker:
         drawing.say(*last)
         assert isinstance(done, AttemptDone)
         return self._end(drawing, done)
+
+    async def _wait_while_parked(self, drawing: Drawing) -> None:
+        alone_s = 0.0
+        while drawing.parked and not drawing.stop:
+            await self._clock.sleep(1.0)
+            alone_s = 0.0 if drawing.followers else alone_s + 1.0
+            drawing.stop = drawing.stop or alone_s > ALONE_S
 
     def _end(self, drawing: Drawing, last: AttemptEvent) -> None:
         drawing.ended_at = self._clock.now()
@@ -184,7 +217,16 @@ class Connection(fakes.FakeModelServer):
             self._comes_later(order)
             if self._chances.happens(0.5):
                 raise WorkerLost("nobody knows whether it arrived")
-        drawing, at = self._worker.take(order), 0
+        drawing = self._worker.take(order)
+        drawing.followers += 1
+        try:
+            async for event in self._stream(drawing):
+                yield event
+        finally:
+            drawing.followers -= 1
+
+    async def _stream(self, drawing: Drawing) -> AsyncGenerator[AttemptEvent, None]:
+        at = 0
         while True:
             changed = drawing.changed
             if at < len(drawing.events):
@@ -201,21 +243,34 @@ class Connection(fakes.FakeModelServer):
                         await changed.wait()
 
     async def cancel(self, job_id: JobId, attempt: int) -> bool:
-        """Stop an attempt; the answer, or the question, may be lost."""
-        await self._clock.sleep(self._chances.between(0.0, 0.05))
-        if not self._answers() or self._chances.happens(self._chances.order_goes_wrong):
-            raise Unavailable("no answer")
-        found = self._worker.cancel((job_id, attempt))
-        if self._chances.happens(self._chances.order_goes_wrong):
-            raise Unavailable("no answer")
-        return found
+        """Stop an attempt."""
+        async with self._asked():
+            return self._worker.cancel((job_id, attempt))
+
+    async def park(self, job_id: JobId, attempt: int) -> bool:
+        """Take an attempt off the device."""
+        async with self._asked():
+            return await self._worker.park((job_id, attempt))
+
+    async def resume(self, job_id: JobId, attempt: int) -> bool:
+        """Let a parked attempt go on."""
+        async with self._asked():
+            return self._worker.resume((job_id, attempt))
 
     async def describe_models(self) -> list[Model]:
         """Return what it draws."""
+        async with self._asked():
+            return [fakes.MODEL]
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[None]:
+        """Ask for the block; the question, or the answer, may be lost."""
         await self._clock.sleep(self._chances.between(0.0, 0.05))
-        if not self._answers():
+        if not self._answers() or self._chances.happens(self._chances.order_goes_wrong):
             raise Unavailable("no answer")
-        return [fakes.MODEL]
+        yield
+        if not self._answers() or self._chances.happens(self._chances.order_goes_wrong):
+            raise Unavailable("no answer")
 
     def _answers(self) -> bool:
         return self._worker.reachable and self._worker.incarnation == self._incarnation
