@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
@@ -21,6 +22,7 @@ from libs.rpc.interceptors import AnswerInterceptor, StreamInterceptor, TokenInt
 
 logger = logging.getLogger(__name__)
 
+_ANY_INTERFACE = ("0.0.0.0", "[::]", "::")
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two processes on one port must fail loudly, not share it
@@ -74,6 +76,14 @@ class RpcServer:
             except TimeoutError:
                 logger.warning("drain did not finish in time", extra={"grace_s": grace_s})
         await self.grpc.stop(grace_s)
+
+
+def reachable_address(listen: str, port: int) -> str:
+    """Return host:port under which others reach the listener; a listener on every interface goes by this host's IP."""
+    host = listen.rpartition(":")[0]
+    if host in _ANY_INTERFACE:
+        host = socket.gethostbyname(socket.gethostname())
+    return f"{host}:{port}"
 
 
 async def wait_for_stop() -> str:

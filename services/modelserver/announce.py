@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from services.modelserver.shelf import Shelf
 logger = logging.getLogger(__name__)
 
 READ_EVERY_S = 5.0  # how often the GPU's readings go into the record
-_ANY_INTERFACE = ("0.0.0.0", "[::]", "::")
 _MEMORY_STEP = 64 * 2**20  # bytes; finer changes are not worth a write
 
 
@@ -138,14 +136,6 @@ def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf
 def make_announcer(registry: Registry, record: WorkerRecord, lease_ttl_s: int, clock: Clock) -> Announcer:
     """Return who keeps the record alive under a lease."""
     return Announcer(registry, record, lease_ttl_s=lease_ttl_s, clock=clock)
-
-
-def reachable_address(listen: str, port: int) -> str:
-    """Return host:port under which others reach the listener; a listener on every interface goes by this host's IP."""
-    host = listen.rpartition(":")[0]
-    if host in _ANY_INTERFACE:
-        host = socket.gethostbyname(socket.gethostname())
-    return f"{host}:{port}"
 
 
 def _resident(tiers: Mapping[str, Tier]) -> tuple[str, ...]:

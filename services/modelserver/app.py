@@ -21,9 +21,9 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.coordination.registry import Registry
 from libs.ids import WorkerId
-from libs.rpc.server import RpcServer, wait_for_stop
+from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from services.modelserver import watchdog
-from services.modelserver.announce import Announcement, Sources, first_record, make_announcer, reachable_address
+from services.modelserver.announce import Announcement, Sources, first_record, make_announcer
 from services.modelserver.attempts import Attempts
 from services.modelserver.carriers import Carriers
 from services.modelserver.checkpoints import Checkpoints

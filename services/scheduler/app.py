@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import grpc
 
-from darkroom.scheduler.v1 import admin_service_pb2_grpc, scheduler_service_pb2_grpc
+from darkroom.scheduler.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    scheduler_service_pb2,
+    scheduler_service_pb2_grpc,
+)
 from libs import secret_files
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
@@ -21,11 +28,13 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.fleet import directory
 from libs.rpc.channel import open_channel
-from libs.rpc.server import RpcServer, wait_for_stop
+from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
+from libs.sql.addresses import is_sqlite
 from services.scheduler import leadership
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_runner import AttemptRunner
+from services.scheduler.candidacy import Candidacy
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.checkpoint_sweeper import CheckpointSweeper
 from services.scheduler.checkpoints import CheckpointBook
@@ -36,8 +45,11 @@ from services.scheduler.fleet import Directory, Fleet
 from services.scheduler.forecast import instruments as forecast
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.forecast.forecaster import Forecaster
+from services.scheduler.handover import Handover
 from services.scheduler.instruments import Instruments, observe
 from services.scheduler.job import Job
+from services.scheduler.lead import Lead
+from services.scheduler.lead_store import NOBODY
 from services.scheduler.limiter_delivery import LimiterDelivery
 from services.scheduler.listening import Listener
 from services.scheduler.migrations.upgrade import upgrade
@@ -50,9 +62,11 @@ from services.scheduler.persistence import persistently
 from services.scheduler.preempter import Preempter
 from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.relay import Front, LeaderLine, Relay
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
 from services.scheduler.sql_store import open_store
+from services.scheduler.standby_desk import StandbyDesk
 from services.scheduler.store import JobStore
 from services.scheduler.verdicts import Judge
 from services.scheduler.ward import Ward
@@ -61,13 +75,17 @@ from services.scheduler.watch_hub import WatchHub
 logger = logging.getLogger(__name__)
 
 SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
+STANDBY_ANSWERS = frozenset(("Submit", "FindJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob"))  # from the store
 RESULT_LIFE_S = 24 * 3600.0
 TARGET_DRAIN_S = 60.0  # of the metric; KEDA's triggers say their own
 Connect = Callable[[str], ModelServer]
 
 
 class Scheduler:
-    """The parts of a scheduler on the store, fleet and peers it is given; `epoch` is that of its lead."""
+    """The parts of a scheduler on the store, fleet and peers it is given.
+
+    `epoch` is that of its lead; with NOBODY it stands by until `lead` says otherwise.
+    """
 
     def __init__(
         self,
@@ -80,20 +98,22 @@ class Scheduler:
         epoch: int,
     ) -> None:
         instruments, self._clock = Instruments(), clock
+        self.lead = Lead(epoch, serving=epoch != NOBODY)
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
         self.operations = Operations(store, clock)
         self.operations.on_changed = lambda: self.fleet.wish(self.operations)
         self.catalog = CatalogKeeper(store, self.fleet, clock)
-        self.reconciler = Reconciler(store, self.jobs, clock, epoch)
+        self.reconciler = Reconciler(store, self.jobs, clock, self.lead)
+        self.handover = Handover(store, self.reconciler, clock)
         self.outbox = Outbox(store, limiter, instruments, clock)
         self.jobs.on_outbox = self.outbox.ring
         self.sweeper = CheckpointSweeper(store, self.jobs, blobs, clock)
         self.ward = Ward(store, self.fleet, clock)
         self.jobs.on_ended = self._job_ended
-        self.expirer = Expirer(store, self.jobs, clock, epoch)
-        self._add_dispatch(store, instruments, epoch)
+        self.expirer = Expirer(store, self.jobs, clock, self.lead)
+        self._add_dispatch(store, instruments)
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
@@ -103,22 +123,29 @@ class Scheduler:
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock)
         self._show()
 
-    def _add_dispatch(self, store: JobStore, instruments: Instruments, epoch: int) -> None:
+    def _add_dispatch(self, store: JobStore, instruments: Instruments) -> None:
         clock, judge = self._clock, Judge(result_life_s=RESULT_LIFE_S, jitter=random.random)
         closer = AttemptCloser(store, self.jobs, self.reconciler, self.ward, judge, instruments, clock)
-        book = CheckpointBook(store, clock, epoch)
-        listener = Listener(self.fleet, self.hub, book, clock, epoch)
+        book = CheckpointBook(store, clock, self.lead)
+        listener = Listener(self.fleet, self.hub, book, clock, self.lead)
         preempter = Preempter(self.jobs, self.fleet, instruments, clock)
         runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve both services."""
-        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(self._parts), server)
+    def add_to(self, server: grpc.aio.Server, line: LeaderLine) -> None:
+        """Serve every service; while this replica stands by, what it cannot answer goes over `line` to the leader."""
+        own, parts = SchedulerServicer(self._parts), self._parts
+        standing_by = SchedulerServicer(dataclasses.replace(parts, desk=StandbyDesk(parts.store, self._clock)))
+        services = scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"]
+        relay = Relay(scheduler_service_pb2_grpc.SchedulerServiceStub, services, line)
+        front = Front(self.lead, own, relay, standing_by, STANDBY_ANSWERS)
+        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(cast("SchedulerServicer", front), server)
         moves = ModelMoves(self.fleet, self.catalog)
         admin = AdminServicer(AdminParts(self.fleet, self.jobs, moves, self.operator_desk, self.ward, self._clock))
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        services = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+        admin_front = Front(self.lead, admin, Relay(admin_service_pb2_grpc.AdminServiceStub, services, line))
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(cast("AdminServicer", admin_front), server)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Rebuild memory, say ready, and run every agent until cancelled. Raises Deposed (in a group)."""
@@ -169,13 +196,18 @@ async def main(settings: Settings) -> None:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[RpcServer]:
-    """Give the server once it is ready: tables current, lead taken, open jobs read. Until then nothing listens."""
+    """Give the server once calls are welcome: tables current and, alone on a file, the lead taken and open jobs read.
+
+    On a server's database it stands by at once, and leads when it is elected.
+    """
     clock, token = SystemClock(), secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN)
     operator = secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN)
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     await persistently(clock, lambda: upgrade(settings.database))
     store = open_store(settings.database)
     server = RpcServer(settings.listen, mesh_token=token, operator_token=operator)
+    holder = leadership.new_holder()
+    line = LeaderLine(store, holder, lambda at: open_channel(at, mesh_token=token, operator_token=operator))
     try:
         async with (
             EtcdClient(settings.etcd_endpoints) as etcd,
@@ -184,21 +216,51 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
         ):
             fleet = directory.Directory(EtcdRegistry(etcd, clock))
             delivery = LimiterDelivery(LimiterClient(limiter))
-            epoch = await leadership.take(store, clock)
-            scheduler = Scheduler(store, fleet, _connector(token), delivery, blobs, clock, epoch)
-            scheduler.add_to(server.grpc)
-            ready = asyncio.Event()
-            running = [agents.create_task(fleet.run()), agents.create_task(scheduler.run(ready))]
-            await ready.wait()
-            await server.start(SERVICES)
+            scheduler = Scheduler(store, fleet, _connector(token), delivery, blobs, clock, NOBODY)
+            scheduler.add_to(server.grpc, line)
+            running = [agents.create_task(fleet.run())]
+            if is_sqlite(settings.database):
+                scheduler.lead.epoch = await leadership.take(store, clock, holder)
+                running.append(await _lead(scheduler, agents))
+                await server.start(SERVICES)
+            else:
+                await server.start(SERVICES)
+                candidacy = _candidacy(settings, etcd, store, holder, server.port)
+                running.append(agents.create_task(_lead_once_elected(scheduler, candidacy, line)))
             await server.set_ready(True)
             yield server
             await server.drain(settings.drain_s, scheduler.end_streams)
-            for task in running:  # attempts that run are left to the next start
+            for task in running:  # attempts that run are left to the next leader
                 task.cancel()
     finally:
         await server.grpc.stop(None)
+        await line.close()
         await store.close()
+
+
+def _candidacy(settings: Settings, etcd: EtcdClient, store: JobStore, holder: str, port: int) -> Candidacy:
+    address, ttl_s = reachable_address(settings.listen, port), settings.lease_ttl_s
+    return Candidacy(etcd, store, SystemClock(), holder=holder, address=address, lease_ttl_s=ttl_s)
+
+
+async def _lead_once_elected(scheduler: Scheduler, candidacy: Candidacy, line: LeaderLine) -> None:
+    """Stand by until elected, then lead until cancelled. Raises Deposed (in a group)."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(candidacy.run())
+        scheduler.lead.epoch = await candidacy.win()
+        tasks.create_task(candidacy.hold())
+        await _lead(scheduler, tasks)
+        tasks.create_task(scheduler.handover.run())
+        await line.close()
+
+
+async def _lead(scheduler: Scheduler, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+    """Begin to lead; returns the task that does once memory is rebuilt."""
+    ready = asyncio.Event()
+    leading = tasks.create_task(scheduler.run(ready))
+    await ready.wait()
+    scheduler.lead.serving = True
+    return leading
 
 
 def _connector(token: str) -> Connect:

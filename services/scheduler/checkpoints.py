@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from libs.clock import Clock
 from libs.generation.attempt import Checkpointed
 from services.scheduler.job import AttemptRecord, Job
+from services.scheduler.lead import Lead
 from services.scheduler.retry import RESTARTED
 from services.scheduler.store import JobStore, Mark, StoreUnavailable
 
@@ -41,10 +42,10 @@ def advanced(attempts: Sequence[AttemptRecord]) -> bool:
 class CheckpointBook:
     """Writes checkpoints down as they are announced."""
 
-    def __init__(self, store: JobStore, clock: Clock, epoch: int) -> None:
+    def __init__(self, store: JobStore, clock: Clock, lead: Lead) -> None:
         self._store = store
         self._clock = clock
-        self._epoch = epoch
+        self._lead = lead
         self._rests_until = 0.0
 
     async def take(self, job: Job, saved: Checkpointed) -> None:
@@ -56,7 +57,7 @@ class CheckpointBook:
         if self._clock.now() < self._rests_until:
             return
         try:
-            written = await self._store.mark(Mark(job.id, job.attempt, self._epoch, saved.ref, saved.step))
+            written = await self._store.mark(Mark(job.id, job.attempt, self._lead.epoch, saved.ref, saved.step))
         except StoreUnavailable as error:
             self._rests_until = self._clock.now() + REST_S
             logger.warning("a checkpoint was not written down", extra=extra | {"cause": str(error)})

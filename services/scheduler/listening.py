@@ -18,6 +18,7 @@ from libs.generation.attempt import Checkpointed
 from services.scheduler.attempt_outcome import Attempt, Close, Heard
 from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.fleet import REFUSED_REST_S, Fleet
+from services.scheduler.lead import Lead
 from services.scheduler.watch_hub import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ class _Breaks:
 class Listener:
     """Follows attempts on their workers."""
 
-    def __init__(self, fleet: Fleet, hub: WatchHub, book: CheckpointBook, clock: Clock, epoch: int) -> None:
+    def __init__(self, fleet: Fleet, hub: WatchHub, book: CheckpointBook, clock: Clock, lead: Lead) -> None:
         self._fleet = fleet
         self._hub = hub
         self._book = book
         self._clock = clock
-        self._epoch = epoch
+        self._lead = lead
 
     async def listen(self, attempt: Attempt, heard: Heard) -> Close:
         """Return how an attempt ended, as its worker says. Raises DarkroomError when it cannot be heard, and Deposed."""
@@ -79,7 +80,7 @@ class Listener:
         return Order(
             job_id=job.id,
             attempt=job.attempt,
-            epoch=self._epoch,
+            epoch=self._lead.epoch,
             model_version=job.model_version,
             spec=job.spec,
             resume_from=attempt.resume_from,

@@ -13,6 +13,7 @@ from libs.ids import JobId
 from services.scheduler import endings
 from services.scheduler.alarm import Alarm
 from services.scheduler.job import Job, JobState
+from services.scheduler.lead import Lead
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.persistence import persistently
 from services.scheduler.store import JobStore, Requeue
@@ -25,13 +26,18 @@ LOOKS_S = (1.0, 5.0, 30.0)  # a commit that timed out here may still land there 
 class Reconciler:
     """Knows the leader's epoch, and which jobs are in doubt."""
 
-    def __init__(self, store: JobStore, jobs: OpenJobs, clock: Clock, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, store: JobStore, jobs: OpenJobs, clock: Clock, lead: Lead) -> None:
+        self._lead = lead
         self._store = store
         self._jobs = jobs
         self._clock = clock
         self._doubts: list[tuple[float, int, JobId]] = []  # when to look, how often it was looked at, the job
         self._alarm = Alarm(clock)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the lead, which every write of the leader carries."""
+        return self._lead.epoch
 
     async def recover(self) -> list[Job]:
         """Rebuild memory from the store. Returns the jobs whose attempts run since an earlier leader."""

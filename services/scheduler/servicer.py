@@ -21,6 +21,7 @@ from services.scheduler.desk import Desk, unknown
 from services.scheduler.faults import told_to_callers
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.job import DurableEvent, Job
+from services.scheduler.standby_desk import StandbyDesk
 from services.scheduler.store import JobStore
 from services.scheduler.watch_hub import WatchHub
 from services.scheduler.watch_inbox import Transient
@@ -35,7 +36,7 @@ class Parts:
     """What the servicer calls."""
 
     store: JobStore
-    desk: Desk
+    desk: Desk | StandbyDesk
     hub: WatchHub
     estimator: Estimator
     catalog: CatalogKeeper

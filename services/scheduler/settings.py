@@ -25,6 +25,8 @@ class Settings(ProcessSettings):
     """host:port of etcd's members, separated by commas."""
     database_url: str = field(default="", metadata={"check": addresses.is_database_url, "secret": True})
     """sqlite+aiosqlite:///FILE or postgresql+asyncpg://…; by default scheduler.db in the data folder."""
+    lease_ttl_s: int = field(default=5, metadata={"check": settings.is_positive})
+    """Seconds after which a leader that says nothing may be replaced; only replicas on PostgreSQL take turns."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
 

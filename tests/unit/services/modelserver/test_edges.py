@@ -17,9 +17,9 @@ from PIL import Image
 from libs.generation.attempt import StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
+from libs.rpc.server import reachable_address
 from libs.settings import BadSetting, load
 from libs.telemetry import tracing
-from services.modelserver.announce import reachable_address
 from services.modelserver.attempt import Attempt, Order
 from services.modelserver.encoding import encode, encode_preview
 from services.modelserver.instruments import StageRecorder
