@@ -60,6 +60,7 @@ from services.scheduler.operator_desk import OperatorDesk
 from services.scheduler.outbox import Limiter, Outbox
 from services.scheduler.persistence import persistently
 from services.scheduler.preempter import Preempter
+from services.scheduler.preloader import Preloader
 from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.relay import Front, LeaderLine, Relay
@@ -117,6 +118,7 @@ class Scheduler:
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
+        self.preloader = Preloader(self.jobs, self.fleet, instruments, clock)
         self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
@@ -165,6 +167,7 @@ class Scheduler:
             agents.create_task(self.reconciler.run())
             agents.create_task(self.sweeper.run())
             agents.create_task(self.forecaster.run())
+            agents.create_task(self.preloader.run())
             if ready is not None:
                 ready.set()
 

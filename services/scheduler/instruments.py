@@ -26,6 +26,7 @@ class Instruments:
         self._preemptions = meter.create_counter(
             "darkroom_preemptions_total", description="Jobs taken off and on again"
         )
+        self._preloads = meter.create_counter("darkroom_preloads_total", description="Loads of models before jobs came")
         self._parked = meter.create_up_down_counter("darkroom_parked_jobs", description="Jobs that are off the device")
         self._job_s = metrics.seconds_histogram("darkroom_job_seconds", "From acceptance to the final state")
         self._stage_s = metrics.seconds_histogram("darkroom_stage_seconds", "Stages of a job; here the queue")
@@ -50,6 +51,10 @@ class Instruments:
     def preemption(self, result: str) -> None:
         """Count a step of making room for a higher tier: parked or refused; then resumed, or overdue."""
         self._preemptions.add(1, {"result": result})
+
+    def preloaded(self, result: str) -> None:
+        """Count a load ahead of demand: begun, refused or failed."""
+        self._preloads.add(1, {"result": result})
 
     def parked(self, change: int) -> None:
         """Count one more or one less that is parked."""

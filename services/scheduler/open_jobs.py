@@ -17,6 +17,7 @@ from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import Alarm
 from services.scheduler.backlog import Backlog
+from services.scheduler.demand import Demand
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
 from services.scheduler.ordering import Ordering, Waiting
@@ -66,6 +67,7 @@ class OpenJobs:
         self._deadlines: list[tuple[float, JobId]] = []
         self.ordering = Ordering()
         self.backlog = Backlog()
+        self.demand = Demand()
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
         self.followers: list[Follower] = []
@@ -79,6 +81,8 @@ class OpenJobs:
 
     def queued(self, job: Job) -> None:
         """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
+        if job.id not in self._entries:
+            self.demand.note(job.model_version, job.created_at)
         entry = self._entries.setdefault(job.id, _Entry(job))
         if _age(job) < _age(entry.job):
             return
