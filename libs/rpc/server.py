@@ -2,7 +2,8 @@
 
     signal → health NOT_SERVING → the service's own drain → stop(grace) → traces flushed
 
-Reflection and health need no token; everything else carries the mesh token.
+Reflection and health need no token; everything else carries the mesh token, except on a listener that is made without
+one, for callers outside the mesh.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ OPTIONS = (
 
 
 class RpcServer:
-    """One gRPC listener. Add servicers to `grpc`, then `start`, then `set_ready`."""
+    """One gRPC listener. Add servicers to `grpc`, then `start`, then `set_ready`. `mesh_token` None: it asks for none."""
 
-    def __init__(self, listen: str, *, mesh_token: str, operator_token: str = "") -> None:
+    def __init__(self, listen: str, *, mesh_token: str | None, operator_token: str = "") -> None:
         self._listen = listen
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (
             StreamInterceptor(),
             aio_server_interceptor(filter_=filters.negate(filters.health_check())),  # type: ignore[no-untyped-call]
-            TokenInterceptor(mesh_token, operator_token),
+            *([] if mesh_token is None else [TokenInterceptor(mesh_token, operator_token)]),
             AnswerInterceptor(),
         )
         self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)

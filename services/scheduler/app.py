@@ -30,7 +30,7 @@ from libs.fleet import directory
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
-from services.scheduler import leadership
+from services.scheduler import leadership, scaler_servicer
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
 from services.scheduler.attempt_closer import AttemptCloser
 from services.scheduler.attempt_runner import AttemptRunner
@@ -64,6 +64,7 @@ from services.scheduler.preloader import Preloader
 from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.relay import Front, LeaderLine, Relay
+from services.scheduler.scaling import TARGET_DRAIN_S, Scaling
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
 from services.scheduler.sql_store import open_store
@@ -78,7 +79,6 @@ logger = logging.getLogger(__name__)
 SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
 STANDBY_ANSWERS = frozenset(("Submit", "FindJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob"))  # from the store
 RESULT_LIFE_S = 24 * 3600.0
-TARGET_DRAIN_S = 60.0  # of the metric; KEDA's triggers say their own
 Connect = Callable[[str], ModelServer]
 
 
@@ -123,7 +123,7 @@ class Scheduler:
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock)
-        self._show()
+        self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 
     def _add_dispatch(self, store: JobStore, instruments: Instruments) -> None:
         clock, judge = self._clock, Judge(result_life_s=RESULT_LIFE_S, jitter=random.random)
@@ -176,10 +176,13 @@ class Scheduler:
         self.hub.stop()
         self.catalog.stop()
 
-    def _show(self) -> None:
+    def _shown(self, scaling: Scaling) -> Scaling:
+        """Show queue, fleet and demand as metrics, and tell `scaling` when the demand changes."""
         observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, self._clock.now)
+        self.forecaster.on_demand = scaling.ring
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
         self.ward.observe()
+        return scaling
 
     def _job_ended(self, job: Job) -> None:
         self.sweeper.job_ended(job)
@@ -231,7 +234,8 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
                 candidacy = _candidacy(settings, etcd, store, holder, server.port)
                 running.append(agents.create_task(_lead_once_elected(scheduler, candidacy, line)))
             await server.set_ready(True)
-            yield server
+            async with scaler_servicer.serving(settings.scaler_listen, scheduler.scaling):
+                yield server
             await server.drain(settings.drain_s, scheduler.end_streams)
             for task in running:  # attempts that run are left to the next leader
                 task.cancel()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from libs.ids import JobId, TenantId
+from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler import changes
 from services.scheduler.alterations import altered
 from services.scheduler.changes import Step
@@ -20,6 +20,7 @@ from services.scheduler.store import (
     Alteration,
     Ending,
     Mark,
+    OpenTotal,
     PendingMessage,
     Requeue,
     Start,
@@ -137,6 +138,16 @@ class MemoryStore(MemoryLead):
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
         return sorted((job for job in self._jobs.values() if job.open), key=lambda job: (job.created_at, job.id))
+
+    async def open_totals(self) -> list[OpenTotal]:
+        """Return how much waits and runs, in no order."""
+        sums: dict[tuple[str, WorkerId], tuple[int, float]] = {}
+        for job in self._jobs.values():
+            if job.open:
+                key = job.model_version, job.worker if job.state is JobState.RUNNING else WorkerId("")
+                jobs, units = sums.get(key, (0, 0.0))
+                sums[key] = jobs + 1, units + job.estimated_units
+        return [OpenTotal(*key, *total) for key, total in sums.items()]
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
         """Return messages that are due, oldest first."""

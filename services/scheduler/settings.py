@@ -27,6 +27,8 @@ class Settings(ProcessSettings):
     """sqlite+aiosqlite:///FILE or postgresql+asyncpg://…; by default scheduler.db in the data folder."""
     lease_ttl_s: int = field(default=5, metadata={"check": settings.is_positive})
     """Seconds after which a leader that says nothing may be replaced; only replicas on PostgreSQL take turns."""
+    scaler_listen: str = field(default="", metadata={"check": settings.is_address_or_empty})
+    """host:port of the listener for KEDA, which needs no token; empty switches it off."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
 

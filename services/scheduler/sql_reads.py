@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import ColumnElement, RowMapping, Select, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.generation.attempt import ImageStored
-from libs.ids import JobId, TenantId
+from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler import sql_rows
 from services.scheduler.job import OPEN_STATES, Job, JobState
-from services.scheduler.sql_schema import job_images, jobs, leader
-from services.scheduler.store import REQUEST_ID_LIFE_S, Deposed
+from services.scheduler.sql_schema import OPEN, job_images, jobs, leader
+from services.scheduler.store import REQUEST_ID_LIFE_S, Deposed, OpenTotal
 
 VISIBLE = jobs.c.deleted.is_(False)
 Statement = Select[*tuple[Any, ...]]
@@ -60,6 +60,20 @@ def by_request(tenant: TenantId, request_id: str, now: float) -> Statement:
         jobs.c.created_at > now - REQUEST_ID_LIFE_S,
         VISIBLE,
     )
+
+
+def open_totals() -> Statement:
+    """Select how many jobs and units wait for each model, and run with it on each worker."""
+    worker: ColumnElement[str] = literal_column("CASE WHEN state = 'RUNNING' THEN worker ELSE '' END").label(
+        "on_worker"
+    )
+    sums = (func.count().label("jobs"), func.sum(jobs.c.estimated_units).label("units"))
+    return select(jobs.c.model_version, worker, *sums).where(OPEN).group_by(jobs.c.model_version, text("on_worker"))
+
+
+def total_of(row: RowMapping) -> OpenTotal:
+    """Return a row of `open_totals`."""
+    return OpenTotal(row["model_version"], WorkerId(row["on_worker"]), row["jobs"], float(row["units"]))
 
 
 def dead_letters(limit: int) -> Statement:

@@ -27,7 +27,7 @@ from services.scheduler.sql_accept import Offer
 from services.scheduler.sql_lead import SqlLead
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
 from services.scheduler.sql_transactions import Contended, Transactions
-from services.scheduler.store import Accepted, Alteration, Ending, Mark, PendingMessage, Requeue, Start
+from services.scheduler.store import Accepted, Alteration, Ending, Mark, OpenTotal, PendingMessage, Requeue, Start
 
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
@@ -131,6 +131,10 @@ class SqlStore(SqlLead):
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
         return await self._jobs(select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id), _SCAN_TIMEOUT_S)
+
+    async def open_totals(self) -> list[OpenTotal]:
+        """Return how much waits and runs, in no order."""
+        return [sql_reads.total_of(row) for row in await self._rows(sql_reads.open_totals())]
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
         """Return messages that are due, oldest first."""

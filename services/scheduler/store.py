@@ -143,6 +143,16 @@ class PendingMessage:
     tries: int
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTotal:
+    """Open jobs of one model: those on one worker, or, with an empty `worker`, those that wait."""
+
+    model_version: str
+    worker: WorkerId
+    jobs: int
+    units: float
+
+
 class JobStore(LeadStore, Protocol):
     """The durable queue. Every method may raise StoreUnavailable within a second or so."""
 
@@ -220,6 +230,10 @@ class JobStore(LeadStore, Protocol):
 
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first: what a leader rebuilds its memory from."""
+        ...
+
+    async def open_totals(self) -> list[OpenTotal]:
+        """Return how much waits and runs, in no order: what a replica that does not lead knows of it."""
         ...
 
     async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from libs.ids import WorkerId
-from services.scheduler.backlog import Backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,16 @@ def needed_workers(demand: ModelDemand, target_drain_s: float) -> int:
 
 
 def measure(
-    backlog: Backlog, runs: Collection[tuple[str, WorkerId]], seconds_per_unit: Callable[[str], float]
+    waits: Mapping[str, tuple[int, float]],
+    runs: Collection[tuple[str, WorkerId]],
+    seconds_per_unit: Callable[[str], float],
 ) -> Demand:
-    """Return the demand of what waits and of the jobs that run, each as its model and its worker."""
+    """Return the demand of what waits (jobs and units by model) and of what runs (models with their workers)."""
     drawing = Counter(model for model, _ in set(runs))
-    models = {
-        model: ModelDemand(backlog.jobs(model), backlog.units(model) * seconds_per_unit(model), drawing[model])
-        for model in {*backlog.models(), *drawing}
-    }
+    models = {}
+    for model in {*waits, *drawing}:
+        jobs, units = waits.get(model, (0, 0.0))
+        models[model] = ModelDemand(jobs, units * seconds_per_unit(model), drawing[model])
     return Demand(models, len({worker for _, worker in runs}))
 
 

@@ -82,7 +82,9 @@ class Forecaster:
     def demand(self) -> demand.Demand:
         """Return how much work waits and who works."""
         runs = [(run.model, run.worker) for run in tuple(self._runs.values())]
-        return demand.measure(self._jobs.backlog, runs, self.speeds.device_seconds_per_unit)
+        backlog = self._jobs.backlog
+        waits = {model: (backlog.jobs(model), backlog.units(model)) for model in backlog.models()}
+        return demand.measure(waits, runs, self.speeds.device_seconds_per_unit)
 
     def simulation(self, newcomer: Waiting | None = None) -> Simulation:
         """Return a simulation of what waits, and of a newcomer, from now on; nobody has played it yet."""

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from libs.ids import WorkerId
 from services.scheduler.job import Change, IllegalChange, JobState
-from services.scheduler.store import Deposed, JobStore
+from services.scheduler.store import Deposed, JobStore, OpenTotal
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,
@@ -16,6 +17,7 @@ from tests.contract.job_store.samples import (
     SETTLE,
     TENANT,
     UNKNOWN,
+    WORKER,
     a_job,
     a_requeue,
     a_start,
@@ -26,6 +28,22 @@ from tests.contract.job_store.samples import (
     running,
     succeeded,
 )
+
+
+async def test_what_is_open_is_summed_by_model_and_by_worker_where_it_runs(store: JobStore) -> None:
+    assert await store.open_totals() == []
+    await queued(store, 1)
+    await queued(store, 2)
+    await queued(store, 3, model_version="posters@1", tenant_id=OTHER)
+    await running(store, 4)
+    await store.requeue(a_requeue(await running(store, 5)))  # waits, and its row still names a worker
+    await succeeded(store, 6)
+    totals = sorted(await store.open_totals(), key=lambda total: (total.model_version, total.worker))
+    assert totals == [
+        OpenTotal("posters@1", WorkerId(""), 1, 12.5),
+        OpenTotal("shapes@1", WorkerId(""), 3, 37.5),
+        OpenTotal("shapes@1", WORKER, 1, 12.5),
+    ]
 
 
 async def test_pages_go_from_the_newest_to_the_oldest(store: JobStore) -> None:

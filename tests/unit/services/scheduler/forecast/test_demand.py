@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from libs.ids import JobId, WorkerId
-from services.scheduler.backlog import Backlog
+from libs.ids import WorkerId
 from services.scheduler.forecast import demand
 from services.scheduler.forecast.demand import ModelDemand, needed_workers
 
 
 def measured() -> demand.Demand:
-    backlog = Backlog()
-    backlog.add(JobId("a"), "shapes@v1", 30_000.0)
-    backlog.add(JobId("b"), "shapes@v2", 10_000.0)
-    backlog.add(JobId("c"), "posters@v1", 5_000.0)
+    waits = {"shapes@v1": (1, 30_000.0), "shapes@v2": (1, 10_000.0), "posters@v1": (1, 5_000.0)}
     runs = [("shapes@v1", "w0"), ("shapes@v1", "w0"), ("posters@v1", "w0"), ("posters@v1", "w1")]
-    return demand.measure(backlog, [(m, WorkerId(w)) for m, w in runs], lambda model: 0.002 if "v2" in model else 0.001)
+    return demand.measure(waits, [(m, WorkerId(w)) for m, w in runs], lambda model: 0.002 if "v2" in model else 0.001)
 
 
 def test_seconds_of_work_and_busy_workers_by_model() -> None:
