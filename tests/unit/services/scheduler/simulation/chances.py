@@ -37,11 +37,11 @@ class Chances:
         drawn = random.Random(f"chances {seed}")
         return cls(
             random=drawn,
-            troubles=tuple(drawn.sample(TROUBLES, drawn.randint(1, len(TROUBLES)))),
-            store_fails=drawn.choice((0.0, 0.01, 0.05, 0.15)),
-            order_goes_wrong=drawn.choice((0.0, 0.05, 0.2)),
-            event_goes_wrong=drawn.choice((0.0, 0.01, 0.05)),
-            attempt_fails=drawn.choice((0.0, 0.05, 0.2)),
+            troubles=tuple(drawn.sample(TROUBLES, drawn.randint(2, len(TROUBLES)))),
+            store_fails=drawn.choice((0.0, 0.03, 0.1, 0.25)),
+            order_goes_wrong=drawn.choice((0.0, 0.1, 0.3)),
+            event_goes_wrong=drawn.choice((0.0, 0.02, 0.1)),
+            attempt_fails=drawn.choice((0.0, 0.1, 0.25)),
         )
 
     def happens(self, probability: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
@@ -17,9 +16,10 @@ FINAL_KINDS = ("completed", "failed", "cancelled", "expired")
 async def wrong(world: World) -> list[str]:
     """Return everything that is not as it must be."""
     found = [f"{life.name} died: {life.fault!r}" for life in world.lives if life.fault]
-    if len(world.acknowledged) != OWNERS:
+    if len(world.acknowledged) + len(world.unheard) != OWNERS:
         found.append(f"only {len(world.acknowledged)} of {OWNERS} jobs were acknowledged")
-    for job_id in world.acknowledged:
+    kept = [job_id for job_id in world.unheard if await world.store.get(job_id) is not None]
+    for job_id in (*world.acknowledged, *kept):
         found += [f"{job_id}: {told}" async for told in _of_job(world, job_id)]
     found += _of_runs(world.journal)
     found += _of_memory(world)
@@ -65,13 +65,9 @@ def _of_runs(journal: list[Ran]) -> Iterator[str]:
     for ran in journal:
         by_token[ran.token].append(ran)
     for token, runs in by_token.items():
-        for earlier, later in itertools.pairwise(runs):
-            ended_at = earlier.drawing.ended_at
-            if ended_at is None or ended_at > later.drawing.began_at:
-                yield f"{token} ran on {earlier.worker} and on {later.worker} at once"
-        if len({ran.worker for ran in runs}) > 1:
-            yield f"{token} was sent to two workers"
-        if runs[-1].drawing.ended_at is None:
+        if len(runs) > 1:
+            yield f"{token} was begun on {[ran.worker for ran in runs]}: no attempt may be begun twice"
+        if any(ran.drawing.ended_at is None for ran in runs):
             yield f"{token} runs on {runs[-1].worker} for ever"
 
 

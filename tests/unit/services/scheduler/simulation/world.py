@@ -33,6 +33,7 @@ class World:
         self.journal: list[Ran] = []
         self.delivered: list[tuple[str, Mapping[str, Any]]] = []
         self.acknowledged: list[JobId] = []
+        self.unheard: list[JobId] = []  # their owners did not ask again; if they were accepted, they must end
         self.lives: list[Life] = []
         self.trace: list[str] = []
         self.fleet_is_told = True
@@ -110,22 +111,28 @@ class World:
         job = fakes.job(
             self.clock.now(), id=job_id, request_id=job_id, deadline_at=deadline, tier=chances.random.choice(TIERS)
         )
-        await self._insist(job_id, "submit", lambda scheduler: scheduler.desk.submit(job))
+        patient = chances.random.random() < 0.85
+        if not await self._insist(job_id, "submit", lambda scheduler: scheduler.desk.submit(job), patient=patient):
+            self.unheard.append(job_id)
+            return
         self.acknowledged.append(job_id)
         self.say(f"{job_id} is acknowledged")
         if chances.random.random() < 0.2:
             await self.clock.sleep(chances.between(0.0, 15.0))
             await self._insist(job_id, "cancel", lambda scheduler: scheduler.desk.cancel(job_id, fakes.TENANT))
 
-    async def _insist(self, job_id: JobId, what: str, action: Any) -> None:
+    async def _insist(self, job_id: JobId, what: str, action: Any, *, patient: bool = True) -> bool:
+        """Ask until there is an answer; returns False when the first one is lost and the owner is not patient."""
         while True:
             try:
                 await self.life.ask(action)
             except (DarkroomError, StoreUnavailable, Deposed) as error:
                 self.say(f"{what} {job_id}: {error}")
+                if not patient:
+                    return False
                 await self.clock.sleep(self.chances.between(0.1, 3.0))
             else:
-                return
+                return True
 
     async def _trouble(self) -> None:
         ends_at = self.clock.now() + TROUBLE_S
