@@ -54,6 +54,7 @@ class Model:
     """One model folder. `version` is a digest of its files; `unusable_reason` is empty when it serves.
 
     `loras` are names of adapters beside it; they may come and go without a new version.
+    `fallback` is the id of the model that may draw what this one cannot, for requests that allow it.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Model:
     loras: tuple[str, ...] = ()
     tasks: tuple[str, ...] = (TEXT,)
     output: str = STILL
+    fallback: str = ""
 
     @property
     def pinned(self) -> str:

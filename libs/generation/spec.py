@@ -149,11 +149,19 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
         cache=request.cache or CACHE_USES[0],
         allow_downgrade=request.allow_downgrade,
     )
-    problems += _text_problems(spec, model) + _number_problems(spec, model) + _choice_problems(spec, model)
-    problems += _lora_problems(spec, model) + media.input_problems(spec, model) + media.clip_problems(spec, model)
+    problems += _problems(spec, model)
     if problems:
         raise invalid(problems)
     return spec
+
+
+def fits(spec: GenerationSpec, model: Model) -> bool:
+    """Return whether another model can draw a checked request as it stands."""
+    if model.draws_video != (spec.frames is not None):
+        return False
+    if spec.input_image and bool(model.defaults.strength) != (spec.strength is not None):
+        return False
+    return not _problems(spec, model)
 
 
 def invalid(problems: list[Violation]) -> InvalidRequest:
@@ -166,6 +174,11 @@ def invalid(problems: list[Violation]) -> InvalidRequest:
     return InvalidRequest(
         f"The request was not accepted: {told}. Nothing was charged.", reason=reason, violations=problems
     )
+
+
+def _problems(spec: GenerationSpec, model: Model) -> list[Violation]:
+    problems = _text_problems(spec, model) + _number_problems(spec, model) + _choice_problems(spec, model)
+    return problems + _lora_problems(spec, model) + media.input_problems(spec, model) + media.clip_problems(spec, model)
 
 
 def _given(value: N | None, default: N) -> N:

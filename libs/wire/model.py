@@ -28,6 +28,7 @@ def model_to_pb(model: Model) -> pb.Model:
         loras=model.loras,
         tasks=model.tasks,
         output=model.output,
+        fallback=model.fallback,
     )
 
 
@@ -67,4 +68,5 @@ def model_from_pb(model: pb.Model) -> Model:
         loras=tuple(model.loras),
         tasks=tuple(model.tasks) or (TEXT,),  # a worker of before does not say
         output=model.output or STILL,
+        fallback=model.fallback,
     )

@@ -98,6 +98,7 @@ def _described(folder: ModelFolder, index: dict[str, object], parameters: Parame
         defaults=description.defaults,
         tasks=description.tasks,
         output=description.output,
+        fallback=description.options.fallback,
     )
     return ModelFolder(folder.path, model, description.options)
 

@@ -32,7 +32,7 @@ from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
 from services.scheduler import leadership, scaler_servicer
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
-from services.scheduler.attempt_closer import AttemptCloser
+from services.scheduler.attempt_closer import Aides, AttemptCloser
 from services.scheduler.attempt_runner import AttemptRunner
 from services.scheduler.candidacy import Candidacy
 from services.scheduler.catalog import CatalogKeeper
@@ -70,6 +70,7 @@ from services.scheduler.settings import Settings
 from services.scheduler.sql_store import open_store
 from services.scheduler.standby_desk import StandbyDesk
 from services.scheduler.store import JobStore
+from services.scheduler.substitution import Substitution
 from services.scheduler.verdicts import Judge
 from services.scheduler.ward import Ward
 from services.scheduler.watch_hub import WatchHub
@@ -127,7 +128,9 @@ class Scheduler:
 
     def _add_dispatch(self, store: JobStore, instruments: Instruments) -> None:
         clock, judge = self._clock, Judge(result_life_s=RESULT_LIFE_S, jitter=random.random)
-        closer = AttemptCloser(store, self.jobs, self.reconciler, self.ward, judge, instruments, clock)
+        self.substitution = Substitution(store, self.jobs, self.fleet, self.catalog, self.reconciler, clock)
+        aides = Aides(judge, self.ward, self.substitution)
+        closer = AttemptCloser(store, self.jobs, self.reconciler, aides, instruments, clock)
         book = CheckpointBook(store, clock, self.lead)
         listener = Listener(self.fleet, self.hub, book, clock, self.lead)
         preempter = Preempter(self.jobs, self.fleet, instruments, clock)
@@ -163,6 +166,7 @@ class Scheduler:
             agents.create_task(self.catalog.run())
             agents.create_task(self.dispatcher.run())
             agents.create_task(self.expirer.run())
+            agents.create_task(self.substitution.run())
             agents.create_task(self.outbox.run())
             agents.create_task(self.reconciler.run())
             agents.create_task(self.sweeper.run())

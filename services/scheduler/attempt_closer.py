@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from libs.clock import Clock
 from services.scheduler import checkpoints
@@ -14,10 +15,20 @@ from services.scheduler.persistence import persistently
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.retry import Again, Mishap
 from services.scheduler.store import Ending, JobStore
+from services.scheduler.substitution import Substitution
 from services.scheduler.verdicts import Circumstances, Judge
 from services.scheduler.ward import Ward
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Aides:
+    """Whom it asks: what an end means, whether the worker is at fault, who may take over."""
+
+    judge: Judge
+    ward: Ward
+    substitution: Substitution
 
 
 class AttemptCloser:
@@ -28,16 +39,14 @@ class AttemptCloser:
         store: JobStore,
         jobs: OpenJobs,
         reconciler: Reconciler,
-        ward: Ward,
-        judge: Judge,
+        aides: Aides,
         instruments: Instruments,
         clock: Clock,
     ) -> None:
         self._store = store
         self._jobs = jobs
         self._reconciler = reconciler
-        self._ward = ward
-        self._judge = judge
+        self._ward, self._judge, self._substitution = aides.ward, aides.judge, aides.substitution
         self._instruments = instruments
         self._clock = clock
 
@@ -60,6 +69,8 @@ class AttemptCloser:
             after = await persistently(self._clock, lambda: self._store.requeue(change))
         if after is None:  # our own commit whose answer was lost, or the job is no more: the store knows
             await self._reconciler.resolve(attempt.job.id)
+        elif verdict.substitute and after.open and not after.cancel_requested:
+            await self._substitution.replace(after, verdict.substitute)
         elif after.open:
             await self._reconciler.waits(after)
         else:
@@ -75,11 +86,17 @@ class AttemptCloser:
             recalled=self._jobs.recalled(job_id),
             worker_at_fault=worker_at_fault,
             refunded=self._ward.refunds(job_id),
+            substitute=self._substitution.model_for(attempt.job),
         )
 
     def _prepare_next(self, attempt: Attempt, again: Again) -> None:
+        job_id, worker = attempt.job.id, attempt.worker
         if again.elsewhere:
-            self._jobs.avoid(attempt.job.id, attempt.worker.worker_id)
+            self._jobs.avoid(job_id, worker.worker_id)
+        for other in self._ward.no_roomier(worker) if again.roomier else ():
+            self._jobs.avoid(job_id, other)
+        if again.alone:
+            self._jobs.leave_alone(job_id)
 
     async def _advanced(self, job: Job) -> bool:
         return checkpoints.advanced(await persistently(self._clock, lambda: self._store.attempts(job.id)))

@@ -3,6 +3,7 @@
 succeeded                measured units, at most 1.5 times the estimate: what lies above was our mis-estimate
 cancelled while running  measured units so far, under the same cap
 blocked by the safety    the same: nothing for a prompt that was refused, the drawing for pictures that were withheld
+drawn by a fallback      the same, but never above the estimate, which was that of the model asked for
 everything else          nothing: it never started, or the fault was ours
 """
 
@@ -36,17 +37,17 @@ class Charge:
     reason: str = ""
 
 
-def charge(change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "") -> Charge:
+def charge(change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "", most: float = CAP) -> Charge:
     """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device.
 
-    `reason` says why it failed, if it did.
+    `reason` says why it failed, if it did; `most` is the cap in estimates.
     """
     actual = round(gpu_ms, 1)
     if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED:
         return Charge(actual, 0.0, "it never ran" if change is Change.EXPIRE else "it failed, so nothing is charged")
-    cap = round(CAP * estimated_units, 1)
+    cap = round(most * estimated_units, 1)
     if actual > cap:
-        return Charge(actual, cap, f"the charge is capped at {CAP:g} times the estimate")
+        return Charge(actual, cap, f"the charge is capped at {most:g} times the estimate")
     never_began = change is Change.CANCEL and not actual
     return Charge(actual, actual, "it was cancelled before it used anything" if never_began else "")
 

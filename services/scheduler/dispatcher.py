@@ -83,6 +83,8 @@ class Dispatcher:
         if waiting is None:
             return None
         avoid, needed = self._jobs.avoided(waiting.job_id), self._jobs.backlog.models()
+        if self._jobs.alone(waiting.job_id):
+            avoid |= self._fleet.busy()
         record = self._fleet.place(waiting.model_version, avoid, needed)
         return None if isinstance(record, Obstacle) else (waiting, record)
 
@@ -97,7 +99,7 @@ class Dispatcher:
             return None
         stop = self._jobs.stop_signal(job.id)
         self._jobs.started(started, record, now)
-        self._fleet.give(record, job.id)
+        self._fleet.give(record, job.id, alone=self._jobs.alone(job.id))
         spans.record_queue(started, now)
         resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}

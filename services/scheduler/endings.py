@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from libs.generation.attempt import ImageStored, StageDone
-from services.scheduler.charging import OUTCOMES, charge, settlement
+from services.scheduler.charging import CAP, OUTCOMES, charge, settlement
 from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.store import Ending
 
@@ -73,7 +73,8 @@ def _ending(
     failure: Failure | None = None,
     expires_at: float | None = None,
 ) -> Ending:
-    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=failure.reason if failure else "")
+    most, reason = 1.0 if job.downgraded_from else CAP, failure.reason if failure else ""
+    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=reason, most=most)
     message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
     return Ending(
         job_id=job.id,

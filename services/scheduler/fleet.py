@@ -107,9 +107,13 @@ class Fleet:
         """Return how many rows the workers have together that can run the model."""
         return sum(record.rows for record in self.workers().values() if model_version in record.models)
 
-    def give(self, record: WorkerRecord, job_id: JobId) -> None:
-        """Count a job on a worker."""
-        self._seats.give(record, job_id, self._clock.now())
+    def busy(self) -> frozenset[WorkerId]:
+        """Return the workers that were given something."""
+        return frozenset(seat.record.worker_id for seat in self._seats.all() if seat.assigned)
+
+    def give(self, record: WorkerRecord, job_id: JobId, *, alone: bool = False) -> None:
+        """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
+        self._seats.give(record, job_id, self._clock.now(), alone=alone)
 
     def expect(self, worker_id: WorkerId, job_id: JobId) -> None:
         """Count a job on a worker of which only the name is known, until `expect_no_more`."""

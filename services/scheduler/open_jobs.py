@@ -32,6 +32,7 @@ class _Entry:
     stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     avoid: set[WorkerId] = field(default_factory=set)
+    alone: bool = False  # its next attempts want a worker of their own
     recalled: bool = False  # its worker was told to give it back
     drew: bool = False  # an attempt at it told progress, counted or not
 
@@ -169,6 +170,16 @@ class OpenJobs:
         """Return whether a running job was taken back."""
         entry = self._entries.get(job_id)
         return entry is not None and entry.recalled
+
+    def leave_alone(self, job_id: JobId) -> None:
+        """Give the job a worker of its own from now on."""
+        if job_id in self._entries:
+            self._entries[job_id].alone = True
+
+    def alone(self, job_id: JobId) -> bool:
+        """Return whether a job wants a worker of its own."""
+        entry = self._entries.get(job_id)
+        return entry is not None and entry.alone
 
     def avoided(self, job_id: JobId) -> frozenset[WorkerId]:
         """Return the workers that come last for a job."""

@@ -36,6 +36,7 @@ class Seats:
         self._ending: dict[Incarnation, set[JobId]] = {}  # of them
         self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
         self._rest_ends: list[tuple[float, WorkerId]] = []
+        self._alone: dict[Incarnation, set[JobId]] = {}  # of those given, that want no others beside them
         self._apart: dict[Incarnation, float] = {}  # in quarantine until then; afterwards one job at a time
 
     def follow(self, records: Mapping[WorkerId, WorkerRecord], now: float) -> None:
@@ -84,8 +85,10 @@ class Seats:
         """Return the seat of a worker that is alive."""
         return self._seats.get(worker_id)
 
-    def give(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
-        """Count a job on a worker."""
+    def give(self, record: WorkerRecord, job_id: JobId, now: float, *, alone: bool = False) -> None:
+        """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
+        if alone:
+            self._alone.setdefault(key_of(record), set()).add(job_id)
         self._given.setdefault(key_of(record), set()).add(job_id)
         self._seat(record.worker_id, now)
 
@@ -101,7 +104,7 @@ class Seats:
 
     def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
         """Count it no longer."""
-        for of in (self._given, self._ending):
+        for of in (self._given, self._ending, self._alone):
             jobs = of.get(key_of(record), set())
             jobs.discard(job_id)
             if not jobs:
@@ -173,7 +176,7 @@ class Seats:
         seat = self._seats[worker_id] = Seat(
             record,
             assigned=len(self._given.get(key, ())) + len(self._expected.get(worker_id, ())),
-            resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now),
+            resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now) or key in self._alone,
             drained=worker_id in self._wishes.drained,
             ending=len(self._ending.get(key, ())),
             pinned=self._wishes.pins.get(worker_id, ()),

@@ -25,7 +25,7 @@ class Circumstances:
     recalled: bool = False  # its worker was told to stop because it is to be empty
     worker_at_fault: bool = False  # its worker is in quarantine
     refunded: int = 0
-    substitute: bool = False  # another model may take over when its own is too much
+    substitute: str = ""  # the pinned model that may take over when its own cannot draw it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Verdict:
     change: Ending | Requeue
     mishap: Mishap | None = None
     again: Again | None = None
+    substitute: str = ""  # the pinned model that takes over
 
     @property
     def reason(self) -> str:
@@ -78,7 +79,8 @@ class Judge:
             advanced=known.advanced,
             worker_at_fault=known.worker_at_fault,
         )
-        if isinstance(decision, Failure) and known.substitute and mishap.fault is Fault.OUT_OF_MEMORY:
+        substitute = known.substitute if _model_cannot(job, mishap, decision) else ""
+        if substitute:
             decision = Again("lost", counted=True)
         if isinstance(decision, Failure):
             return Verdict(self._failed(job, mishap, decision, heard, known), mishap)
@@ -94,10 +96,17 @@ class Judge:
             counted=decision.counted,
             gpu_ms=heard.gpu_ms,
         )
-        return Verdict(requeue, mishap, decision)
+        return Verdict(requeue, mishap, decision, substitute)
 
     def _failed(self, job: Job, mishap: Mishap, failure: Failure, heard: Heard, known: Circumstances) -> Ending:
         brought, epoch, now, life_s = heard.brought(), known.epoch, known.now, self._result_life_s
         if mishap.fault is Fault.BLOCKED:
             return endings.blocked(job, failure, brought, epoch=epoch, now=now, result_life_s=life_s)
         return endings.failed(job, failure, brought, epoch=epoch, now=now, dead=retry.dies_of(mishap.fault))
+
+
+def _model_cannot(job: Job, mishap: Mishap, decision: Again | Failure) -> bool:
+    """Whether this model will not draw the job: it does not fit, or was not there for a second time."""
+    if isinstance(decision, Failure):
+        return mishap.fault is Fault.OUT_OF_MEMORY
+    return mishap.fault is Fault.MODEL_UNAVAILABLE and job.attempt - job.fresh_after > 1

@@ -9,7 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
-from libs.ids import JobId
+from libs.ids import JobId, WorkerId
 from libs.telemetry import metrics
 from services.scheduler.attempt_outcome import Attempt, Close, Done
 from services.scheduler.fleet import Fleet
@@ -69,6 +69,15 @@ class Ward:
     def refunds(self, job_id: JobId) -> int:
         """Return how many attempts at a job failed on workers that are kept apart now."""
         return self._quarantine.refunds(job_id)
+
+    def no_roomier(self, worker: WorkerRecord) -> list[WorkerId]:
+        """Return the workers that come after others for a job that did not fit on this one.
+
+        Those with no more memory, when there are some with more; else those with less.
+        """
+        others, memory = self._fleet.workers().values(), worker.memory_bytes
+        most = memory if any(other.memory_bytes > memory for other in others) else memory - 1
+        return [other.worker_id for other in others if other.memory_bytes <= most]
 
     def job_ended(self, job: Job) -> None:
         """A job is open no more."""

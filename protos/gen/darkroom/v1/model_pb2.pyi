@@ -149,6 +149,7 @@ class Model(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id as requests name it."""
     object: _builtins.str
@@ -169,6 +170,8 @@ class Model(_message.Message):
     """Number of living workers that can run it."""
     output: _builtins.str
     """What comes out: `image` or `video`."""
+    fallback: _builtins.str
+    """Id of the model that may draw what this one cannot, for requests with `allow_downgrade`; empty when there is none."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other names that lead here now."""
@@ -207,10 +210,11 @@ class Model(_message.Message):
         loras: _abc.Iterable[_builtins.str] | None = ...,
         tasks: _abc.Iterable[_builtins.str] | None = ...,
         output: _builtins.str = ...,
+        fallback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "id", b"id", "limits", b"limits", "loras", b"loras", "object", b"object", "output", b"output", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "tasks", b"tasks", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "defaults", b"defaults", "fallback", b"fallback", "id", b"id", "limits", b"limits", "loras", b"loras", "object", b"object", "output", b"output", "owned_by", b"owned_by", "pipeline", b"pipeline", "residency", b"residency", "tasks", b"tasks", "unusable_reason", b"unusable_reason", "usable", b"usable", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
