@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import sys
 import typing
@@ -75,6 +76,15 @@ def is_address_or_empty(value: str) -> str | None:
     return None if not value else is_address(value)
 
 
+def are_replicas(value: str) -> str | None:
+    """Check `host:port`, or several with commas, each an IPv4 address; a name stands for all that it resolves to."""
+    several = value.split(",")
+    if len(several) == 1:
+        return is_address(value)
+    fine = all(is_address(one) is None and _is_ipv4(one.rpartition(":")[0]) for one in several)
+    return None if fine else "must be IPv4 addresses with ports, like 10.0.0.1:8081,10.0.0.2:8081"
+
+
 def is_positive(value: float) -> str | None:
     """Check a finite number above zero."""
     return None if 0 < value < math.inf else "must be above 0 and finite"
@@ -87,6 +97,14 @@ def one_of(*allowed: str) -> Callable[[str], str | None]:
 
 def _fine(_value: object) -> None:
     return None
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(field: dataclasses.Field[Any], text: str) -> str:

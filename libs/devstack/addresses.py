@@ -58,6 +58,11 @@ class PortClaims:
         return True
 
 
+def scheduler_names(count: int) -> tuple[str, ...]:
+    """Return the names of the schedulers of a stack."""
+    return ("scheduler", *(f"scheduler-{index}" for index in range(1, count)))
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """`host:port` by process name. `metrics` are the Prometheus listeners of the services."""
@@ -69,11 +74,17 @@ class Addresses:
     etcd_peer: str
     envoy_admin: str
 
+    @property
+    def schedulers(self) -> str:
+        """Those of every scheduler, with commas: whoever calls uses one that answers."""
+        return ",".join(address for name, address in self.grpc.items() if name.partition("-")[0] == "scheduler")
+
     def write(self, path: Path) -> None:
         """Write `run/addresses.json`, whole or not at all."""
         document = {
             "http": self.http,
             **self.grpc,
+            "scheduler": self.schedulers,
             "etcd": self.etcd,
             "envoy-admin": self.envoy_admin,
             "metrics": self.metrics,

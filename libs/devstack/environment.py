@@ -29,16 +29,17 @@ class ServiceEnvironment:
         """Return the gateway's."""
         return self._service(
             "gateway",
-            SCHEDULER_ADDRESS=self.addresses.grpc["scheduler"],
+            SCHEDULER_ADDRESS=self.addresses.schedulers,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
             FAILPOINT=self.settings.failpoint,
         )
 
-    def scheduler(self) -> dict[str, str]:
-        """Return the scheduler's."""
+    def scheduler(self, name: str) -> dict[str, str]:
+        """Return that of a scheduler."""
         return self._service(
-            "scheduler",
+            name,
+            LEASE_TTL_S=f"{self.settings.lease_ttl_s:g}",
             DATABASE_URL=self.settings.database_url,
             ETCD_ENDPOINTS=self.addresses.etcd,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],

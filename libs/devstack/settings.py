@@ -13,6 +13,10 @@ def _is_port(value: int) -> str | None:
     return None if 0 <= value <= 65535 else "must be a port, 0 (any free one) to 65535"
 
 
+def _are_schedulers(value: int) -> str | None:
+    return None if 1 <= value <= 9 else "must be 1 to 9"
+
+
 def _are_devices(values: tuple[str, ...]) -> str | None:
     wrong = [value for value in values if not re.fullmatch(r"cpu|cuda:\d+", value)]
     if wrong:
@@ -43,6 +47,9 @@ class StackSettings:
     """Folder or s3:// address of image bytes. Empty: `blobs` in the data folder."""
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL of scheduler and ratelimiter. Empty: a SQLite file each in the data folder."""
+    schedulers: int = field(default=1, metadata={"check": _are_schedulers})
+    """Schedulers that take turns to lead, 1 to 9. Several need PostgreSQL; without a database_url one is started for
+    them, from the test dependencies, in a temporary folder: for rehearsal, its jobs go with the stack."""
     tiers: str = ""
     """Path of tiers.toml. Empty: the one that is shipped."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})

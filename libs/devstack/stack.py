@@ -1,6 +1,6 @@
 """What runs, in what order, and when each counts as ready.
 
-etcd, ratelimiter → scheduler → modelserver-0 … modelserver-N → gateway → envoy
+etcd, ratelimiter → scheduler, scheduler-1 … → modelserver-0 … modelserver-N → gateway → envoy
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from libs import secret_files
 from libs.devstack import binaries, probes
-from libs.devstack.addresses import Addresses
+from libs.devstack.addresses import Addresses, scheduler_names
 from libs.devstack.environment import ServiceEnvironment, inherited
 from libs.devstack.folder import DataFolder
 from libs.devstack.process import Process
@@ -26,9 +26,10 @@ _CPU_NICENESS = 10
 _NEVER: frozenset[int] = frozenset()
 
 
-def service_names(devices: tuple[str, ...]) -> tuple[str, ...]:
+def service_names(devices: tuple[str, ...], schedulers: int = 1) -> tuple[str, ...]:
     """Return the names of the Python services of a stack with these devices."""
-    return ("gateway", "scheduler", "ratelimiter", *(f"modelserver-{index}" for index in range(len(devices))))
+    modelservers = (f"modelserver-{index}" for index in range(len(devices)))
+    return ("gateway", *scheduler_names(schedulers), "ratelimiter", *modelservers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,15 @@ class Stack:
         modelservers = (self._modelserver(index, device) for index, device in enumerate(self.devices))
         return (
             (self._etcd(), self._service("ratelimiter", "ratelimiter", env.ratelimiter())),
-            (self._service("scheduler", "scheduler", env.scheduler()),),
+            tuple(self._service(name, "scheduler", env.scheduler(name)) for name in self._schedulers),
             tuple(modelservers),
             (self._service("gateway", "gateway", env.gateway()),),
             (self._envoy(),),
         )
+
+    @property
+    def _schedulers(self) -> tuple[str, ...]:
+        return scheduler_names(self.settings.schedulers)
 
     def _environment(self) -> ServiceEnvironment:
         return ServiceEnvironment(self.settings, self.folder, self.addresses, self.parent)

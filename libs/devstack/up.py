@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from libs.devstack.addresses import PortClaims, PortInUse
 from libs.devstack.binaries import ProgramMissing
 from libs.devstack.environment import inherited
 from libs.devstack.folder import DataFolder, FolderUnusable
+from libs.devstack.postgres import PostgresBroken, PostgresServer
 from libs.devstack.process import ProcessFailed
 from libs.devstack.settings import StackSettings
 from libs.devstack.stack import Stack, service_names
@@ -31,9 +33,18 @@ async def up(settings: StackSettings) -> int:
     """Run a stack until it is told to stop; return the exit status. Call it on the main thread."""
     folder = DataFolder(settings.data.absolute())
     try:
-        with folder.held(), contextlib.closing(PortClaims()) as claims:
-            return await _run(_plan(settings, folder, claims))
-    except (FolderUnusable, PortInUse, ProgramMissing, secret_files.SecretMissing, ProcessFailed) as error:
+        async with contextlib.AsyncExitStack() as held:
+            held.enter_context(folder.held())
+            claims = held.enter_context(contextlib.closing(PortClaims()))
+            return await _run(_plan(await _with_database(settings, held), folder, claims))
+    except (
+        FolderUnusable,
+        PortInUse,
+        ProgramMissing,
+        secret_files.SecretMissing,
+        ProcessFailed,
+        PostgresBroken,
+    ) as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
         return 1
     except grpc.aio.AioRpcError as error:
@@ -41,13 +52,23 @@ async def up(settings: StackSettings) -> int:
         return 1
 
 
+async def _with_database(settings: StackSettings, held: contextlib.AsyncExitStack) -> StackSettings:
+    """Start a PostgreSQL for several schedulers if none is named; a file is for one."""
+    if settings.schedulers == 1 or settings.database_url:
+        return settings
+    say("starting a PostgreSQL of its own; what it holds goes with this stack")
+    server = await held.enter_async_context(PostgresServer())
+    return dataclasses.replace(settings, database_url=server.url)
+
+
 def _plan(settings: StackSettings, folder: DataFolder, claims: PortClaims) -> Stack:
     chosen = settings.devices or devices.default_devices()
+    names = service_names(chosen, settings.schedulers)
     plan = Stack(
         settings=settings,
         devices=chosen,
         folder=folder,
-        addresses=addresses.choose(settings.http_host, settings.http_port, service_names(chosen), claims),
+        addresses=addresses.choose(settings.http_host, settings.http_port, names, claims),
         parent=os.environ,
     )
     secret_files.ensure(plan.secrets)

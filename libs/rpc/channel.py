@@ -16,8 +16,8 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the mesh is never behind the machine's http_proxy
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -25,10 +25,19 @@ OPTIONS = (
 
 
 def open_channel(address: str, *, mesh_token: str, operator_token: str = "") -> grpc.aio.Channel:
-    """Return a channel to `address` (host:port); it connects by itself and again after a restart."""
+    """Return a channel to `address` (host:port); it connects by itself and again after a restart.
+
+    Several, separated by commas, are replicas of one service: gRPC calls the first that it can connect to, and the
+    next one when that connection breaks or answers no keepalive (pick_first). One at a time, so that a replica that
+    stands still holds up calls once, and not every second one for as long as it stands.
+    """
     tokens = [(MESH_KEY, mesh_token)] + ([(OPERATOR_KEY, operator_token)] if operator_token else [])
     interceptors = [*aio_client_interceptors(), _UnaryTokens(tokens), _StreamTokens(tokens)]  # type: ignore[no-untyped-call]
-    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+    return grpc.aio.insecure_channel(_target_of(address), options=OPTIONS, interceptors=interceptors)
+
+
+def _target_of(address: str) -> str:
+    return f"ipv4:{address}" if "," in address else address
 
 
 @contextmanager

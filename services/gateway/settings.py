@@ -14,8 +14,8 @@ AFTER_RESERVE = "after_reserve"
 class Settings(ProcessSettings):
     """Settings of the gateway."""
 
-    scheduler_address: str = field(metadata={"check": settings.is_address})
-    """host:port of the scheduler."""
+    scheduler_address: str = field(metadata={"check": settings.are_replicas})
+    """host:port of the scheduler; of several replicas IPv4 addresses, separated by commas."""
     limiter_address: str = field(metadata={"check": settings.is_address})
     """host:port of the rate limiter."""
     blobs: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ MODELS = {"SLOTS", "MODEL_MEMORY_GB", "IDLE_S"}
 MODELSERVER = {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"} | CHECKPOINTS | MODELS
 OWN = {
     "gateway": {"SCHEDULER_ADDRESS", "LIMITER_ADDRESS"},
-    "scheduler": {"ETCD_ENDPOINTS", "LIMITER_ADDRESS"},
+    "scheduler": {"ETCD_ENDPOINTS", "LIMITER_ADDRESS", "LEASE_TTL_S"},
     "ratelimiter": {"RESERVATION_TTL_S"},
     "modelserver-0": MODELSERVER,
     "modelserver-1": MODELSERVER,
@@ -30,7 +31,7 @@ OWN = {
 
 
 def make_stack(root: Path, chosen: tuple[str, ...] = ("cuda:0", "cpu"), **settings: str) -> Stack:
-    names = service_names(chosen)
+    names = service_names(chosen, int(settings.get("DARKROOM_SCHEDULERS", 1)))
     addresses = Addresses(
         http="127.0.0.1:8080",
         grpc={name: f"127.0.0.1:{20000 + index}" for index, name in enumerate(names)},
@@ -67,6 +68,18 @@ def test_the_order_of_starting(tmp_path: Path) -> None:
         ["gateway"],
         ["envoy"],
     ]
+
+
+def test_several_schedulers_are_replicas_and_whoever_calls_knows_all(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, DARKROOM_SCHEDULERS="3", DARKROOM_DATABASE_URL="postgresql+asyncpg://x")
+    assert [process.name for process in stack.groups()[1]] == ["scheduler", "scheduler-1", "scheduler-2"]
+    started = processes(stack)
+    listens = [started[name].env["DARKROOM_LISTEN"] for name in ("scheduler", "scheduler-1", "scheduler-2")]
+    assert started["gateway"].env["DARKROOM_SCHEDULER_ADDRESS"] == ",".join(listens)
+    assert len(set(listens)) == 3
+    path = tmp_path / "addresses.json"
+    stack.addresses.write(path)
+    assert json.loads(path.read_text())["scheduler"] == ",".join(listens)
 
 
 def test_each_service_gets_its_own_variables_and_no_others(tmp_path: Path) -> None:
