@@ -82,3 +82,11 @@ def test_addresses(value: str, fine: bool) -> None:
 @pytest.mark.parametrize(("value", "fine"), [(0.5, True), (0, False), (float("inf"), False), (float("nan"), False)])
 def test_positive_numbers(value: float, fine: bool) -> None:
     assert (settings.is_positive(value) is None) is fine
+
+
+@pytest.mark.parametrize(
+    ("value", "fine"),
+    [("host:1", True), ("10.0.0.1:1,10.0.0.2:2", True), ("10.0.0.1:1,host:2", False), ("10.0.0.1:1,", False)],
+)
+def test_replicas_are_addresses(value: str, fine: bool) -> None:
+    assert (settings.are_replicas(value) is None) is fine
