@@ -24,4 +24,8 @@ When a peer is gone:
     a stream       the worker goes on; it is attached to again (listening), and lost only when that fails for seconds
     this process   attempts go on on their workers; the next leader follows them again (reattachment)
     another leader `Deposed` ends the process
+
+Several may run on PostgreSQL. Each commits what owners ask (standby_desk) and relays the rest to the leader (relay);
+etcd elects who leads (candidacy), the epoch in the store decides it (lead_store), and the leader takes in what the
+others committed (handover).
 """
