@@ -4,6 +4,7 @@ succeeded                measured units, at most 1.5 times the estimate: what li
 cancelled while running  measured units so far, under the same cap
 blocked by the safety    the same: nothing for a prompt that was refused, the drawing for pictures that were withheld
 drawn by a fallback      the same, but never above the estimate, which was that of the model asked for
+failed, some pictures    the share of the last attempt that the finished pictures are of all
 everything else          nothing: it never started, or the fault was ours
 """
 
@@ -37,15 +38,19 @@ class Charge:
     reason: str = ""
 
 
-def charge(change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "", most: float = CAP) -> Charge:
+def charge(
+    change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "", most: float = CAP, finished: float = 0.0
+) -> Charge:
     """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device.
 
-    `reason` says why it failed, if it did; `most` is the cap in estimates.
+    `reason` says why it failed, if it did, `finished` what share of its pictures it has all the same; `most` is the cap
+    in estimates.
     """
-    actual = round(gpu_ms, 1)
+    actual, cap = round(gpu_ms, 1), round(most * estimated_units, 1)
     if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED:
+        if finished and change is Change.FAIL:
+            return Charge(actual, min(cap, round(finished * actual, 1)), "only its finished pictures are charged")
         return Charge(actual, 0.0, "it never ran" if change is Change.EXPIRE else "it failed, so nothing is charged")
-    cap = round(most * estimated_units, 1)
     if actual > cap:
         return Charge(actual, cap, f"the charge is capped at {most:g} times the estimate")
     never_began = change is Change.CANCEL and not actual

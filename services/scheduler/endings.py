@@ -20,6 +20,7 @@ class Yield:
 
 
 _NOTHING = Yield()
+NOT_CHARGED = "Nothing was charged."
 
 
 def succeeded(job: Job, brought: Yield, *, epoch: int, now: float, result_life_s: float) -> Ending:
@@ -30,9 +31,20 @@ def succeeded(job: Job, brought: Yield, *, epoch: int, now: float, result_life_s
 def failed(
     job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int, now: float, dead: bool = False
 ) -> Ending:
-    """Return the end of a job that is not tried again; `dead` when that is because its attempts are used up. Pictures it brought are not shown: all or nothing for now."""
+    """Return the end of a job that is not tried again; `dead` when that is because its attempts are used up. Pictures it brought are not shown."""
     kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
     return replace(_ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure), dead=dead)
+
+
+def partly(
+    job: Job, failure: Failure, brought: Yield, *, epoch: int, now: float, result_life_s: float, dead: bool
+) -> Ending:
+    """Return the end of a job that failed after some of its pictures were stored: those are listed and charged."""
+    count, message = len(brought.images), failure.message.replace(NOT_CHARGED, "").strip()
+    told = f"{' '.join(message.split())} The {count} of {job.spec.images} pictures that were finished are listed and charged."
+    worded = replace(failure, message=told, metadata={**failure.metadata, "charged": "true", "finished": str(count)})
+    ending = _ending(job, Change.FAIL, brought, epoch=epoch, now=now, failure=worded, expires_at=now + result_life_s)
+    return replace(ending, dead=dead)
 
 
 def blocked(job: Job, failure: Failure, brought: Yield, *, epoch: int, now: float, result_life_s: float) -> Ending:
@@ -74,7 +86,8 @@ def _ending(
     expires_at: float | None = None,
 ) -> Ending:
     most, reason = 1.0 if job.downgraded_from else CAP, failure.reason if failure else ""
-    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=reason, most=most)
+    finished = len(brought.images) / job.spec.images
+    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=reason, most=most, finished=finished)
     message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
     return Ending(
         job_id=job.id,

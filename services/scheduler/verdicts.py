@@ -102,7 +102,10 @@ class Judge:
         brought, epoch, now, life_s = heard.brought(), known.epoch, known.now, self._result_life_s
         if mishap.fault is Fault.BLOCKED:
             return endings.blocked(job, failure, brought, epoch=epoch, now=now, result_life_s=life_s)
-        return endings.failed(job, failure, brought, epoch=epoch, now=now, dead=retry.dies_of(mishap.fault))
+        dead = retry.dies_of(mishap.fault)
+        if brought.images and dead:
+            return endings.partly(job, failure, brought, epoch=epoch, now=now, result_life_s=life_s, dead=dead)
+        return endings.failed(job, failure, brought, epoch=epoch, now=now, dead=dead)
 
 
 def _model_cannot(job: Job, mishap: Mishap, decision: Again | Failure) -> bool:

@@ -152,6 +152,27 @@ async def test_memory_is_tried_twice_more(bench: Bench) -> None:
         assert await bench.store.dead_letters(9) == [failed]
 
 
+async def test_the_finished_pictures_of_a_job_that_fails_for_good_are_listed_and_charged(bench: Bench) -> None:
+    def one_is_torn(order):
+        return [
+            pictures(order)[-1 - order.spec.images],
+            AttemptFailed(FailureKind.OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY", "full", 200.0),
+        ]
+
+    async with bench.running():
+        await bench.workers(record(), script=one_is_torn)
+        failed = await bench.now((await bench.submit(spec=spec(images=4))).id)
+        assert reason(failed) == "GPU_OUT_OF_MEMORY"
+        assert failed.dead_at is not None
+        assert [image.index for image in failed.images] == [0]
+        assert (failed.actual_units, failed.charged_units) == (200.0, 50.0)
+        assert failed.failure.metadata["charged"] == "true"
+        assert "Nothing was charged" not in failed.failure.message
+        assert "The 1 of 4 pictures" in failed.failure.message
+        assert failed.expires_at is not None
+        assert (await bench.kinds(failed.id))[-2:] == ["image", "failed"]
+
+
 async def test_a_passing_fault_is_tried_again_later(bench: Bench) -> None:
     async with bench.running():
         (server,) = await bench.workers(record(), script=failing(FailureKind.TRANSIENT))
