@@ -123,7 +123,7 @@ def ended(job: Job, ending: Ending) -> Step | None:
         stages=ending.stages,
         dead_at=ending.now if ending.dead and state is JobState.FAILED else None,
     )
-    return Step(final, _final_events(final, ending.now), closed=_attempt_end(ending))
+    return Step(final, final_events(final, ending.now), closed=_attempt_end(ending))
 
 
 def requeued(job: Job, requeue: Requeue) -> Step | None:
@@ -153,6 +153,21 @@ def cancel_requested(job: Job) -> Job:
     return job.evolve(cancel_requested=True) if job.open else job
 
 
+def final_events(job: Job, now: float) -> tuple[NewEvent, ...]:
+    """Return the events of a job that has just come to its final state: its pictures, then how it ended."""
+    images = [dataclasses.asdict(image) for image in job.images]
+    pictures = [NewEvent("image", now, {"image": image, "expires_at": job.expires_at}) for image in images]
+    payload: dict[str, Any] = {"cost": _cost(job)}
+    if job.state is JobState.EXPIRED:
+        payload["waited_s"] = now - job.created_at
+    if job.state in (JobState.SUCCEEDED, JobState.FAILED):
+        payload |= {"images": images, "expires_at": job.expires_at}
+    if job.failure is not None:
+        failure = job.failure
+        payload |= {"reason": failure.reason, "message": failure.message, "metadata": dict(failure.metadata)}
+    return (*pictures, NewEvent(FINAL_KINDS[job.state], now, payload))
+
+
 def forgotten(job: Job) -> Job:
     """Return an ended job without what its owner wrote and drew; numbers stay. Raises IllegalChange when open."""
     if job.open:
@@ -173,20 +188,6 @@ def _attempt_end(ending: Ending) -> AttemptEnd | None:
     outcome = ending.outcome or _OUTCOMES[ending.change]
     reason = ending.failure.reason if ending.failure else ""
     return AttemptEnd(ending.attempt, outcome, reason, ending.now, ending.gpu_ms)
-
-
-def _final_events(job: Job, now: float) -> tuple[NewEvent, ...]:
-    images = [dataclasses.asdict(image) for image in job.images]
-    pictures = [NewEvent("image", now, {"image": image, "expires_at": job.expires_at}) for image in images]
-    payload: dict[str, Any] = {"cost": _cost(job)}
-    if job.state is JobState.EXPIRED:
-        payload["waited_s"] = now - job.created_at
-    if job.state in (JobState.SUCCEEDED, JobState.FAILED):
-        payload |= {"images": images, "expires_at": job.expires_at}
-    if job.failure is not None:
-        failure = job.failure
-        payload |= {"reason": failure.reason, "message": failure.message, "metadata": dict(failure.metadata)}
-    return (*pictures, NewEvent(FINAL_KINDS[job.state], now, payload))
 
 
 def _cost(job: Job) -> dict[str, Any]:

@@ -25,6 +25,7 @@ OUTCOMES: Mapping[Change, str] = MappingProxyType(
         Change.FAIL: "failed",
         Change.CANCEL: "cancelled",
         Change.EXPIRE: "expired",
+        Change.REUSE: "succeeded",
     }
 )
 

@@ -44,6 +44,7 @@ class Change(enum.Enum):
     LOSE = "lose"  # the attempt is over without an answer; the job waits again
     CANCEL = "cancel"  # its owner withdrew it
     EXPIRE = "expire"  # its deadline passed while it waited
+    REUSE = "reuse"  # pictures that another job drew answer it
     REVIVE = "revive"  # an operator queued a dead letter again
 
 
@@ -53,6 +54,7 @@ TRANSITIONS: Mapping[tuple[JobState, Change], JobState] = MappingProxyType(
         (JobState.QUEUED, Change.CANCEL): JobState.CANCELLED,
         (JobState.QUEUED, Change.EXPIRE): JobState.EXPIRED,
         (JobState.QUEUED, Change.FAIL): JobState.FAILED,
+        (JobState.QUEUED, Change.REUSE): JobState.SUCCEEDED,
         (JobState.RUNNING, Change.SUCCEED): JobState.SUCCEEDED,
         (JobState.RUNNING, Change.FAIL): JobState.FAILED,
         (JobState.RUNNING, Change.CANCEL): JobState.CANCELLED,

@@ -14,6 +14,8 @@ from services.scheduler.changes import Step
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.lead_store import NOBODY
 from services.scheduler.memory_lead import MemoryLead
+from services.scheduler.results.memory_results import Blob, MemoryResults
+from services.scheduler.results.reuse import Terms
 from services.scheduler.store import (
     REQUEST_ID_LIFE_S,
     Accepted,
@@ -27,7 +29,7 @@ from services.scheduler.store import (
 )
 
 
-class MemoryStore(MemoryLead):
+class MemoryStore(MemoryResults, MemoryLead):
     """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
 
     def __init__(self) -> None:
@@ -37,18 +39,28 @@ class MemoryStore(MemoryLead):
         self._attempts: dict[JobId, list[AttemptRecord]] = {}
         self._events: dict[JobId, list[DurableEvent]] = {}
         self._outbox: dict[int, tuple[PendingMessage, float]] = {}  # by id, with the time it is due
+        self._blobs: dict[str, Blob] = {}
         self._documents: dict[str, str] = {}
         self._last_message = 0
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
         """Keep a new job, or return the one that its id or its idempotency key led to before."""
+        return self._accept(job, outbox, None, epoch)
+
+    async def accept_reusing(
+        self, job: Job, outbox: Sequence[OutboxMessage], terms: Terms, epoch: int = NOBODY
+    ) -> Accepted:
+        """Keep a new job that others may answer."""
+        return self._accept(job, outbox, terms, epoch)
+
+    def _accept(self, job: Job, outbox: Sequence[OutboxMessage], terms: Terms | None, epoch: int) -> Accepted:
         known = self._jobs.get(job.id) or self._by_request(job.tenant_id, job.request_id, job.created_at)
         if known is not None:
             return Accepted(known, existing=True)
-        step = changes.accepted(job)
-        self._write(step, outbox)
+        written = self._shelf(job).accept(job, terms, outbox)
+        self._write(written.step, written.outbox)
         self._leave_note(job.id, epoch)
-        return Accepted(step.job, existing=False)
+        return Accepted(written.step.job, existing=False)
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
         """Return the job of an idempotency key that is not too old."""
@@ -133,7 +145,10 @@ class MemoryStore(MemoryLead):
         self._deleted.add(job_id)
         self._events.pop(job_id, None)
         referred = {image.sha256 for other in self._jobs.values() for image in other.images}
-        return tuple(sorted({image.sha256 for image in job.images} - referred))
+        gone = tuple(sorted({image.sha256 for image in job.images} - referred))
+        for sha256 in gone:
+            self._blobs.pop(sha256, None)
+        return gone
 
     async def open_jobs(self) -> list[Job]:
         """Return every QUEUED and RUNNING job, oldest first."""
@@ -204,6 +219,7 @@ class MemoryStore(MemoryLead):
             for number, (event, payload) in enumerate(zip(step.events, payloads, strict=True), start=1)
         ]
         bodies = [(message.kind, json.loads(json.dumps(dict(message.payload)))) for message in outbox]
+        self._keep(step.job if events else dataclasses.replace(step.job, images=()))
         self._jobs[job_id] = step.job
         self._events.setdefault(job_id, []).extend(events)
         self._write_attempt(step)

@@ -13,6 +13,9 @@ from services.scheduler import changes, sql_lead, sql_reads, sql_rows, sql_write
 from services.scheduler.changes import Step
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.lead_store import NOBODY
+from services.scheduler import sql_reads, sql_rows, sql_writes
+from services.scheduler.results import sql_results
+from services.scheduler.results.reuse import Terms
 from services.scheduler.sql_schema import job_events, jobs
 from services.scheduler.store import REQUEST_ID_LIFE_S, Accepted
 
@@ -26,6 +29,7 @@ class Offer:
     job: Job
     outbox: tuple[OutboxMessage, ...]
     epoch: int = NOBODY
+    terms: Terms | None = None  # on which another job's pictures may answer it
 
 
 @dataclass(slots=True)
@@ -56,16 +60,18 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
     Raises IntegrityError when another process accepts the same key at this moment: then all is to be done again.
     """
     known = await _known(connection, [offer.job for offer in offers])
+    shelf = await sql_results.shelf_for(connection, [offer.job for offer in offers if offer.terms])
     answers: list[Accepted] = []
     steps: list[Step] = []
     messages: list[OutboxMessage] = []
     for offer in offers:
         existing = known.find(offer.job)
         if existing is None:
-            step = changes.accepted(offer.job)
+            written = shelf.accept(offer.job, offer.terms, offer.outbox)
+            step = written.step
             known.add(step.job)
             steps.append(step)
-            messages.extend(offer.outbox)
+            messages.extend(written.outbox)
         answers.append(Accepted(existing or step.job, existing=existing is not None))
     if known.stale:
         await connection.execute(update(jobs).where(jobs.c.id.in_(known.stale)).values(request_id=None))
@@ -74,6 +80,8 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
         events = [row for step in steps for row in sql_writes.event_values(step.job, step.events, 1)]
         await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
         await connection.execute(insert(job_events), events)
+        for step in steps:
+            await sql_writes.write_images(connection, step.job)
         await sql_writes.write_messages(connection, messages)
         if not await sql_lead.leads(connection, min(offer.epoch for offer in offers)):
             await sql_lead.leave_notes(connection, [step.job.id for step in steps])

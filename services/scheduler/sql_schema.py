@@ -29,7 +29,7 @@ metadata = MetaData(
 )
 Word = String().with_variant(String(collation="C"), "postgresql")  # ids are ordered by bytes, as on SQLite
 Long = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only on INTEGER keys
-CACHEABLE, DEAD = text("cache_key != ''"), text("dead_at IS NOT NULL")
+CACHEABLE, DEAD, DRAWN_BY = text("cache_key != ''"), text("dead_at IS NOT NULL"), text("drawn_by != ''")
 OPEN = text("state IN ('QUEUED', 'RUNNING')")  # in these words, so that planners see which index fits
 
 jobs = Table(
@@ -76,6 +76,7 @@ jobs = Table(
     Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
     Index("ix_jobs_open", "created_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
     Index("ix_jobs_cache_key", "cache_key", sqlite_where=CACHEABLE, postgresql_where=CACHEABLE),
+    Index("ix_jobs_drawn_by", "drawn_by", sqlite_where=DRAWN_BY, postgresql_where=DRAWN_BY),
     Index("ix_jobs_dead_at", "dead_at", sqlite_where=DEAD, postgresql_where=DEAD),
     Index("ix_jobs_finished_at", "finished_at"),
 )
@@ -131,6 +132,8 @@ blobs = Table(
     Column("sha256", Word, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
     Column("expires_at", Double, index=True),  # NULL: kept until its last job goes
+    Column("doomed_at", Double),  # since then its object is being removed, and no job may refer to it
+    Column("removed_at", Double),  # the object is gone; what is drawn from then on is stored anew
 )
 documents = Table(
     "documents",

@@ -23,6 +23,8 @@ from services.scheduler.changes import Step
 from services.scheduler.group_commit import CAPACITY, GroupCommit
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.lead_store import NOBODY
+from services.scheduler.results.reuse import Terms
+from services.scheduler.results.sql_results import SqlResults
 from services.scheduler.sql_accept import Offer
 from services.scheduler.sql_lead import SqlLead
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
@@ -35,7 +37,7 @@ _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
 _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
 
-class SqlStore(SqlLead):
+class SqlStore(SqlResults, SqlLead):
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
     def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:
@@ -45,6 +47,12 @@ class SqlStore(SqlLead):
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
         """Commit a new job together with others that arrive now; raises Unavailable (QUEUE_FULL) when too many do."""
         return await self._accepting.submit(Offer(job, tuple(outbox), epoch))
+
+    async def accept_reusing(
+        self, job: Job, outbox: Sequence[OutboxMessage], terms: Terms, epoch: int = NOBODY
+    ) -> Accepted:
+        """Accept a job that others may answer."""
+        return await self._accepting.submit(Offer(job, tuple(outbox), epoch, terms))
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
         """Return the job of an idempotency key that is not too old."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import case, delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.sql.inserts import dialect_insert
@@ -13,6 +13,8 @@ from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
 from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
+from services.scheduler.results import sql_blobs
+from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, leader, outbox
 from services.scheduler.store import Mark
 
 
@@ -31,7 +33,7 @@ async def write_step(
     await write_messages(connection, messages)
     if not step.events:  # nothing happened that its owner is told
         return job
-    await _write_images(connection, job)
+    await write_images(connection, job)
     last = select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job.id)
     first_seq = (await connection.execute(last)).scalar_one() + 1
     await connection.execute(insert(job_events), event_values(job, step.events, first_seq))
@@ -71,6 +73,13 @@ async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
     return gone
 
 
+async def write_images(connection: AsyncConnection, job: Job) -> None:
+    """Write the images and keep their blobs at least as long as this job's results. Raises PicturesSwept."""
+    if job.images:
+        await connection.execute(insert(job_images), sql_rows.image_values(job))
+        await sql_blobs.keep(connection, job)
+
+
 async def write_mark(connection: AsyncConnection, mark: Mark) -> bool:
     """Write an attempt's checkpoint unless it does not run any more or is as far already."""
     this = (attempts.c.job_id == mark.job_id, attempts.c.attempt == mark.attempt)
@@ -101,19 +110,3 @@ async def _write_attempt(
     if closed is not None:
         row = (attempts.c.job_id == job.id, attempts.c.attempt == closed.attempt)
         await connection.execute(update(attempts).where(*row).values(sql_rows.attempt_end_values(closed)))
-
-
-async def _write_images(connection: AsyncConnection, job: Job) -> None:
-    """Write the images and keep their blobs at least as long as this job's results."""
-    if not job.images:
-        return
-    await connection.execute(insert(job_images), sql_rows.image_values(job))
-    sizes = {image.sha256: image.size_bytes for image in job.images}
-    rows = [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
-    statement = dialect_insert(connection, blobs)
-    later = func.max if connection.dialect.name == "sqlite" else func.greatest
-    mine, theirs = statement.excluded.expires_at, blobs.c.expires_at
-    keep = case((or_(mine.is_(None), theirs.is_(None)), None), else_=later(mine, theirs))
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["sha256"], set_={"expires_at": keep}), rows
-    )

@@ -16,6 +16,7 @@ from libs.generation.attempt import ImageStored, StageDone
 from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler.job import AttemptRecord, Change, DurableEvent, Failure, Job, JobState, OutboxMessage
 from services.scheduler.lead_store import NOBODY, LeadStore
+from services.scheduler.results.store import ResultStore
 
 REQUEST_ID_LIFE_S = 24 * 3600.0  # an idempotency key leads to its job for this long
 
@@ -153,7 +154,7 @@ class OpenTotal:
     units: float
 
 
-class JobStore(LeadStore, Protocol):
+class JobStore(LeadStore, ResultStore, Protocol):
     """The durable queue. Every method may raise StoreUnavailable within a second or so."""
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:

@@ -7,7 +7,8 @@ doubled. Transient events wait in the reader's inbox, latest wins; a slow reader
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import replace
 
 from libs.clients.modelserver import Progress
 from libs.clock import Clock
@@ -38,6 +39,7 @@ class WatchHub:
         self._readers: dict[JobId, set[_Reader]] = {}
         self._progress: dict[JobId, Progress] = {}
         self._stopping = False
+        self.audience: Callable[[JobId], Iterable[JobId]] = _nobody  # the jobs that a run draws besides its own
 
     def stop(self) -> None:
         """End every watch: the process goes away."""
@@ -53,12 +55,10 @@ class WatchHub:
             reader.alarm.ring()
 
     def tell(self, job_id: JobId, item: Transient) -> None:
-        """Pass on what is not kept."""
-        if isinstance(item, Progress):
-            self._progress[job_id] = item
-        for reader in self._readers.get(job_id, ()):
-            reader.inbox.put(item)
-            reader.alarm.ring()
+        """Pass on what is not kept, also to the readers of jobs that joined the run."""
+        self._tell(job_id, item)
+        for joined in self.audience(job_id):
+            self._tell(joined, replace(item, attempt=1))  # they have had no attempt of their own
 
     def progress(self, job_id: JobId) -> Progress | None:
         """Return the latest progress of the running attempt."""
@@ -66,7 +66,8 @@ class WatchHub:
 
     def attempt_over(self, job_id: JobId) -> None:
         """Forget the progress of an attempt that is over."""
-        self._progress.pop(job_id, None)
+        for over in (job_id, *self.audience(job_id)):
+            self._progress.pop(over, None)
 
     async def watch(self, job_id: JobId, after_seq: int) -> AsyncGenerator[DurableEvent | Transient, None]:
         """Yield durable events after `after_seq` and what passes, until the final one or the job is no more.
@@ -91,6 +92,13 @@ class WatchHub:
                     await reader.alarm.wait(reader.inbox.next_at())
         finally:
             self._unsubscribe(job_id, reader)
+
+    def _tell(self, job_id: JobId, item: Transient) -> None:
+        if isinstance(item, Progress):
+            self._progress[job_id] = item
+        for reader in self._readers.get(job_id, ()):
+            reader.inbox.put(item)
+            reader.alarm.ring()
 
     def _check_going_on(self) -> None:
         if self._stopping:
@@ -131,3 +139,7 @@ class WatchHub:
                 reader.inbox.started(event.payload["attempt"])
         passing = reader.inbox.take_certain() if closing else reader.inbox.take(self._clock.now())
         return [*opening, *passing, *closing]
+
+
+def _nobody(_job_id: JobId) -> Iterable[JobId]:
+    return ()

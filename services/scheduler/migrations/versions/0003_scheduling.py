@@ -13,6 +13,7 @@ depends_on = None
 _WORD = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _CACHEABLE, _DEAD = sa.text("cache_key != ''"), sa.text("dead_at IS NOT NULL")
+_DRAWN_BY = sa.text("drawn_by != ''")
 
 
 def upgrade() -> None:
@@ -26,8 +27,11 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("fresh_after", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("revivals", sa.Integer(), nullable=False, server_default="0"))
     op.create_index("ix_jobs_cache_key", "jobs", ["cache_key"], sqlite_where=_CACHEABLE, postgresql_where=_CACHEABLE)
+    op.create_index("ix_jobs_drawn_by", "jobs", ["drawn_by"], sqlite_where=_DRAWN_BY, postgresql_where=_DRAWN_BY)
     op.create_index("ix_jobs_dead_at", "jobs", ["dead_at"], sqlite_where=_DEAD, postgresql_where=_DEAD)
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
+    op.add_column("blobs", sa.Column("doomed_at", sa.Double()))
+    op.add_column("blobs", sa.Column("removed_at", sa.Double()))
     op.add_column("leader", sa.Column("cluster_id", sa.String(), nullable=False, server_default=""))
     op.add_column("leader", sa.Column("revision", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("leader", sa.Column("address", sa.String(), nullable=False, server_default=""))
@@ -44,7 +48,9 @@ def downgrade() -> None:
     op.drop_table("notes")
     for column in ("address", "revision", "cluster_id"):
         op.drop_column("leader", column)
-    for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_cache_key"):
+    for column in ("removed_at", "doomed_at"):
+        op.drop_column("blobs", column)
+    for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_drawn_by", "ix_jobs_cache_key"):
         op.drop_index(index, "jobs")
     jobs = ("revivals", "fresh_after", "dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight")
     for column in jobs:

@@ -1,0 +1,47 @@
+"""Which pictures lie and until when, in SQL: kept by jobs that end, doomed and forgotten by the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.sql.inserts import dialect_insert
+from services.scheduler.job import Job
+from services.scheduler.results.store import REMOVAL_MARGIN_S, PicturesSwept
+from services.scheduler.sql_schema import attempts, blobs
+
+
+async def keep(connection: AsyncConnection, job: Job) -> None:
+    """Keep a job's pictures at least as long as its results.
+
+    Raises PicturesSwept when one is being removed: the worker may have found it there and not stored it again. One
+    that was gone before the attempt began was stored anew.
+    """
+    sizes = {image.sha256: image.size_bytes for image in job.images}
+    rows: list[dict[str, object]] = [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
+    kept = await _upsert(connection, rows, blobs.c.doomed_at.is_(None))
+    doomed = [row for row in rows if row["sha256"] not in kept]
+    if not doomed:
+        return
+    this = (attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
+    began_at = (await connection.execute(select(attempts.c.started_at).where(*this))).scalar() or 0.0
+    anew = await _upsert(connection, doomed, blobs.c.removed_at < began_at - REMOVAL_MARGIN_S)
+    if len(anew) < len(doomed):
+        raise PicturesSwept(f"pictures of {job.id} are being removed")
+
+
+async def _upsert(
+    connection: AsyncConnection, rows: Sequence[dict[str, object]], where: ColumnElement[bool]
+) -> Collection[str]:
+    statement = dialect_insert(connection, blobs).values(list(rows))
+    later = func.max if connection.dialect.name == "sqlite" else func.greatest
+    mine, theirs = statement.excluded.expires_at, blobs.c.expires_at
+    kept = case((or_(mine.is_(None), theirs.is_(None)), None), else_=later(mine, theirs))
+    upsert = statement.on_conflict_do_update(
+        index_elements=["sha256"],
+        set_={"expires_at": kept, "doomed_at": None, "removed_at": None},
+        where=where,
+    )
+    return set(await connection.scalars(upsert.returning(blobs.c.sha256)))

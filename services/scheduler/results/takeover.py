@@ -1,0 +1,31 @@
+"""What it makes of two jobs when the owner of a run goes and a joiner takes it over. Pure.
+
+The run goes on where it is. To the store it is the heir's first attempt from then on, and its end is the heir's: with
+its pictures and its bill.
+"""
+
+from __future__ import annotations
+
+from services.scheduler import changes
+from services.scheduler.changes import Step
+from services.scheduler.job import Change, Job, JobState, OutboxMessage
+from services.scheduler.results import reuse
+from services.scheduler.results.store import HandOver
+from services.scheduler.store import Ending, Start
+
+REASON = "it was cancelled, and its run goes on for another job"
+Written = tuple[Job, Step, tuple[OutboxMessage, ...]]
+
+
+def handed_over(job: Job | None, heir: Job | None, order: HandOver) -> tuple[Written, Written] | None:
+    """Return what becomes of both; None when the job does not run or the heir does not wait for it."""
+    if job is None or heir is None or not reuse.waits_for_a_run(heir) or heir.drawn_by != job.id:
+        return None
+    if job.state is not JobState.RUNNING or job.attempt != order.attempt or job.cancel_requested:
+        return None
+    ending = Ending(job.id, job.attempt, order.epoch, Change.CANCEL, order.now, charge_reason=order.charge_reason)
+    over = changes.ended(job, ending)
+    alone = heir.evolve(cache=reuse.MISS, drawn_by="")
+    start = Start(heir.id, heir.attempt + 1, job.worker, order.epoch, order.now, heir.traceparent)
+    begun = changes.started(alone, start)
+    return None if over is None or begun is None else ((job, over, order.outbox), (heir, begun, ()))
