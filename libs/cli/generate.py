@@ -41,10 +41,13 @@ def generate(
     strength: Annotated[float | None, typer.Option(help="How far to leave the picture, up to 1.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of a clip.")] = None,
     fps: Annotated[int | None, typer.Option(help="Frames a second of a clip.")] = None,
+    cache: Annotated[str, typer.Option(help="use, bypass or refresh what was drawn before.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
     """Draw a picture or a clip and save it."""
-    spec = job_pb2.JobSpec(prompt=prompt, negative_prompt=negative, model=model, size=size, output_format=_form(out))
+    spec = job_pb2.JobSpec(
+        prompt=prompt, negative_prompt=negative, model=model, size=size, output_format=_form(out), cache=cache
+    )
     given = {"images": images, "steps": steps, "guidance_scale": guidance, "seed": seed, "strength": strength}
     for name, value in {**given, "frames": frames, "fps": fps}.items():
         if value is not None:
@@ -97,7 +100,8 @@ async def _generate(
         output.print_json({**output.as_json(job), "files": [str(path) for path in paths]})
     else:
         for path, image in zip(paths, job.images, strict=True):
-            sys.stdout.write(f"{path}  seed {image.seed}  {image.width}x{image.height}  {job.model_version}\n")
+            told = f"{path}  seed {image.seed}  {image.width}x{image.height}  {job.model_version}"
+            sys.stdout.write(f"{told}  cache {job.cache.lower() or 'miss'}\n")
 
 
 async def follow(client: PublicClient, job: job_pb2.Job, *, quiet: bool) -> None:

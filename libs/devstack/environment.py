@@ -44,6 +44,9 @@ class ServiceEnvironment:
             ETCD_ENDPOINTS=self.addresses.etcd,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
+            RESULT_LIFE_S=str(self.settings.result_life_s or ""),
+            RECORD_LIFE_S=str(self.settings.record_life_s or ""),
+            CACHE_SCOPE=self.settings.cache_scope,
         )
 
     def ratelimiter(self) -> dict[str, str]:

@@ -70,6 +70,12 @@ class StackSettings:
     """File of words and phrases that no prompt may hold. Empty: none."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds until a reservation without a job is given back."""
+    result_life_s: int = 0
+    """Seconds that pictures are kept; 0 leaves it to the scheduler."""
+    record_life_s: int = 0
+    """Seconds that ended jobs with their events are kept; 0 leaves it to the scheduler."""
+    cache_scope: str = ""
+    """`global` or `tenant`: whose drawn pictures may answer a job. Empty: the scheduler's default."""
     drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds a service may take to finish its calls when it is stopped."""
     log_level: str = field(default="info", metadata={"check": settings.one_of("debug", "info", "warning", "error")})

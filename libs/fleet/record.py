@@ -42,6 +42,7 @@ class WorkerRecord:
     memory_used_bytes: int | None = None  # of the GPU, by all processes
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    engine_build: str = ""  # digest of all that its pictures depend on besides weights and request; empty: untold
     throttle: tuple[str, ...] | None = None  # what holds the GPU's clocks down, in NVML's words; None: it does not tell
 
     @property
@@ -102,6 +103,7 @@ def _later(stored: dict[str, Any]) -> dict[str, Any]:
         "temperature_celsius": _amount,
         "power_watts": _amount,
         "throttle": _texts,
+        "engine_build": _text,
     }
     found = {}
     for name, read in readers.items():

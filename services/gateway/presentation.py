@@ -58,6 +58,8 @@ def is_final(job: job_pb2.Job) -> bool:
 def job_headers(job: job_pb2.Job) -> list[tuple[str, str]]:
     """Return the headers of every answer about one job."""
     headers = [("x-model-version", job.model_version), ("x-cost-estimated", f"{job.cost.estimated_units:g}")]
+    if job.cache:
+        headers.append(("x-cache", job.cache.lower()))
     if job.state == job_pb2.Job.QUEUED:
         headers.append(("x-queue-position", str(job.queue.position)))
         headers.append(("x-estimated-wait", str(math.ceil(job.queue.wait_p50_s))))

@@ -117,7 +117,9 @@ class Announcement:
             await self._sources.clock.sleep(READ_EVERY_S)
 
 
-def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf, clock: Clock) -> WorkerRecord:
+def first_record(
+    worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf, clock: Clock, build: str = ""
+) -> WorkerRecord:
     """Return the record of a worker that has just started; its incarnation is new with every start."""
     return WorkerRecord(
         worker_id=worker_id,
@@ -130,6 +132,7 @@ def first_record(worker_id: WorkerId, address: str, engine: Engine, shelf: Shelf
         rows=1,
         rows_in_use=0,
         started_at=clock.now(),
+        engine_build=build,
     )
 
 

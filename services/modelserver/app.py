@@ -28,6 +28,7 @@ from services.modelserver.attempts import Attempts
 from services.modelserver.carriers import Carriers
 from services.modelserver.checkpoints import Checkpoints
 from services.modelserver.delivery import Delivery
+from services.modelserver.drawing_build import drawing_build
 from services.modelserver.fitting import Fitting, fit_out
 from services.modelserver.gpu import open_gpu
 from services.modelserver.inputs import InputReader
@@ -119,7 +120,8 @@ class ModelServer:
     def _announcement(self) -> Announcement:
         worker_id, engine = WorkerId(self._settings.worker_id), self._fitting.engine
         gpu, table = open_gpu(engine.device.id), self._fitting.measurements.table
-        record = first_record(worker_id, self.address, engine, self._shelf, self._clock)
+        build = drawing_build(self._fitting.folders, engine.device.id)
+        record = first_record(worker_id, self.address, engine, self._shelf, self._clock, build)
         announcer = make_announcer(self._registry, record, self._settings.lease_ttl_s, self._clock)
         sources = Sources(gpu, lambda: table.version, self._clock)
         announcement = Announcement(announcer, self.worker, self._shelf, engine, sources)

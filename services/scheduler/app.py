@@ -20,7 +20,6 @@ from darkroom.scheduler.v1 import (
 )
 from libs import secret_files
 from libs.blobs.opening import open_blobs
-from libs.blobs.store import BlobStore
 from libs.clients.limiter import LimiterClient
 from libs.clients.modelserver import ModelServer, ModelServerClient
 from libs.clock import Clock, SystemClock
@@ -64,6 +63,9 @@ from services.scheduler.preloader import Preloader
 from services.scheduler.reattachment import Reattachment
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.relay import Front, LeaderLine, Relay
+from services.scheduler.results.follower import Follower
+from services.scheduler.results.keeping import Results
+from services.scheduler.results.keys import Keys
 from services.scheduler.scaling import TARGET_DRAIN_S, Scaling
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
@@ -79,7 +81,6 @@ logger = logging.getLogger(__name__)
 
 SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
 STANDBY_ANSWERS = frozenset(("Submit", "FindJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob"))  # from the store
-RESULT_LIFE_S = 24 * 3600.0
 Connect = Callable[[str], ModelServer]
 
 
@@ -95,11 +96,11 @@ class Scheduler:
         fleet_directory: Directory,
         connect: Connect,
         limiter: Limiter,
-        blobs: BlobStore,
+        results: Results,
         clock: Clock,
         epoch: int,
     ) -> None:
-        instruments, self._clock = Instruments(), clock
+        instruments, self._clock, blobs, life_s = Instruments(), clock, results.blobs, results.keeping.result_life_s
         self.lead = Lead(epoch, serving=epoch != NOBODY)
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
@@ -115,19 +116,20 @@ class Scheduler:
         self.ward = Ward(store, self.fleet, clock)
         self.jobs.on_ended = self._job_ended
         self.expirer = Expirer(store, self.jobs, clock, self.lead)
-        self._add_dispatch(store, instruments)
+        self._add_dispatch(store, instruments, life_s)
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
         self.preloader = Preloader(self.jobs, self.fleet, instruments, clock)
-        self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock)
+        self.desk = Desk(store, self.jobs, self.reconciler, blobs, clock, result_life_s=life_s)
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
-        self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock)
+        self.follower, keys = Follower(store, self.jobs, clock, self.lead), Keys(self.fleet, results.keeping)
+        self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
         self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 
-    def _add_dispatch(self, store: JobStore, instruments: Instruments) -> None:
-        clock, judge = self._clock, Judge(result_life_s=RESULT_LIFE_S, jitter=random.random)
+    def _add_dispatch(self, store: JobStore, instruments: Instruments, life_s: float) -> None:
+        clock, judge = self._clock, Judge(result_life_s=life_s, jitter=random.random)
         self.substitution = Substitution(store, self.jobs, self.fleet, self.catalog, self.reconciler, clock)
         aides = Aides(judge, self.ward, self.substitution)
         closer = AttemptCloser(store, self.jobs, self.reconciler, aides, instruments, clock)
@@ -172,6 +174,7 @@ class Scheduler:
             agents.create_task(self.sweeper.run())
             agents.create_task(self.forecaster.run())
             agents.create_task(self.preloader.run())
+            agents.create_task(self.follower.run())
             if ready is not None:
                 ready.set()
 
@@ -214,7 +217,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
     operator = secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN)
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     await persistently(clock, lambda: upgrade(settings.database))
-    store = open_store(settings.database)
+    store, results = open_store(settings.database), Results(blobs, settings.keeping)
     server = RpcServer(settings.listen, mesh_token=token, operator_token=operator)
     holder = leadership.new_holder()
     line = LeaderLine(store, holder, lambda at: open_channel(at, mesh_token=token, operator_token=operator))
@@ -226,7 +229,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
         ):
             fleet = directory.Directory(EtcdRegistry(etcd, clock))
             delivery = LimiterDelivery(LimiterClient(limiter))
-            scheduler = Scheduler(store, fleet, _connector(token), delivery, blobs, clock, NOBODY)
+            scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
             scheduler.add_to(server.grpc, line)
             running = [agents.create_task(fleet.run())]
             if is_sqlite(settings.database):

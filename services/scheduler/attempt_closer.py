@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.clock import Clock
 from services.scheduler import checkpoints
@@ -13,6 +13,8 @@ from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.persistence import persistently
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.results.store import PicturesSwept
+from services.scheduler.results.takeover import swept_away
 from services.scheduler.retry import Again, Mishap
 from services.scheduler.store import Ending, JobStore
 from services.scheduler.substitution import Substitution
@@ -51,7 +53,14 @@ class AttemptCloser:
         self._clock = clock
 
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
-        """Commit the outcome and tell the memory. Raises Deposed."""
+        """Commit the outcome, for who owns the run now, and tell the memory. Raises Deposed."""
+        mine = self._owned(attempt)
+        await self._close(mine, close, heard)
+        heir = self._owned(attempt)
+        if heir.job.id not in (mine.job.id, attempt.job.id):  # it was handed over while its end was being written
+            await self._close(heir, close, heard)
+
+    async def _close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         advanced = isinstance(close, Mishap) and await self._advanced(attempt.job)
         if heard.drew.is_set() or advanced:
             self._jobs.drew(attempt.job.id)
@@ -64,7 +73,7 @@ class AttemptCloser:
         if verdict.again is not None:
             self._prepare_next(attempt, verdict.again)
         if isinstance(change, Ending):
-            after = await persistently(self._clock, lambda: self._store.end(change))
+            after = await self._end(change)
         else:
             after = await persistently(self._clock, lambda: self._store.requeue(change))
         if after is None:  # our own commit whose answer was lost, or the job is no more: the store knows
@@ -76,6 +85,19 @@ class AttemptCloser:
         else:
             self._jobs.ended(after)
         self._instruments.attempt_ended(outcome, reason)
+
+    async def _end(self, ending: Ending) -> Job | None:
+        try:
+            return await persistently(self._clock, lambda: self._store.end(ending))
+        except PicturesSwept:
+            again = swept_away(ending)
+            logger.info("a picture was swept while it was drawn again", extra={"job_id": ending.job_id})
+            return await persistently(self._clock, lambda: self._store.requeue(again))
+
+    def _owned(self, attempt: Attempt) -> Attempt:
+        """Return the attempt as that of the job which took it over, if one did."""
+        job = self._jobs.get(self._jobs.joined.runner(attempt.job.id))
+        return attempt if job is None or job.id == attempt.job.id else replace(attempt, job=job)
 
     def _circumstances(self, attempt: Attempt, *, advanced: bool, worker_at_fault: bool) -> Circumstances:
         job_id = attempt.job.id

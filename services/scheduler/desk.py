@@ -16,6 +16,9 @@ from services.scheduler.alarm import first
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.results import takeover
+from services.scheduler.results.reuse import Terms
+from services.scheduler.results.store import HandOver
 from services.scheduler.store import Accepted, JobStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -27,19 +30,29 @@ _CANCEL_TRIES = 5  # each is lost only to a change in that very moment
 class Desk:
     """Commits what owners ask for and tells the memory."""
 
-    def __init__(self, store: JobStore, jobs: OpenJobs, reconciler: Reconciler, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        jobs: OpenJobs,
+        reconciler: Reconciler,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        result_life_s: float,
+    ) -> None:
         self._store = store
         self._jobs = jobs
         self._reconciler = reconciler
         self._blobs = blobs
         self._clock = clock
+        self._result_life_s = result_life_s
 
     async def submit(self, job: Job) -> Accepted:
         """Commit a job with the confirmation of its reservation, and queue it."""
         with self._in_doubt(job.id):
-            accepted = await self._store.accept(job, [charging.confirmation(job)], self._reconciler.epoch)
+            accepted = await self._accept(job)
         if not accepted.existing:
-            self._jobs.queued(accepted.job)
+            self._jobs.accepted(accepted.job)
         elif accepted.job.open and self._jobs.get(accepted.job.id) is None:
             self._reconciler.doubt(accepted.job.id)
         return accepted
@@ -74,11 +87,22 @@ class Desk:
         for sha256 in hashes:
             await self._remove(job_id, sha256)
 
+    async def _accept(self, job: Job) -> Accepted:
+        confirmation = charging.confirmation(job)
+        if not job.cache_key:
+            return await self._store.accept(job, [confirmation], self._reconciler.epoch)
+        now = self._clock.now()
+        terms = Terms(now, now + self._result_life_s)
+        return await self._store.accept_reusing(job, [confirmation], terms, self._reconciler.epoch)
+
     async def _cancel(self, job: Job) -> Job | None:
         if job.state is JobState.QUEUED:
             return await self._end_waiting(job)
         if job.state is not JobState.RUNNING:
             return job
+        heir = next(iter(self._jobs.joined.joiners(job.id)), None)
+        if heir is not None:
+            return await self._hand_over(job, heir)
         with self._in_doubt(job.id):
             marked = await self._store.request_cancel(job.id, job.tenant_id, self._reconciler.epoch)
         if marked is None or marked.state is not JobState.RUNNING:
@@ -93,6 +117,22 @@ class Desk:
         if ended is not None:
             self._jobs.ended(ended)
         return ended
+
+    async def _hand_over(self, job: Job, heir: JobId) -> Job | None:
+        """End a job whose run goes on for who joined it."""
+        epoch, now = self._reconciler.epoch, self._clock.now()
+        outbox = endings.cancelled(job, epoch=epoch, now=now).outbox
+        order = HandOver(job.id, job.attempt, heir, epoch, now, takeover.REASON, outbox)
+        with self._in_doubt(job.id), self._in_doubt(heir):
+            both = await self._store.hand_over(order)
+        if both is None:  # the run ended just now, or the heir left
+            await self._reconciler.resolve(heir)
+            return None
+        gone, runner = both
+        logger.info("run handed over", extra={"job_id": job.id, "heir": heir})
+        if not self._jobs.handed_over(gone, runner):
+            await self._reconciler.resolve(heir)
+        return gone
 
     @contextmanager
     def _in_doubt(self, job_id: JobId) -> Iterator[None]:

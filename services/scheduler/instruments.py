@@ -28,6 +28,9 @@ class Instruments:
         )
         self._preloads = meter.create_counter("darkroom_preloads_total", description="Loads of models before jobs came")
         self._parked = meter.create_up_down_counter("darkroom_parked_jobs", description="Jobs that are off the device")
+        self._cache = meter.create_counter("darkroom_cache_total", description="Accepted jobs, by what answers them")
+        for result in ("hit", "joined", "miss"):
+            self._cache.add(0, {"result": result})  # so that a share can be told from the first job on
         self._job_s = metrics.seconds_histogram("darkroom_job_seconds", "From acceptance to the final state")
         self._stage_s = metrics.seconds_histogram("darkroom_stage_seconds", "Stages of a job; here the queue")
 
@@ -38,6 +41,11 @@ class Instruments:
         self._job_s.record(max(0.0, (job.finished_at or job.created_at) - job.created_at), labels)
         if job.failure is not None:
             self._errors.add(1, {"reason": job.failure.reason})
+
+    def answered(self, job: Job) -> None:
+        """Count a new job: hit, joined or miss; bypass when it neither may be answered nor answers others."""
+        result = job.cache.lower() if job.cache_key or job.cache != "MISS" else "bypass"
+        self._cache.add(1, {"result": result})
 
     def attempt_started(self, job: Job, began_at: float) -> None:
         """Measure how long a job waited before the attempt that starts now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler import changes
@@ -14,6 +13,7 @@ from services.scheduler.changes import Step
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
 from services.scheduler.lead_store import NOBODY
 from services.scheduler.memory_lead import MemoryLead
+from services.scheduler.memory_outbox import MemoryOutbox
 from services.scheduler.results.memory_results import Blob, MemoryResults
 from services.scheduler.results.reuse import Terms
 from services.scheduler.store import (
@@ -29,7 +29,7 @@ from services.scheduler.store import (
 )
 
 
-class MemoryStore(MemoryResults, MemoryLead):
+class MemoryStore(MemoryResults, MemoryOutbox, MemoryLead):
     """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
 
     def __init__(self) -> None:
@@ -163,29 +163,6 @@ class MemoryStore(MemoryResults, MemoryLead):
                 jobs, units = sums.get(key, (0, 0.0))
                 sums[key] = jobs + 1, units + job.estimated_units
         return [OpenTotal(*key, *total) for key, total in sums.items()]
-
-    async def pending_messages(self, limit: int, now: float) -> list[PendingMessage]:
-        """Return messages that are due, oldest first."""
-        return [message for message, due_at in self._outbox.values() if due_at <= now][:limit]
-
-    async def messages_sent(self, ids: Sequence[int]) -> None:
-        """Remove messages that have arrived."""
-        for message_id in ids:
-            self._outbox.pop(message_id, None)
-
-    async def message_failed(self, message_id: int, retry_at: float) -> None:
-        """Count a try."""
-        if message_id in self._outbox:
-            message, _ = self._outbox[message_id]
-            self._outbox[message_id] = dataclasses.replace(message, tries=message.tries + 1), retry_at
-
-    async def save_document(self, name: str, document: dict[str, Any]) -> None:
-        """Keep a document."""
-        self._documents[name] = json.dumps(document)
-
-    async def load_document(self, name: str) -> dict[str, Any] | None:
-        """Return a document."""
-        return dict(json.loads(self._documents[name])) if name in self._documents else None
 
     async def ping(self) -> None:
         """Answer."""

@@ -21,6 +21,8 @@ from services.scheduler.demand import Demand
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
 from services.scheduler.ordering import Ordering, Waiting
+from services.scheduler.results.joined_runs import JoinedRuns
+from services.scheduler.results.reuse import waits_for_a_run
 from services.scheduler.watch_hub import WatchHub
 
 
@@ -69,9 +71,12 @@ class OpenJobs:
         self.ordering = Ordering()
         self.backlog = Backlog()
         self.demand = Demand()
+        self.joined = JoinedRuns()
+        self._hub.audience = self.joined.audience
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
         self.followers: list[Follower] = []
+        self.run_over = Alarm(clock)  # rings the follower
         self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
         self.on_ended: Callable[[Job], None] = _nobody_else  # tells who clears up behind it
 
@@ -79,6 +84,14 @@ class OpenJobs:
         """Return an open job."""
         entry = self._entries.get(job_id)
         return entry.job if entry else None
+
+    def accepted(self, job: Job) -> None:
+        """A new job was committed; with pictures that lay there it has ended already."""
+        self._instruments.answered(job)
+        if job.open:
+            self.queued(job)
+        else:
+            self.ended(job)
 
     def queued(self, job: Job) -> None:
         """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
@@ -90,15 +103,19 @@ class OpenJobs:
         entry.job, entry.worker, entry.followed, entry.recalled = job, None, False, False
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
-        self.ordering.add(_waiting(job), self._clock.now())
-        self.backlog.remove(job.id)  # another model may have taken over
-        self.backlog.add(job.id, job.model_version, job.estimated_units)
+        if waits_for_a_run(job):
+            self._join(job)
+        else:
+            self.joined.leave(job.id)
+            self.ordering.add(_waiting(job), self._clock.now())
+            self.backlog.remove(job.id)  # another model may have taken over
+            self.backlog.add(job.id, job.model_version, job.estimated_units)
+            self._tell(lambda follower: follower.queued(job))
         if job.deadline_at is not None:
             heapq.heappush(self._deadlines, (job.deadline_at, job.id))
             self._drop_old_deadlines()
             self.deadline.ring()
         self._hub.mark(job.id)
-        self._tell(lambda follower: follower.queued(job))
         self.work.ring()
         self.on_outbox()
 
@@ -120,6 +137,19 @@ class OpenJobs:
             entry.stop.set()
         self._hub.mark(job.id)
 
+    def handed_over(self, gone: Job, heir: Job) -> bool:
+        """A joiner took over a run whose owner went. False when that run is not followed here any more."""
+        before, entry = self._entries.get(gone.id), self._entries.setdefault(heir.id, _Entry(heir))
+        entry.job = heir
+        goes_on = before is not None and before.followed
+        if before is not None and goes_on:
+            entry.worker, entry.followed, entry.stop, entry.drew = before.worker, True, before.stop, before.drew
+            self.joined.take_over(gone.id, heir.id)
+        if before is not None:
+            self.ended(gone)
+        self._hub.mark(heir.id)
+        return goes_on
+
     def ended(self, job: Job) -> None:
         """A job is in its final state; told once, by whoever brought it there."""
         self._instruments.job_ended(job)
@@ -138,6 +168,9 @@ class OpenJobs:
         self._hub.attempt_over(job_id)
         self._hub.mark(job_id)
         self._tell(lambda follower: follower.gone(job_id))
+        self.joined.leave(job_id)
+        if self.joined.over(job_id):
+            self.run_over.ring()
 
     def _tell(self, news: Callable[[Follower], None]) -> None:
         for follower in self.followers:
@@ -199,6 +232,12 @@ class OpenJobs:
         """Return the jobs with an attempt on a worker."""
         return [entry.job for entry in self._entries.values() if entry.job.state is JobState.RUNNING]
 
+    def _join(self, job: Job) -> None:
+        runs = job.drawn_by in self._entries
+        self.joined.join(job, runs=runs)
+        if not runs:
+            self.run_over.ring()
+
     def _drop_old_deadlines(self) -> None:
         """Forget those of ended jobs, seldom: a deadline may be a week away."""
         if len(self._deadlines) > 2 * len(self._entries) + 64:
@@ -221,7 +260,8 @@ class OpenJobs:
         while self._deadlines and self._deadlines[0][0] <= self._clock.now():
             _, job_id = heapq.heappop(self._deadlines)
             entry = self._entries.get(job_id)
-            if entry is None or entry.drew or entry.job.counted_attempts:
+            run = self._entries.get(self.joined.waits_for(job_id) or job_id, entry)
+            if entry is None or run is None or run.drew or run.job.counted_attempts:
                 continue
             if entry.job.state is JobState.QUEUED:
                 late.append(entry.job)

@@ -21,6 +21,7 @@ from services.scheduler.desk import Desk, unknown
 from services.scheduler.faults import told_to_callers
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.job import DurableEvent, Job
+from services.scheduler.results.keys import Keys
 from services.scheduler.standby_desk import StandbyDesk
 from services.scheduler.store import JobStore
 from services.scheduler.watch_hub import WatchHub
@@ -41,6 +42,7 @@ class Parts:
     estimator: Estimator
     catalog: CatalogKeeper
     clock: Clock
+    keys: Keys
 
 
 class SchedulerServicer(pb_grpc.SchedulerServiceServicer):
@@ -54,7 +56,7 @@ class SchedulerServicer(pb_grpc.SchedulerServiceServicer):
         now = self._parts.clock.now()
         job = wire.job_from_submit(request, now=now, traceparent=tracing.current_traceparent())
         with told_to_callers():
-            accepted = await self._parts.desk.submit(job)
+            accepted = await self._parts.desk.submit(self._parts.keys.keyed(job))
             public = await self._public(accepted.job)
         return pb.SubmitResponse(job=public, existing=accepted.existing, request_digest=accepted.job.request_digest)
 

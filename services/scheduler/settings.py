@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
+from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 
 
 def _are_addresses(values: tuple[str, ...]) -> str | None:
     if not values:
         return "must name at least one host:port"
     return next((complaint for value in values if (complaint := settings.is_address(value))), None)
+
+
+def _is_positive(value: int) -> str | None:
+    return None if value > 0 else "must be at least 1"
+
+
+def _is_scope(value: str) -> str | None:
+    return None if value in ("global", "tenant") else "must be global or tenant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,18 @@ class Settings(ProcessSettings):
     """host:port of the listener for KEDA, which needs no token; empty switches it off."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
+
+    result_life_s: int = field(default=int(RESULT_LIFE_S), metadata={"check": _is_positive})
+    """Seconds that pictures are kept."""
+    record_life_s: int = field(default=int(RECORD_LIFE_S), metadata={"check": _is_positive})
+    """Seconds that ended jobs with their events are kept."""
+    cache_scope: str = field(default="global", metadata={"check": _is_scope})
+    """`global`: a job may be answered by another tenant's that draws the same from text; `tenant`: never."""
+
+    @property
+    def keeping(self) -> Keeping:
+        """How long what is kept, and for whom."""
+        return Keeping(self.result_life_s, self.record_life_s, self.cache_scope == "tenant")
 
     @property
     def database(self) -> str:

@@ -9,11 +9,10 @@ from sqlalchemy import ColumnElement, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
-from services.scheduler import changes, sql_lead, sql_reads, sql_rows, sql_writes
+from services.scheduler import sql_lead, sql_reads, sql_rows, sql_writes
 from services.scheduler.changes import Step
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.lead_store import NOBODY
-from services.scheduler import sql_reads, sql_rows, sql_writes
 from services.scheduler.results import sql_results
 from services.scheduler.results.reuse import Terms
 from services.scheduler.sql_schema import job_events, jobs

@@ -12,9 +12,8 @@ from libs.sql.inserts import dialect_insert
 from services.scheduler import changes, sql_rows
 from services.scheduler.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.job import AttemptRecord, Job, OutboxMessage
-from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
 from services.scheduler.results import sql_blobs
-from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, leader, outbox
+from services.scheduler.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
 from services.scheduler.store import Mark
 
 

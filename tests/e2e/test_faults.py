@@ -97,7 +97,7 @@ def slowly_refilled_tiers(path: Path) -> Path:
 
 async def submit(client: httpx.AsyncClient, seed: int) -> str:
     """Queue a small job; return its id."""
-    answer = await client.post("/v1/jobs", json={"prompt": PROMPT, "steps": STEPS, "seed": seed})
+    answer = await client.post("/v1/jobs", json={"prompt": PROMPT, "steps": STEPS, "seed": seed, "cache": "bypass"})
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["id"]
     return job_id

@@ -32,7 +32,7 @@ def assert_matches(data: bytes) -> None:
 
 
 async def test_rest_and_events(client: httpx.AsyncClient) -> None:
-    created = await client.post("/v1/jobs", json={"prompt": ASKED.prompt, "seed": SEED})
+    created = await client.post("/v1/jobs", json={"prompt": ASKED.prompt, "seed": SEED, "cache": "bypass"})
     assert created.status_code == 202
     job = created.json()
     assert created.headers["location"] == f"/v1/jobs/{job['id']}"
@@ -70,7 +70,7 @@ async def test_grpc_with_generated_stubs(stack: RunningStack) -> None:
     metadata = (("authorization", f"Bearer {stack.key}"),)
     async with grpc.aio.insecure_channel(stack.addresses["http"]) as channel:
         jobs = rpc.GenerationServiceStub(channel)
-        spec = job_pb2.JobSpec(prompt=ASKED.prompt, seed=SEED)
+        spec = job_pb2.JobSpec(prompt=ASKED.prompt, seed=SEED, cache="bypass")
         job = await jobs.CreateJob(api.CreateJobRequest(spec=spec), metadata=metadata, timeout=30)
         watch = jobs.WatchJob(api.WatchJobRequest(id=job.id), metadata=metadata, timeout=60)
         kinds = [event.WhichOneof("event") async for event in watch]
@@ -82,7 +82,7 @@ async def test_grpc_with_generated_stubs(stack: RunningStack) -> None:
 
 
 async def test_grpc_web(stack: RunningStack, client: httpx.AsyncClient) -> None:
-    spec = job_pb2.JobSpec(prompt=ASKED.prompt, seed=SEED)
+    spec = job_pb2.JobSpec(prompt=ASKED.prompt, seed=SEED, cache="bypass")
     job = job_pb2.Job.FromString(
         (await web_call(client, "CreateJob", api.CreateJobRequest(spec=spec).SerializeToString()))[0]
     )

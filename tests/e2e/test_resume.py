@@ -125,7 +125,13 @@ async def has_checkpoint(client: httpx.AsyncClient, job_id: str) -> bool:
 
 async def submit(client: httpx.AsyncClient, sampler: str) -> str:
     """Queue the drawing; return its id."""
-    body = {"prompt": "a red circle left of a blue square", "steps": STEPS, "seed": SEED, "sampler": sampler}
+    body = {
+        "prompt": "a red circle left of a blue square",
+        "steps": STEPS,
+        "seed": SEED,
+        "sampler": sampler,
+        "cache": "bypass",
+    }
     answer = await client.post("/v1/jobs", json=body)
     assert answer.status_code == 202, answer.text
     job_id: str = answer.json()["id"]

@@ -20,7 +20,9 @@ async def keep(connection: AsyncConnection, job: Job) -> None:
     that was gone before the attempt began was stored anew.
     """
     sizes = {image.sha256: image.size_bytes for image in job.images}
-    rows: list[dict[str, object]] = [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
+    rows: list[dict[str, object]] = [
+        {"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)
+    ]
     kept = await _upsert(connection, rows, blobs.c.doomed_at.is_(None))
     doomed = [row for row in rows if row["sha256"] not in kept]
     if not doomed:

@@ -10,8 +10,8 @@ from services.scheduler import changes
 from services.scheduler.changes import Step
 from services.scheduler.job import Change, Job, JobState, OutboxMessage
 from services.scheduler.results import reuse
-from services.scheduler.results.store import HandOver
-from services.scheduler.store import Ending, Start
+from services.scheduler.results.store import REMOVAL_MARGIN_S, HandOver
+from services.scheduler.store import Ending, Requeue, Start
 
 REASON = "it was cancelled, and its run goes on for another job"
 Written = tuple[Job, Step, tuple[OutboxMessage, ...]]
@@ -29,3 +29,18 @@ def handed_over(job: Job | None, heir: Job | None, order: HandOver) -> tuple[Wri
     start = Start(heir.id, heir.attempt + 1, job.worker, order.epoch, order.now, heir.traceparent)
     begun = changes.started(alone, start)
     return None if over is None or begun is None else ((job, over, order.outbox), (heir, begun, ()))
+
+
+def swept_away(ending: Ending) -> Requeue:
+    """Return the way back into the queue for a job whose pictures were removed while they were drawn."""
+    return Requeue(
+        job_id=ending.job_id,
+        attempt=ending.attempt,
+        epoch=ending.epoch,
+        now=ending.now,
+        outcome="lost",
+        reason="PICTURES_SWEPT",
+        not_before=ending.now + 2 * REMOVAL_MARGIN_S,
+        counted=False,
+        gpu_ms=ending.gpu_ms,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -32,17 +33,17 @@ LIFE_S = 86_400.0
 LATER = NOW + 3600.0
 
 
-async def offer(store: JobStore, number: int, now: float = LATER, **changes: object) -> Job:
+async def offer(store: JobStore, number: int, now: float = LATER, **changes: Any) -> Job:
     """Accept a job that others may answer."""
     return (await accepted(store, number, now, **changes)).job
 
 
-async def accepted(store: JobStore, number: int, now: float = LATER, **changes: object) -> Accepted:
+async def accepted(store: JobStore, number: int, now: float = LATER, **changes: Any) -> Accepted:
     job = a_job(number, **{"cache_key": KEY, "created_at": now, "queued_at": now, **changes})
     return await store.accept_reusing(job, [CONFIRM], Terms(now, now + LIFE_S))
 
 
-async def drawn(store: JobStore, number: int = 1, **changes: object) -> Job:
+async def drawn(store: JobStore, number: int = 1, **changes: Any) -> Job:
     job = await offer(store, number, NOW + number)
     await store.start(a_start(job))
     ended = await store.end(a_success(job, **changes))
@@ -50,7 +51,7 @@ async def drawn(store: JobStore, number: int = 1, **changes: object) -> Job:
     return ended
 
 
-async def runs(store: JobStore, number: int = 1, **changes: object) -> Job:
+async def runs(store: JobStore, number: int = 1, **changes: Any) -> Job:
     started = await store.start(a_start(await offer(store, number, **changes)))
     assert started is not None
     return started
@@ -76,7 +77,7 @@ async def test_a_hit_is_a_finished_job_with_pictures_events_and_a_settlement_of_
 async def test_a_hit_that_cannot_be_kept_whole_is_not_kept(store: JobStore) -> None:
     await drawn(store)
     bad = dataclasses.replace(CONFIRM, payload={"not": object()})
-    with pytest.raises(Exception, match="."):
+    with pytest.raises(Exception, match=r"."):
         await store.accept_reusing(a_job(2, cache_key=KEY), [bad], Terms(LATER, LATER + LIFE_S))
     assert await store.get(a_job(2).id) is None
     assert await store.events(a_job(2).id, 0) == []
@@ -114,7 +115,7 @@ async def test_every_hit_makes_its_pictures_live_on(store: JobStore) -> None:
     assert (late.cache, late.drawn_by) == ("HIT", source.id)
 
 
-MISSES: dict[str, dict[str, object]] = {
+MISSES: dict[str, dict[str, Any]] = {
     "another key": {"cache_key": "l" * 64},
     "no key": {"cache_key": ""},
     "refresh": {"spec": a_spec(cache="refresh")},
@@ -156,7 +157,7 @@ async def test_of_many_alike_at_once_one_is_drawn(store: JobStore) -> None:
     ],
 )
 async def test_a_run_is_joined_by_all_but_nobody_waits_behind_another_in_the_order(
-    store: JobStore, changes: dict[str, object], waiting: str, running: str
+    store: JobStore, changes: dict[str, Any], waiting: str, running: str
 ) -> None:
     run = await offer(store, 1)
     assert (await offer(store, 2, **changes)).cache == waiting

@@ -22,6 +22,7 @@ from services.scheduler import leadership
 from services.scheduler.app import Scheduler
 from services.scheduler.job import Job
 from services.scheduler.memory_store import MemoryStore
+from services.scheduler.results.keeping import Results
 from services.scheduler.store import JobStore
 
 MODEL = Model(id="shapes", version="v1", pipeline="StableDiffusionPipeline")
@@ -227,7 +228,9 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
         epoch = await leadership.take(self.store, self.clock)
-        self.scheduler = Scheduler(self.store, self.directory, self.server, self.limiter, self.blobs, self.clock, epoch)
+        self.scheduler = Scheduler(
+            self.store, self.directory, self.server, self.limiter, Results(self.blobs), self.clock, epoch
+        )
         task = asyncio.create_task(self.scheduler.run())
         await self.clock.settle()
         yield self.scheduler

@@ -18,6 +18,7 @@ from services.scheduler import leadership
 from services.scheduler.app import Scheduler
 from services.scheduler.job import Job, JobState
 from services.scheduler.memory_store import MemoryStore
+from services.scheduler.results.keeping import Results
 from services.scheduler.store import StoreUnavailable
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.faulty_store import Failing, FaultyStore, once
@@ -50,7 +51,7 @@ class Town:
             self.directory,
             lambda _: self.server,
             self.limiter,
-            fakes.MemoryBlobs(),
+            Results(fakes.MemoryBlobs()),
             self.clock,
             epoch,
         )

@@ -14,6 +14,7 @@ LIFE = {
     (Q, Change.START): R,
     (Q, Change.CANCEL): JobState.CANCELLED,
     (Q, Change.EXPIRE): JobState.EXPIRED,
+    (Q, Change.REUSE): JobState.SUCCEEDED,
     (Q, Change.FAIL): JobState.FAILED,
     (R, Change.SUCCEED): JobState.SUCCEEDED,
     (R, Change.FAIL): JobState.FAILED,

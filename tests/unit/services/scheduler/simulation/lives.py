@@ -14,6 +14,7 @@ from libs.testing.simulated_loop import SimulatedClock, process_named
 from services.scheduler import leadership
 from services.scheduler.app import Scheduler
 from services.scheduler.outbox import Limiter
+from services.scheduler.results.keeping import Results
 from services.scheduler.store import Deposed, JobStore
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.faulty_store import FaultyStore
@@ -93,7 +94,7 @@ class Life:
     async def _run(self) -> None:
         epoch = await leadership.take(self._store.promised, self._clock)
         self.scheduler = Scheduler(
-            self._store.promised, self.directory, self._connect, self._limiter, self._blobs, self._clock, epoch
+            self._store.promised, self.directory, self._connect, self._limiter, Results(self._blobs), self._clock, epoch
         )
         await self.scheduler.run()
 

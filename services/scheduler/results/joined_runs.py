@@ -5,11 +5,11 @@ A run keeps the name it has on its worker, that of the job it was begun for, als
 
 from __future__ import annotations
 
-from services.scheduler.job import Job
 from libs.ids import JobId
+from services.scheduler.job import Job
 
 
-class Runs:
+class JoinedRuns:
     """Joiners by the job that draws for them, in the order they came, and the heirs of runs."""
 
     def __init__(self) -> None:
@@ -55,6 +55,10 @@ class Runs:
     def runner(self, begun: JobId) -> JobId:
         """Return whose run it is that was begun for a job."""
         return self._heirs.get(begun, begun)
+
+    def waits_for(self, joiner: JobId) -> JobId | None:
+        """Return the job whose run a joiner waits for."""
+        return self._runner.get(joiner)
 
     def joiners(self, job_id: JobId) -> tuple[JobId, ...]:
         """Return who waits for a job's run, the first first."""

@@ -1,0 +1,24 @@
+"""Gives new jobs the key of their results, from what the workers say they draw with."""
+
+from __future__ import annotations
+
+from services.scheduler.fleet import Fleet
+from services.scheduler.job import Job
+from services.scheduler.results.cache_key import cache_key
+from services.scheduler.results.keeping import Keeping
+
+
+class Keys:
+    """Keys by the fleet as it is. With `tenant_only` no tenant gets pictures that another one's job drew."""
+
+    def __init__(self, fleet: Fleet, keeping: Keeping) -> None:
+        self._fleet = fleet
+        self._tenant_only = keeping.tenant_only
+
+    def keyed(self, job: Job) -> Job:
+        """Return a new job with the key of its results; without one it is drawn and answers nobody else."""
+        able = [record for record in self._fleet.workers().values() if job.model_version in record.models]
+        builds = {record.engine_build for record in able}
+        known = () if "" in builds else builds  # a worker that does not say may draw something else tomorrow
+        key = cache_key(job.spec, job.model_version, job.tenant_id, known, tenant_only=self._tenant_only)
+        return job.evolve(cache_key=key)
