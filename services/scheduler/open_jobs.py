@@ -7,7 +7,6 @@ readers and the metrics.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +16,7 @@ from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import Alarm
 from services.scheduler.backlog import Backlog
+from services.scheduler.deadlines import Deadlines
 from services.scheduler.demand import Demand
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
@@ -67,7 +67,7 @@ class OpenJobs:
         self._instruments = instruments
         self._clock = clock
         self._entries: dict[JobId, _Entry] = {}
-        self._deadlines: list[tuple[float, JobId]] = []
+        self._deadlines = Deadlines()
         self.ordering = Ordering()
         self.backlog = Backlog()
         self.demand = Demand()
@@ -112,8 +112,7 @@ class OpenJobs:
             self.backlog.add(job.id, job.model_version, job.estimated_units)
             self._tell(lambda follower: follower.queued(job))
         if job.deadline_at is not None:
-            heapq.heappush(self._deadlines, (job.deadline_at, job.id))
-            self._drop_old_deadlines()
+            self._deadlines.add(job.deadline_at, job.id, self._entries)
             self.deadline.ring()
         self._hub.mark(job.id)
         self.work.ring()
@@ -238,12 +237,6 @@ class OpenJobs:
         if not runs:
             self.run_over.ring()
 
-    def _drop_old_deadlines(self) -> None:
-        """Forget those of ended jobs, seldom: a deadline may be a week away."""
-        if len(self._deadlines) > 2 * len(self._entries) + 64:
-            self._deadlines = list({entry for entry in self._deadlines if entry[1] in self._entries})
-            heapq.heapify(self._deadlines)
-
     async def wait_ended(self, job_id: JobId) -> None:
         """Wait until a job is open no more."""
         entry = self._entries.get(job_id)
@@ -252,13 +245,12 @@ class OpenJobs:
 
     def next_deadline(self) -> float | None:
         """Return the next moment at which a job may expire."""
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines.next()
 
     def overdue(self) -> list[Job]:
         """Return waiting jobs that no attempt began in time, and forget their deadlines."""
         late = []
-        while self._deadlines and self._deadlines[0][0] <= self._clock.now():
-            _, job_id = heapq.heappop(self._deadlines)
+        for job_id in self._deadlines.take_due(self._clock.now()):
             entry = self._entries.get(job_id)
             run = self._entries.get(self.joined.waits_for(job_id) or job_id, entry)
             if entry is None or run is None or run.drew or run.job.counted_attempts:
