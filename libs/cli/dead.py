@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -63,22 +64,23 @@ async def _list(target: Target, limit: int, as_json: bool) -> None:
 
 async def _requeue(target: Target, job_ids: list[str], as_json: bool) -> None:
     async with target.admin("scheduler") as channel:
-        client = SchedulerAdminClient(channel)
-        for job_id in job_ids:
-            await client.requeue_dead_letter(job_id)
-            _tell(job_id, "waits again", as_json)
+        await _each(job_ids, SchedulerAdminClient(channel).requeue_dead_letter, "waits again", as_json)
 
 
 async def _drop(target: Target, job_ids: list[str], as_json: bool) -> None:
     async with target.admin("scheduler") as channel:
-        client = SchedulerAdminClient(channel)
+        await _each(job_ids, SchedulerAdminClient(channel).drop_dead_letter, "is dropped", as_json)
+
+
+async def _each(job_ids: list[str], act: Callable[[str], Awaitable[None]], done: str, as_json: bool) -> None:
+    """Act on one job after the other and tell each at once; with JSON, all that were done."""
+    acted: list[str] = []
+    try:
         for job_id in job_ids:
-            await client.drop_dead_letter(job_id)
-            _tell(job_id, "is dropped", as_json)
-
-
-def _tell(job_id: str, done: str, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"job_id": job_id, "done": done})
-        return
-    sys.stdout.write(f"{job_id} {done}\n")
+            await act(job_id)
+            acted.append(job_id)
+            if not as_json:
+                sys.stdout.write(f"{job_id} {done}\n")
+    finally:  # also when the next one is refused
+        if as_json:
+            output.print_json([{"job_id": job_id, "done": done} for job_id in acted])

@@ -79,6 +79,8 @@ def test_several_letters_go_back_or_away(asked, command, method, told):
     result = run("dead", command, "job_1", "job_2")
     assert (result.exit_code, result.output) == (0, f"job_1 {told}\njob_2 {told}\n")
     assert asked["asked"] == [(method, "job_1"), (method, "job_2")]
+    shown = json.loads(run("dead", command, "job_1", "job_2", "--json").output)
+    assert [entry["job_id"] for entry in shown] == ["job_1", "job_2"]
 
 
 def test_a_letter_that_is_not_there_is_told_in_a_sentence(asked):
