@@ -80,6 +80,9 @@ bench/residency: setup  ## Count loads of models against LRU and the clairvoyant
 bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtual clock
 	$(BIN)/python -m tests.bench.eta
 
+bench/placement: setup  ## Count jobs that wait for a load, and what preemption costs, on a virtual clock
+	$(BIN)/python -m tests.bench.placement
+
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu
 

@@ -32,6 +32,7 @@ class ServiceEnvironment:
             SCHEDULER_ADDRESS=self.addresses.schedulers,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
+            MAX_RUN_S=self.settings.max_run_s,
             FAILPOINT=self.settings.failpoint,
         )
 
@@ -47,6 +48,7 @@ class ServiceEnvironment:
             RESULT_LIFE_S=str(self.settings.result_life_s or ""),
             RECORD_LIFE_S=str(self.settings.record_life_s or ""),
             CACHE_SCOPE=self.settings.cache_scope,
+            MAX_RUN_S=self.settings.max_run_s,
         )
 
     def ratelimiter(self) -> dict[str, str]:

@@ -68,6 +68,8 @@ class StackSettings:
     """Seconds of work below which no checkpoint is made."""
     prompt_blocklist: str = ""
     """File of words and phrases that no prompt may hold. Empty: none."""
+    max_run_s: str = ""
+    """Most seconds that jobs may draw, by model, tier or both. Empty: 20 times their estimate."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds until a reservation without a job is given back."""
     result_life_s: int = 0

@@ -136,7 +136,7 @@ class Scheduler:
         book = CheckpointBook(store, clock, self.lead)
         listener = Listener(self.fleet, self.hub, book, clock, self.lead)
         preempter = Preempter(self.jobs, self.fleet, instruments, clock)
-        runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
+        self.runner = runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
 
@@ -230,6 +230,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             fleet = directory.Directory(EtcdRegistry(etcd, clock))
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
+            scheduler.runner.limits = settings.run_limits
             scheduler.add_to(server.grpc, line)
             running = [agents.create_task(fleet.run())]
             if is_sqlite(settings.database):

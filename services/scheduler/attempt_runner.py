@@ -47,9 +47,8 @@ class AttemptRunner:
         preempter: Preempter,
         closer: AttemptCloser,
         clock: Clock,
-        limits: RunLimits = RunLimits(),  # noqa: B008 – frozen
     ) -> None:
-        self._limits = limits
+        self.limits = RunLimits()  # an operator's
         self._fleet = fleet
         self._listener = listener
         self._preempter = preempter
@@ -104,7 +103,7 @@ class AttemptRunner:
             late.append(_NOT_BEGUN)
             return
         job = attempt.job
-        limit_s = self._limits.limit_s(job.model_version.partition("@")[0], job.tier, job.estimated_units)
+        limit_s = self.limits.limit_s(job.model_version.partition("@")[0], job.tier, job.estimated_units)
         while (left_s := limit_s - attempt.run.drawn_s(self._clock.now())) > _CLOSE_S:
             await self._clock.sleep(left_s if attempt.run.runs else max(left_s, _PARKED_LOOK_S))
         late.append(TimedOut(limit_s))

@@ -129,6 +129,11 @@ class Fleet:
         self._seats.take_back(record, job_id, self._clock.now())
         self._changed()
 
+    def park(self, record: WorkerRecord, job_id: JobId) -> None:
+        """Count a job as parked on a worker until it is given again or taken back."""
+        self._seats.park(record, job_id, self._clock.now())
+        self._changed()
+
     def given(self, record: WorkerRecord) -> tuple[JobId, ...]:
         """Return the jobs a worker was given, by id."""
         return self._book.given(record)

@@ -43,6 +43,7 @@ class Seat:
     resting: bool = False
     drained: bool = False
     ending: int = 0
+    parked: int = 0  # jobs that go on before another is given ahead
     pinned: Collection[str] = ()
 
     @property
@@ -59,7 +60,7 @@ class Seat:
     def soon_free(self) -> bool:
         """Whether one more may be given although no row is free: one of its jobs is about to end."""
         full = 0 < self.record.rows == self.assigned
-        return self.stays and not self.resting and full and self.ending >= 1
+        return self.stays and not self.resting and full and self.ending >= 1 and not self.parked
 
     def takes(self, model_version: str) -> bool:
         """Whether it takes a job of the model now."""

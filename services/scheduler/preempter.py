@@ -171,7 +171,7 @@ class Preempter:
             attempt.run.pause(now)
             self._instruments.parked(1)
             logger.info("attempt parked", extra=_fields(entry))
-            self._fleet.take_back(attempt.worker, attempt.job.id)
+            self._fleet.park(attempt.worker, attempt.job.id)
         else:
             entry.not_before = self._clock.now() + REFUSED_S
             self._jobs.work.ring()

@@ -34,6 +34,7 @@ class Seats:
         self._given: dict[Incarnation, set[JobId]] = {}
         self._expected: dict[WorkerId, set[JobId]] = {}  # what they were given by an earlier leader
         self._ending: dict[Incarnation, set[JobId]] = {}  # of them
+        self._parked: dict[Incarnation, set[JobId]] = {}  # not of them
         self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
         self._rest_ends: list[tuple[float, WorkerId]] = []
         self._alone: dict[Incarnation, set[JobId]] = {}  # of those given, that want no others beside them
@@ -90,6 +91,7 @@ class Seats:
         if alone:
             self._alone.setdefault(key_of(record), set()).add(job_id)
         self._given.setdefault(key_of(record), set()).add(job_id)
+        self._parked.get(key_of(record), set()).discard(job_id)
         self._seat(record.worker_id, now)
 
     def expect(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
@@ -104,11 +106,17 @@ class Seats:
 
     def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
         """Count it no longer."""
-        for of in (self._given, self._ending, self._alone):
+        for of in (self._given, self._ending, self._alone, self._parked):
             jobs = of.get(key_of(record), set())
             jobs.discard(job_id)
             if not jobs:
                 of.pop(key_of(record), None)
+        self._seat(record.worker_id, now)
+
+    def park(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
+        """Count a job as parked there until it is given or taken back: its row is another's."""
+        self.take_back(record, job_id, now)
+        self._parked.setdefault(key_of(record), set()).add(job_id)
         self._seat(record.worker_id, now)
 
     def given(self, record: WorkerRecord) -> tuple[JobId, ...]:
@@ -179,6 +187,7 @@ class Seats:
             resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now) or key in self._alone,
             drained=worker_id in self._wishes.drained,
             ending=len(self._ending.get(key, ())),
+            parked=len(self._parked.get(key, ())),
             pinned=self._wishes.pins.get(worker_id, ()),
         )
         if seat.free or seat.soon_free:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
+from services.scheduler import run_limit
 from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 
 
@@ -24,6 +25,14 @@ def _is_scope(value: str) -> str | None:
     return None if value in ("global", "tenant") else "must be global or tenant"
 
 
+def _are_limits(values: tuple[str, ...]) -> str | None:
+    try:
+        run_limit.parse(values)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProcessSettings):
     """Settings of the scheduler."""
@@ -38,6 +47,8 @@ class Settings(ProcessSettings):
     """Seconds after which a leader that says nothing may be replaced; only replicas on PostgreSQL take turns."""
     scaler_listen: str = field(default="", metadata={"check": settings.is_address_or_empty})
     """host:port of the listener for KEDA, which needs no token; empty switches it off."""
+    max_run_s: tuple[str, ...] = field(default=(), metadata={"check": _are_limits})
+    """Most seconds that a job may draw, as MODEL=S, TIER=S or MODEL/TIER=S with commas; else 20 times its estimate."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
 
@@ -52,6 +63,11 @@ class Settings(ProcessSettings):
     def keeping(self) -> Keeping:
         """How long what is kept, and for whom."""
         return Keeping(self.result_life_s, self.record_life_s, self.cache_scope == "tenant")
+
+    @property
+    def run_limits(self) -> run_limit.RunLimits:
+        """How long jobs may draw."""
+        return run_limit.parse(self.max_run_s)
 
     @property
     def database(self) -> str:

@@ -165,3 +165,19 @@ async def test_one_row_is_asked_for_while_the_answer_is_awaited(bench: Bench) ->
         answer.set()
         await bench.clock.settle()
         assert len(server.orders) == 3
+
+
+async def test_nobody_is_given_ahead_of_one_that_is_parked_there(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        warm = record(resident=record().models)
+        (server,) = await bench.workers(warm, script=silence)
+        low, high = await begin(bench, server, "free"), await begin(bench, server, "enterprise")
+        behind = await bench.submit(tier="free")
+        server.say(order_of(server, high.id), Progress(1, STEPS, STEPS, 0.1))
+        await bench.clock.settle()
+        assert scheduler.fleet.given(warm) == (high.id,)
+        await end(bench, server, high.id)
+        assert server.moves == [("park", low.id), ("resume", low.id)]
+        server.say(order_of(server, low.id), Progress(1, STEPS, STEPS, 0.1))
+        await bench.clock.settle()
+        assert set(scheduler.fleet.given(warm)) == {low.id, behind.id}, "now it is"

@@ -1,0 +1,133 @@
+"""An enterprise job on a worker that free jobs keep busy: it draws next, and the one that made room loses nothing.
+
+The worker draws one job at a time. The picture of the job that was parked must be the one of a run that nobody
+disturbed, byte for byte, drawn in one attempt without a step twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from libs import secret_files
+from libs.clients.limiter_admin import LimiterAdminClient
+from libs.ids import TenantId
+from libs.rpc.channel import open_channel
+from libs.testing import waiting
+from libs.testing.job_events import Event, parse
+from libs.testing.stack import RunningStack
+from tests.e2e.conftest import http_client
+
+STEPS, IMAGES = 30, 4  # a step of so many takes long beside a call through the mesh
+BEFORE = 5  # steps of the free job after which the other one is sent
+MOST_AFTER = 2  # steps that it still ends then: the one under way, and one more when its end and the call cross
+WITHIN_S = 150.0
+SETTINGS = {"DARKROOM_DEVICES": "cpu", "DARKROOM_THREADS": "1", "DARKROOM_SLOTS": "1"}
+
+Heard = list[tuple[str, Event]]  # of which job; in the order in which it was heard
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    running = RunningStack(tmp_path_factory.mktemp("preemption") / "data", SETTINGS)
+    running.start()
+    yield running
+    assert running.stop() == 0, running.console()
+
+
+@pytest.mark.timeout(240)
+async def test_a_free_job_makes_room_at_its_next_step_and_loses_nothing(stack: RunningStack) -> None:
+    async with asyncio.timeout(WITHIN_S), http_client(stack) as client:
+        await stack.wait_ready("modelserver-0")
+        free = {"authorization": f"Bearer {await free_key(stack)}"}
+        undisturbed = await submit(client, free, seed=11)
+        await follow(client, free, undisturbed, [])
+        heard: Heard = []
+        victim, behind = await submit(client, free, seed=11), await submit(client, free, seed=12)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follow(client, free, victim, heard))
+            tasks.create_task(follow(client, free, behind, heard))
+            await waiting.until(lambda: drew(heard, victim), WITHIN_S)
+            urgent = await submit(client, {}, seed=13)
+            at_submit = steps(heard, victim)[-1]
+            tasks.create_task(follow(client, {}, urgent, heard))
+        assert_made_room(heard, victim, urgent, at_submit)
+        assert ends(heard) == [urgent, victim, behind], "the parked one goes on before those that wait"
+        assert await picture(client, free, victim) == await picture(client, free, undisturbed)
+        for job_id in (victim, behind):
+            job = (await client.get(f"/v1/jobs/{job_id}", headers=free)).json()
+            assert [attempt["outcome"] for attempt in job["attempts"]] == ["succeeded"]
+
+
+def assert_made_room(heard: Heard, victim: str, urgent: str, at_submit: int) -> None:
+    """Check that the victim stood still while the urgent job drew, began to at once, and repeated no step."""
+    began = first(heard, urgent, "progress")
+    until = [event.data["step"] for job_id, event in heard[:began] if job_id == victim and event.name == "progress"]
+    over = first(heard, urgent, "completed")
+    meanwhile = [event.name for job_id, event in heard[began:over] if job_id == victim]
+    assert meanwhile == [], "both drew at once"
+    assert until[-1] - at_submit <= MOST_AFTER, "it drew on"
+    drawn = steps(heard, victim)
+    assert drawn == sorted(set(drawn)), "a step was drawn twice"
+    assert drawn[-1] == STEPS
+
+
+async def follow(client: httpx.AsyncClient, key: dict[str, str], job_id: str, heard: Heard) -> None:
+    """Take in the events of a job up to its end."""
+    async with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=key, timeout=WITHIN_S) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        rest = ""
+        async for text in answer.aiter_text():
+            *blocks, rest = (rest + text).split("\n\n")
+            heard += [(job_id, event) for event in map(parse, blocks) if event is not None]
+
+
+async def free_key(stack: RunningStack) -> str:
+    """Return a key of the free tier."""
+    secrets = stack.folder.root / "secrets"
+    channel = open_channel(
+        stack.addresses["ratelimiter"],
+        mesh_token=secret_files.read_token(secrets, secret_files.MESH_TOKEN),
+        operator_token=secret_files.read_token(secrets, secret_files.OPERATOR_TOKEN),
+    )
+    async with channel:
+        return (await LimiterAdminClient(channel).create_key(TenantId("many"), "free", "preemption")).secret
+
+
+async def submit(client: httpx.AsyncClient, key: dict[str, str], seed: int) -> str:
+    """Queue a drawing; return its id."""
+    body = {"prompt": "a red circle", "steps": STEPS, "seed": seed, "images": IMAGES}
+    answer = await client.post("/v1/jobs", json=body, headers=key)
+    assert answer.status_code == 202, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+async def picture(client: httpx.AsyncClient, key: dict[str, str], job_id: str) -> bytes:
+    """Return a job's picture."""
+    answer = await client.get(f"/v1/jobs/{job_id}/images/0", headers=key)
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def steps(heard: Heard, job_id: str) -> list[int]:
+    """Return the steps that a job told of."""
+    return [event.data["step"] for of, event in heard if of == job_id and event.name == "progress"]
+
+
+async def drew(heard: Heard, job_id: str) -> bool:
+    """Return whether a job is well under way."""
+    return len(steps(heard, job_id)) >= BEFORE
+
+
+def first(heard: Heard, job_id: str, name: str) -> int:
+    """Return where the first event of a name stands."""
+    return next(index for index, (of, event) in enumerate(heard) if of == job_id and event.name == name)
+
+
+def ends(heard: Heard) -> list[str]:
+    """Return who succeeded, in order."""
+    return [job_id for job_id, event in heard if event.name == "completed"]
