@@ -32,7 +32,6 @@ class ServiceEnvironment:
             SCHEDULER_ADDRESS=self.addresses.schedulers,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
-            MAX_RUN_S=self.settings.max_run_s,
             FAILPOINT=self.settings.failpoint,
         )
 
