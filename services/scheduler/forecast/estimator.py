@@ -17,7 +17,7 @@ from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.ordering import Standing, Waiting
 
-_SHORT_QUEUE = 64  # up to so many waiting jobs one is simulated by itself …
+_SHORT_QUEUE = 64  # up to so many waiting jobs, and workers, one is simulated by itself …
 _AT_ONCE = 20  # … so often in a second: the loop has other work
 _PROBE = JobId("job_probe")
 _DRAINING = "every worker with its model is draining"
@@ -98,7 +98,7 @@ class Estimator:
 
     def _at_once(self, job_id: JobId, probe: Waiting | None = None) -> _Guess | None:
         """Play the queue up to one job; None when it is too long, when that was done often, or when it never starts."""
-        if len(self._jobs.ordering) > _SHORT_QUEUE or not self._may_simulate():
+        if max(len(self._jobs.ordering), len(self._fleet.workers())) > _SHORT_QUEUE or not self._may_simulate():
             return None
         simulated = self._forecaster.simulation(probe)
         while job_id not in simulated.starts and not simulated.run(1):

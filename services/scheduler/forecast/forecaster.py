@@ -1,7 +1,8 @@
 """Keeps an outlook on the queue: when each waiting job will start, and how much work waits.
 
 Whoever changes a job tells open_jobs, and that tells this. Once a second, or after 200 dispatches, the queue is
-simulated on a fork of the order, in slices of a millisecond or two; it uses at most a tenth of a core.
+simulated on a fork of the order, in slices of a millisecond or two; it uses at most a tenth of a core. What lies beyond
+its cap, and all of a queue too long to fork, is estimated by the work before it (estimator).
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ logger = logging.getLogger(__name__)
 EVERY_S = 1.0
 AFTER_DISPATCHES = 200
 MOST_DISPATCHES = 5000  # of one simulation; beyond them the fluid estimate goes on
-_SLICE = 25  # dispatches in one turn of the event loop
+LONGEST_QUEUE = 50_000  # waiting jobs that are forked: it is done in one turn of the event loop
+_TURN, _TURN_S = 25, 0.002  # dispatches and seconds in one turn, whichever is over first
+_MOST_S = 0.25  # of computing for one simulation
 _IDLE_SHARE = 9.0  # times as long as a simulation computed, the next one waits
+_A_FEW = 5  # dispatches between two looks at the time
 
 
 class Forecaster:
@@ -103,26 +107,41 @@ class Forecaster:
         """Keep the outlook fresh until cancelled. It rests while nothing waits, and while nothing happens."""
         while True:
             await self._news.wait(self._clock.now() + EVERY_S if self._moves() else None)
-            began = self._clock.monotonic()
+            spent_s = 0.0
             try:
-                self.outlook = await self._look()
+                spent_s = await self._look()
             except Exception:  # owns the loop: without an outlook jobs run all the same
                 logger.exception("the queue could not be simulated")
-            spent_s = self._clock.monotonic() - began
             self._dispatches = 0
             await self._many.wait(self._clock.now() + max(EVERY_S, _IDLE_SHARE * spent_s))
 
-    async def _look(self) -> Outlook:
+    async def _look(self) -> float:
+        """Make a new outlook; returns the seconds that computing it took."""
+        began = self._clock.monotonic()
+        if len(self._jobs.ordering) > LONGEST_QUEUE:
+            self.outlook = Outlook(self._clock.now())
+            return 0.0
         simulated = self.simulation()
         as_of, busy_s = simulated.now, simulated.busy_s
-        for _ in range(MOST_DISPATCHES // _SLICE):
-            if simulated.run(_SLICE):
-                break
+        spent_s = self._clock.monotonic() - began
+        while spent_s < _MOST_S and len(simulated.starts) < MOST_DISPATCHES and not simulated.over:
+            spent_s += self._turn(simulated)
             await asyncio.sleep(0)
         outlook = Outlook(as_of, simulated.starts, None if simulated.over else simulated.now, busy_s)
         for job_id in [job_id for job_id in simulated.starts if job_id not in self._jobs.ordering]:
             outlook.left(job_id)  # while it was simulated
-        return outlook
+        self.outlook = outlook
+        return spent_s
+
+    def _turn(self, simulated: Simulation) -> float:
+        """Play on for one turn of the event loop; returns its seconds."""
+        began, spent_s = self._clock.monotonic(), 0.0
+        for _ in range(_TURN // _A_FEW):
+            over = simulated.run(_A_FEW)
+            spent_s = self._clock.monotonic() - began
+            if over or spent_s >= _TURN_S:
+                break
+        return spent_s
 
     def _moves(self) -> bool:
         return bool(self._runs) and len(self._jobs.ordering) > 0

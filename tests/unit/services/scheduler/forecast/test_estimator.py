@@ -9,6 +9,7 @@ import pytest
 from libs.clients.modelserver import AttemptDone, Progress
 from libs.ids import TenantId
 from services.scheduler.forecast import estimator as module
+from services.scheduler.forecast import forecaster
 from tests.unit.services.scheduler.fakes import MODEL, Bench, pictures, record, silence
 
 WARM: dict[str, Any] = {"resident": (MODEL.pinned,)}
@@ -90,6 +91,39 @@ async def test_a_long_queue_is_estimated_by_the_work_before_a_job(monkeypatch: p
             last = await bench.submit(estimated_units=1000.0)
         told = scheduler.estimator.of_job(last)
         assert (told.position, told.wait_p50_s) == (9, pytest.approx(8.0, abs=1.0))
+
+
+async def test_beyond_its_cap_the_outlook_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHORT_QUEUE", 0)
+    monkeypatch.setattr(forecaster, "MOST_DISPATCHES", 25)
+    bench = Bench()
+    async with bench.running() as scheduler:
+        await bench.workers(record(**WARM), script=silence)
+        waiting = [await bench.submit(estimated_units=1000.0) for _ in range(41)][1:]
+        await bench.clock.advance(2.0)
+        outlook = scheduler.forecaster.outlook
+        assert len(outlook.starts) == 25
+        assert outlook.horizon is not None
+        told = scheduler.estimator.of_job(waiting[-1])
+        assert (told.position, told.wait_p50_s) == (40, pytest.approx(39.0, abs=2.0))
+        monkeypatch.setattr(forecaster, "LONGEST_QUEUE", 10)
+        await bench.submit()
+        await bench.clock.advance(2.0)
+        assert not scheduler.forecaster.outlook.starts
+        assert scheduler.estimator.of_job(waiting[-1]).position == 40
+
+
+async def test_an_outlook_that_fails_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    async with bench.running() as scheduler:
+        await bench.workers(record(**WARM), script=silence)
+        with monkeypatch.context() as broken:
+            broken.setattr(scheduler.forecaster, "simulation", lambda: 1 / 0)
+            await bench.submit()
+            await bench.clock.advance(2.0)
+        waiting = await bench.submit()
+        await bench.clock.advance(2.0)
+        assert scheduler.forecaster.outlook.start(waiting.id) is not None
 
 
 async def test_what_a_job_was_told_first_is_compared_with_what_came() -> None:
