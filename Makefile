@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/gpu clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -82,6 +82,9 @@ bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtu
 
 bench/placement: setup  ## Count jobs that wait for a load, and what preemption costs, on a virtual clock
 	$(BIN)/python -m tests.bench.placement
+
+bench/takeover: setup  ## Measure how long dispatch stands still when the leading scheduler dies
+	$(BIN)/python -m tests.bench.takeover
 
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu

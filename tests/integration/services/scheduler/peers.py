@@ -110,11 +110,14 @@ async def serving(worker: Worker) -> AsyncIterator[RpcServer]:
 
 
 @asynccontextmanager
-async def announced(worker: Worker, registry: Registry, incarnation: str = "a") -> AsyncIterator[RpcServer]:
+async def announced(
+    worker: Worker, registry: Registry, incarnation: str = "a", name: str = "modelserver-0"
+) -> AsyncIterator[RpcServer]:
     """Serve a worker and keep it in the fleet."""
     async with serving(worker) as server:
         mine = record(
-            incarnation=incarnation,
+            name,
+            incarnation,
             address=f"127.0.0.1:{server.port}",
             residency=((MODEL.pinned, "ram"),),
             load_share=0.5,
