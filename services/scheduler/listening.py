@@ -67,7 +67,8 @@ class Listener:
                 if isinstance(error, WorkerRefused) and not order.attach:
                     raise  # it never took it
                 now = self._clock.now()
-                went_well = heard.events > before or now - began_at >= PATIENCE_S
+                stood = isinstance(error, WorkerLost) and now - began_at >= PATIENCE_S  # the stream, in silence
+                went_well = heard.events > before or stood
                 self._suspect(attempt, error)
                 if breaks.another(now, went_well=went_well):
                     raise WorkerLost(error.message) from error

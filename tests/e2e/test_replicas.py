@@ -85,7 +85,7 @@ async def test_etcd_is_away_and_jobs_go_on(start_stack: StartStack, postgres: Po
             await assert_each_ended_once_and_was_drawn_once(stack, client, ids)
         finally:
             os.kill(pid, signal.SIGCONT)
-        await waiting.until(lambda: says(stack, "the lead is confirmed again"), WITHIN_S)
+        # Either of the two may be elected now; a new leader attaches to what runs.
         await assert_each_ended_once_and_was_drawn_once(stack, client, await begin(client, first_seed=2 * JOBS))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 import pytest
 
-from libs.clients.modelserver import AttemptFailed, Progress, WorkerLost, WorkerRefused
+from libs.clients.modelserver import AttemptEvent, AttemptFailed, Order, Progress, WorkerLost, WorkerRefused
 from libs.generation.attempt import FailureKind
 from services.scheduler.job import Job, JobState
 from services.scheduler.listening import PATIENCE_S
@@ -98,6 +100,23 @@ async def test_a_worker_that_cannot_be_reached_again_has_lost_the_attempt_after_
         await bench.clock.advance(2.0)
         assert await bench.outcomes(job.id) == [("lost", "WORKER_LOST")]
         assert server.cancelled == [(job.id, 1)]
+
+
+async def test_waiting_for_an_answer_is_no_sign_of_life(bench: Bench) -> None:
+    class Silent(FakeModelServer):
+        async def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
+            if order.attach:
+                await bench.clock.sleep(PATIENCE_S)
+                raise UNREACHED
+            async for event in super().execute(order):
+                yield event
+
+    async with bench.running():
+        bench.servers["modelserver-0:a"] = Silent(silence)
+        server, job = await begin(bench)
+        server.say(server.orders[0], WorkerLost("reset"))
+        await bench.clock.advance(PATIENCE_S)
+        assert await bench.outcomes(job.id) == [("lost", "WORKER_LOST")]
 
 
 async def test_nothing_new_goes_to_a_suspect_worker(bench: Bench) -> None:
