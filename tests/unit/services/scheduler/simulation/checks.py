@@ -73,8 +73,8 @@ def _of_runs(journal: list[Ran]) -> Iterator[str]:
 
 def _of_memory(world: World) -> Iterator[str]:
     scheduler = world.life.scheduler
-    if scheduler is None or world.life.task.done():
-        yield "no scheduler is left"
+    if scheduler is None or len(world.living) != 1:
+        yield f"{[life.name for life in world.living]} are left"
         return
     if len(scheduler.jobs.ordering):
         yield f"{len(scheduler.jobs.ordering)} jobs are in the order"
@@ -83,6 +83,3 @@ def _of_memory(world: World) -> Iterator[str]:
     for worker in world.workers.values():
         if scheduler.fleet.given(worker.record):
             yield f"{worker.name} counts as busy"
-    for life in world.lives[:-1]:
-        if not life.task.done():
-            yield f"{life.name} was deposed and lives"

@@ -63,13 +63,8 @@ class Life:
     def crash(self) -> None:
         """End at once: nothing it still wanted to write is written, nobody is answered."""
         self._store.dead = True
-        self.task.cancel()
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        """Answer nobody who has asked."""
-        for call in self._calls:
-            call.cancel()
+        for task in (self.task, *self._calls):
+            task.cancel()
 
     async def told(self, *records: WorkerRecord) -> None:
         """Hear of the fleet."""
@@ -96,7 +91,11 @@ class Life:
         self.scheduler = Scheduler(
             self._store.promised, self.directory, self._connect, self._limiter, Results(self._blobs), self._clock, epoch
         )
-        await self.scheduler.run()
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:  # as app does for one of several
+            tasks.create_task(self.scheduler.run(ready))
+            await ready.wait()
+            tasks.create_task(self.scheduler.handover.run())
 
 
 async def _answer(action: Callable[[Scheduler], Awaitable[T]], scheduler: Scheduler) -> T:

@@ -44,9 +44,14 @@ class World:
         }
 
     @property
+    def living(self) -> list[Life]:
+        """The schedulers that have not ended, and are not about to."""
+        return [life for life in self.lives if not life.task.done() and not life.task.cancelling()]
+
+    @property
     def life(self) -> Life:
-        """The scheduler that was started last."""
-        return self.lives[-1]
+        """The living scheduler that was started last."""
+        return (self.living or self.lives)[-1]
 
     def say(self, told: str) -> None:
         """Add a line to the trace."""
@@ -125,7 +130,7 @@ class World:
         """Ask until there is an answer; returns False when the first one is lost and the owner is not patient."""
         while True:
             try:
-                await self.life.ask(action)
+                await self._anybody().ask(action)
             except (DarkroomError, StoreUnavailable, Deposed) as error:
                 self.say(f"{what} {job_id}: {error}")
                 if not patient:
@@ -133,6 +138,10 @@ class World:
                 await self.clock.sleep(self.chances.between(0.1, 3.0))
             else:
                 return True
+
+    def _anybody(self) -> Life:
+        """Return a scheduler that lives, leading or not; owners do not know."""
+        return self.chances.random.choice(self.living or [self.life])
 
     async def _trouble(self) -> None:
         ends_at = self.clock.now() + TROUBLE_S
@@ -182,14 +191,10 @@ class World:
         _loop().pause(life.name)
         await self.clock.sleep(seconds / 2)
         if seconds > 6.0 and self.life is life:
-            life.hang_up()
             self.start_scheduler()
         await self.clock.sleep(seconds / 2)
         _loop().go_on(life.name)
         self.say(f"{life.name} goes on")
-        if self.life is not life:  # it finds its lease gone, if no refused write has ended it before
-            await self.clock.sleep(self.chances.between(0.0, LEASE_S))
-            life.crash()
 
     async def _pause(self, name: str, seconds: float) -> None:
         _loop().pause(name)
@@ -197,7 +202,7 @@ class World:
         _loop().go_on(name)
 
     def _start_if_none(self) -> None:
-        if self.life.task.done() or self.life.task.cancelling():
+        if not self.living:
             self.start_scheduler()
 
     def _heal(self) -> None:
@@ -209,10 +214,13 @@ class World:
         idle_s, until = 0.0, self.clock.now() + 4000.0
         while await self.store.open_jobs() or await self.store.pending_messages(1, self.clock.now() + 1e6):
             await self.clock.sleep(1.0)
+            self._start_if_none()
             idle_s = idle_s + 1.0 if await self._idles() else 0.0
             assert idle_s < 45.0, "jobs wait while workers have nothing to do"
             assert self.clock.now() < until, "some jobs never end"
-        await self.clock.sleep(120.0)
+        await self.clock.sleep(5.0)
+        self._start_if_none()  # a late commit of its own wish to lead may depose even a lone one
+        await self.clock.sleep(75.0)
 
     async def _idles(self) -> bool:
         now = self.clock.now()
