@@ -101,7 +101,11 @@ async def one_round(number: signal.Signals, postgres: PostgresServer, etcd: Etcd
         await jobs.submit(submission())
         registry = EtcdRegistry(client, SystemClock())
         await stack.enter_async_context(announced(spare, registry, name="modelserver-1"))
-        return [await worker.first_after(at, attach=True), await spare.first_after(at, attach=False)]
+        seconds = [await worker.first_after(at, attach=True), await spare.first_after(at, attach=False)]
+        begun = [attaches for _, attaches in worker.came].count(False)
+        if begun != 1:
+            raise AssertionError(f"the attempt that ran was begun {begun} times")
+        return seconds
 
 
 async def leads(postgres: PostgresServer, address: str) -> None:
