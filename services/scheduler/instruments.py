@@ -27,7 +27,10 @@ class Instruments:
             "darkroom_preemptions_total", description="Jobs taken off and on again"
         )
         self._preloads = meter.create_counter("darkroom_preloads_total", description="Loads of models before jobs came")
+        self._preemptions.add(0, {"result": "parked"})  # these and the next are there from the start, too
+        self._preloads.add(0, {"result": "begun"})
         self._parked = meter.create_up_down_counter("darkroom_parked_jobs", description="Jobs that are off the device")
+        self._parked.add(0)
         self._cache = meter.create_counter("darkroom_cache_total", description="Accepted jobs, by what answers them")
         for result in ("hit", "joined", "miss"):
             self._cache.add(0, {"result": result})  # so that a share can be told from the first job on
