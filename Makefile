@@ -82,6 +82,7 @@ bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtu
 
 bench/placement: setup  ## Count jobs that wait for a load, and what preemption costs, on a virtual clock
 	$(BIN)/python -m tests.bench.placement
+	$(BIN)/python -m tests.bench.preemption
 
 bench/takeover: setup  ## Measure how long dispatch stands still when the leading scheduler dies
 	$(BIN)/python -m tests.bench.takeover

@@ -4,7 +4,7 @@
 
 WORKERS of ROWS rows never run out of free jobs; enterprise jobs come at random for a share of the whole. Order, the
 choice of who makes room and of who goes on are the scheduler's own. A park happens at the end of a step; to go on costs
-RESUME_STEPS steps of the row (its prompt is encoded again, its state put back), which is above what was measured.
+RESUME_STEPS steps of the row (its prompt is encoded again, its state put back); that is assumed, not measured.
 Without preemption an enterprise job has the next row that is free.
 """
 
