@@ -11,7 +11,7 @@ States (job.py draws them): QUEUED ⇄ RUNNING → SUCCEEDED | FAILED | CANCELLE
 SQL is the truth; memory (open_jobs, ordering) is an index over it that every start rebuilds. Whoever commits a
 change tells open_jobs once, after the commit. Two fences keep late writers out: the leader's epoch in every write,
 and (job, attempt) in every change of an attempt. Agents, one file each, all in one task group: dispatcher, expirer,
-outbox, reconciler, catalog, fleet, checkpoint_sweeper, substitution (fallback models), forecaster
+outbox, reconciler, catalog, fleet, checkpoint_sweeper, preloader, substitution (fallback models), forecaster
 (waits and needed workers).
 What an attempt's end means is decided by verdicts (retry: what is tried again; ward: workers in quarantine).
 
