@@ -66,6 +66,7 @@ from services.scheduler.relay import Front, LeaderLine, Relay
 from services.scheduler.results.follower import Follower
 from services.scheduler.results.keeping import Results
 from services.scheduler.results.keys import Keys
+from services.scheduler.results.sweeper import ResultSweeper
 from services.scheduler.scaling import TARGET_DRAIN_S, Scaling
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
@@ -125,6 +126,7 @@ class Scheduler:
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
         self.follower, keys = Follower(store, self.jobs, clock, self.lead), Keys(self.fleet, results.keeping)
+        self.result_sweeper = ResultSweeper(store, self.jobs, results, clock, self.lead)
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
         self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 
@@ -175,6 +177,7 @@ class Scheduler:
             agents.create_task(self.forecaster.run())
             agents.create_task(self.preloader.run())
             agents.create_task(self.follower.run())
+            agents.create_task(self.result_sweeper.run())
             if ready is not None:
                 ready.set()
 

@@ -15,6 +15,7 @@ from services.scheduler.lead_store import NOBODY
 from services.scheduler.memory_lead import MemoryLead
 from services.scheduler.memory_outbox import MemoryOutbox
 from services.scheduler.results.memory_results import Blob, MemoryResults
+from services.scheduler.results.memory_retention import MemoryRetention
 from services.scheduler.results.reuse import Terms
 from services.scheduler.store import (
     REQUEST_ID_LIFE_S,
@@ -29,7 +30,7 @@ from services.scheduler.store import (
 )
 
 
-class MemoryStore(MemoryResults, MemoryOutbox, MemoryLead):
+class MemoryStore(MemoryResults, MemoryLead, MemoryRetention, MemoryOutbox):
     """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
 
     def __init__(self) -> None:

@@ -88,10 +88,7 @@ class OpenJobs:
     def accepted(self, job: Job) -> None:
         """A new job was committed; with pictures that lay there it has ended already."""
         self._instruments.answered(job)
-        if job.open:
-            self.queued(job)
-        else:
-            self.ended(job)
+        (self.queued if job.open else self.ended)(job)
 
     def queued(self, job: Job) -> None:
         """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
@@ -229,7 +226,11 @@ class OpenJobs:
 
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""
-        return [entry.job for entry in self._entries.values() if entry.job.state is JobState.RUNNING]
+        return [job for job in self.every() if job.state is JobState.RUNNING]
+
+    def every(self) -> list[Job]:
+        """Return all open jobs."""
+        return [entry.job for entry in self._entries.values()]
 
     def _join(self, job: Job) -> None:
         runs = job.drawn_by in self._entries

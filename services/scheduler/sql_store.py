@@ -25,6 +25,7 @@ from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, O
 from services.scheduler.lead_store import NOBODY
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.sql_results import SqlResults
+from services.scheduler.results.sql_retention import SqlRetention
 from services.scheduler.sql_accept import Offer
 from services.scheduler.sql_lead import SqlLead
 from services.scheduler.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
@@ -37,7 +38,7 @@ _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
 _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
 
-class SqlStore(SqlResults, SqlLead):
+class SqlStore(SqlResults, SqlRetention, SqlLead):
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
     def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:

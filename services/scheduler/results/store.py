@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 REMOVAL_MARGIN_S = 30.0  # between the removal of a picture and an attempt that surely stored it anew
+TOMBSTONE_S = 3600.0  # longer than any worker takes from storing a picture to the commit of its job
 
 
 class PicturesSwept(Exception):
@@ -63,4 +64,24 @@ class ResultStore(Protocol):
 
         Returns the cancelled job and the heir. None when the job does not run or the heir does not wait for it.
         """
+        ...
+
+    async def doom(self, epoch: int, now: float, limit: int) -> list[str]:
+        """Mark pictures whose time is over, so that nobody refers to them; return those marked and not removed."""
+        ...
+
+    async def doom_unknown(self, hashes: Collection[str], epoch: int, now: float) -> None:
+        """Mark objects that no row tells of; those that have one by now stay as they are."""
+        ...
+
+    async def removed(self, hashes: Collection[str], epoch: int, now: float) -> None:
+        """Note that doomed objects are gone, and forget those that were TOMBSTONE_S ago."""
+        ...
+
+    async def unknown(self, hashes: Collection[str]) -> list[str]:
+        """Return which of these pictures no row tells of."""
+        ...
+
+    async def forget_records(self, epoch: int, before: float, limit: int) -> int:
+        """Remove jobs that ended before a moment, with all that is kept of them; return how many."""
         ...
