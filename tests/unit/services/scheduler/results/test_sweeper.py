@@ -1,0 +1,60 @@
+"""The sweep, round by round: what is over goes, what somebody may still want stays."""
+
+from __future__ import annotations
+
+from libs.blobs.store import image_key
+from libs.blobs.uploads import LIFE_S, upload_key
+from libs.ids import UploadId, new_job_id
+from services.scheduler.lead import Lead
+from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Results
+from services.scheduler.results.sweeper import LISTING_S, ResultSweeper
+from tests.unit.services.scheduler.fakes import TENANT, Bench, record, spec
+
+PICTURE = image_key(f"{0:064x}")
+
+
+async def after(bench: Bench, seconds: float) -> None:
+    """Sweep once at a later time, while nothing else runs."""
+    await bench.clock.advance(seconds)
+    lead = Lead(bench.scheduler.reconciler.epoch, serving=True)
+    sweeper = ResultSweeper(bench.store, bench.scheduler.jobs, Results(bench.blobs), bench.clock, lead)
+    await sweeper._round(lists=True)
+
+
+async def test_a_picture_goes_with_its_time_and_the_record_later() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.workers(record())
+        await bench.blobs.put(PICTURE, b"png", "image/png")
+        job = await bench.submit()
+        await bench.now(job.id)
+    await after(bench, RESULT_LIFE_S - 60)
+    assert await bench.blobs.exists(PICTURE)
+    await after(bench, 61)
+    assert not await bench.blobs.exists(PICTURE)
+    assert await bench.store.get(job.id) is not None
+    await after(bench, RECORD_LIFE_S)
+    assert await bench.store.get(job.id) is None
+
+
+async def test_uploads_go_after_a_day_unless_a_waiting_job_names_them() -> None:
+    bench = Bench()
+    async with bench.running():
+        free, named = (UploadId(f"upl_{new_job_id(bench.clock.now())[4:]}") for _ in range(2))
+        for upload in (free, named):
+            await bench.blobs.put(upload_key(TENANT, upload), b"png", "image/png")
+        await bench.submit(spec=spec(input_image=named))
+    await after(bench, LIFE_S + LISTING_S + 1)
+    assert [await bench.blobs.exists(upload_key(TENANT, upload)) for upload in (free, named)] == [False, True]
+
+
+async def test_a_result_whose_commit_was_lost_goes_a_day_later() -> None:
+    bench = Bench()
+    async with bench.running() as scheduler:
+        await bench.blobs.put(PICTURE, b"png", "image/png")
+    lead = Lead(scheduler.reconciler.epoch, serving=True)
+    sweeper = ResultSweeper(bench.store, scheduler.jobs, Results(bench.blobs), bench.clock, lead)
+    for seconds, lies in ((0.0, True), (RESULT_LIFE_S - 1, True), (1.0, False)):
+        await bench.clock.advance(seconds)
+        await sweeper._round(lists=True)
+        assert await bench.blobs.exists(PICTURE) is lies
