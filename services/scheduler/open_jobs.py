@@ -46,8 +46,8 @@ class Follower(Protocol):
         """A job waits (again)."""
         ...
 
-    def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
-        """An attempt runs."""
+    def started(self, job: Job, began_at: float) -> None:
+        """An attempt runs on `job.worker`; told again when somebody else takes over the run."""
         ...
 
     def ended(self, job: Job) -> None:
@@ -107,7 +107,7 @@ class OpenJobs:
             self.ordering.add(_waiting(job), self._clock.now())
             self.backlog.remove(job.id)  # another model may have taken over
             self.backlog.add(job.id, job.model_version, job.estimated_units)
-            self._tell(lambda follower: follower.queued(job))
+            _tell(self.followers, lambda follower: follower.queued(job))
         if job.deadline_at is not None:
             self._deadlines.add(job.deadline_at, job.id, self._entries)
             self.deadline.ring()
@@ -123,7 +123,7 @@ class OpenJobs:
         self.backlog.remove(job.id)
         self._instruments.attempt_started(job, began_at)
         self._hub.mark(job.id)
-        self._tell(lambda follower: follower.started(job, worker, began_at))
+        _tell(self.followers, lambda follower: follower.started(job, began_at))
 
     def taken_up(self, job: Job) -> None:
         """An attempt runs since an earlier leader and is followed from now on."""
@@ -132,6 +132,7 @@ class OpenJobs:
         if job.cancel_requested:
             entry.stop.set()
         self._hub.mark(job.id)
+        _tell(self.followers, lambda follower: follower.started(job, job.started_at or job.queued_at))
 
     def handed_over(self, gone: Job, heir: Job) -> bool:
         """A joiner took over a run whose owner went. False when that run is not followed here any more."""
@@ -141,6 +142,7 @@ class OpenJobs:
         if before is not None and goes_on:
             entry.worker, entry.followed, entry.stop, entry.drew = before.worker, True, before.stop, before.drew
             self.joined.take_over(gone.id, heir.id)
+            _tell(self.followers, lambda follower: follower.started(heir, heir.started_at or heir.queued_at))
         if before is not None:
             self.ended(gone)
         self._hub.mark(heir.id)
@@ -149,7 +151,7 @@ class OpenJobs:
     def ended(self, job: Job) -> None:
         """A job is in its final state; told once, by whoever brought it there."""
         self._instruments.job_ended(job)
-        self._tell(lambda follower: follower.ended(job))
+        _tell(self.followers, lambda follower: follower.ended(job))
         self.gone(job.id)
         self.on_outbox()
         self.on_ended(job)
@@ -163,14 +165,10 @@ class OpenJobs:
         self.backlog.remove(job_id)
         self._hub.attempt_over(job_id)
         self._hub.mark(job_id)
-        self._tell(lambda follower: follower.gone(job_id))
+        _tell(self.followers, lambda follower: follower.gone(job_id))
         self.joined.leave(job_id)
         if self.joined.over(job_id):
             self.run_over.ring()
-
-    def _tell(self, news: Callable[[Follower], None]) -> None:
-        for follower in self.followers:
-            news(follower)
 
     def stop_signal(self, job_id: JobId) -> asyncio.Event:
         """Return the signal that a job's owner wants it stopped; already ended jobs have one nobody hears."""
@@ -259,6 +257,11 @@ class OpenJobs:
             if entry.job.state is JobState.QUEUED:
                 late.append(entry.job)
         return late
+
+
+def _tell(followers: list[Follower], news: Callable[[Follower], None]) -> None:
+    for follower in followers:
+        news(follower)
 
 
 def _age(job: Job) -> tuple[int, bool]:

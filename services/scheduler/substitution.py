@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from libs.clock import Clock
-from libs.fleet.record import WorkerRecord
 from libs.ids import JobId
 from services.scheduler import fallback
 from services.scheduler.catalog import CatalogKeeper
@@ -77,7 +76,7 @@ class Substitution:
         else:
             self._willing.pop(job.id, None)
 
-    def started(self, job: Job, _worker: WorkerRecord, _began_at: float) -> None:
+    def started(self, job: Job, _began_at: float) -> None:
         """An attempt runs."""
         self._willing.pop(job.id, None)
 

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 
 from libs.clock import Clock
-from libs.fleet.record import WorkerRecord
 from libs.ids import JobId
 from services.scheduler.alarm import Alarm
 from services.scheduler.fleet import Fleet
@@ -60,9 +59,9 @@ class Forecaster:
         self._runs.pop(job.id, None)
         self._changed()
 
-    def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
-        """An attempt runs on a worker since `began_at`."""
-        self._runs[job.id] = snapshot.Run(job.id, worker.worker_id, job.model_version, job.estimated_units, began_at)
+    def started(self, job: Job, began_at: float) -> None:
+        """An attempt runs on `job.worker` since `began_at`."""
+        self._runs[job.id] = snapshot.Run(job.id, job.worker, job.model_version, job.estimated_units, began_at)
         self.promises.started(job.id, began_at)
         self.outlook.left(job.id)
         self._dispatches += 1

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from libs.clients.modelserver import AttemptDone, Progress
-from libs.ids import TenantId
+from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler.forecast import estimator as module
 from services.scheduler.forecast import forecaster
-from tests.unit.services.scheduler.fakes import MODEL, Bench, pictures, record, silence
+from services.scheduler.job import JobState
+from tests.unit.services.scheduler.fakes import MODEL, Bench, job, pictures, record, silence
 
 WARM: dict[str, Any] = {"resident": (MODEL.pinned,)}
 
@@ -149,4 +150,18 @@ async def test_demand_follows_jobs_from_the_queue_to_their_end() -> None:
         assert (found.jobs, found.gpu_s, found.running) == (0, 0.0, 1)
         server.say(server.orders[0], *pictures(server.orders[0]))
         await bench.clock.settle()
+        assert scheduler.forecaster.demand().of("shapes").running == 0
+
+
+async def test_runs_of_an_earlier_leader_and_runs_that_joiners_take_over_count() -> None:
+    bench = Bench()
+    async with bench.running() as scheduler:
+        await bench.workers(record(**WARM), script=silence)
+        running = job(bench.clock.now()).evolve(state=JobState.RUNNING, attempt=1, worker=WorkerId("modelserver-0"))
+        scheduler.jobs.taken_up(running)
+        assert scheduler.forecaster.demand().of("shapes").running == 1
+        heir = running.evolve(id=JobId("job_heir"))
+        assert scheduler.jobs.handed_over(running.evolve(state=JobState.CANCELLED), heir)
+        assert scheduler.forecaster.demand().of("shapes").running == 1
+        scheduler.jobs.gone(heir.id)
         assert scheduler.forecaster.demand().of("shapes").running == 0
