@@ -66,7 +66,7 @@ def test_the_file_of_addresses(tmp_path: Path) -> None:
         chosen = addresses.choose("0.0.0.0", 0, ("gateway", "modelserver-0"), claims)
     chosen.write(tmp_path / "addresses.json")
     written = json.loads((tmp_path / "addresses.json").read_text())
-    assert set(written) == {"http", "gateway", "modelserver-0", "etcd", "envoy-admin", "metrics"}
+    assert set(written) == {"http", "gateway", "modelserver-0", "scheduler", "etcd", "envoy-admin", "metrics"}
     assert set(written["metrics"]) == {"gateway", "modelserver-0"}
     assert written["http"].startswith("0.0.0.0:")
 
