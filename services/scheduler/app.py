@@ -234,6 +234,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
             scheduler.runner.limits = settings.run_limits
+            scheduler.jobs.ordering.share(settings.shares)
             scheduler.add_to(server.grpc, line)
             running = [agents.create_task(fleet.run())]
             if is_sqlite(settings.database):

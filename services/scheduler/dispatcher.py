@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.ids import WorkerId
 from services.scheduler import checkpoints, spans
 from services.scheduler.attempt_outcome import Attempt
 from services.scheduler.attempt_runner import AttemptRunner
@@ -46,6 +48,7 @@ class Dispatcher:
         self._reconciler = reconciler
         self._preempter = preempter
         self._clock = clock
+        self._seen: Mapping[WorkerId, WorkerRecord] | None = None  # the fleet by which it was judged who can wait
 
     async def run(self) -> None:
         """Dispatch until cancelled. Attempts that run then are left open: the next start takes them back."""
@@ -60,6 +63,7 @@ class Dispatcher:
 
     async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
         self._jobs.ordering.wake(self._clock.now())
+        self._judge()
         found = self._preempter.rival() or self._next()
         job = self._jobs.get(found[0].job_id) if found else None
         if found is None or job is None:
@@ -112,6 +116,19 @@ class Dispatcher:
             await self._runner.run(attempt)
         finally:
             self._fleet.take_back(attempt.worker, attempt.job.id)
+
+    def _judge(self) -> None:
+        """Have jobs wait apart whose models nobody alive can run."""
+        workers, seen = self._fleet.workers(), self._seen
+        self._jobs.ordering.judge(self._why_never, anew=workers is not seen)
+        self._seen = workers
+
+    def _why_never(self, model_version: str) -> str | None:
+        """Return why nobody alive can run a model; None when somebody can, be they busy."""
+        if self._fleet.feasible(model_version):
+            return None
+        found = self._fleet.place(model_version, ())
+        return found.value if isinstance(found, Obstacle) else None
 
     def _next_moment(self) -> float | None:
         moments = (self._jobs.ordering.next_wake(), self._fleet.next_rest_end(), self._preempter.next_moment())

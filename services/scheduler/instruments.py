@@ -82,15 +82,33 @@ def observe(
     given: Callable[[WorkerRecord], tuple[object, ...]],
     now: Callable[[], float],
 ) -> None:
-    """Show queue and fleet as gauges. They are read on the exporter's thread, so they only look."""
+    """Show queue and fleet. They are read on the exporter's thread, so they only look."""
+    _observe_queue(ordering, now)
+    _observe_fleet(workers, given)
+
+
+def _observe_queue(ordering: Ordering, now: Callable[[], float]) -> None:
+    def each(value: Callable[[str], float]) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+        return [lambda _: [Observation(value(tier), {"tier": tier}) for tier in TIERS]]
+
     meter = metrics.meter()
+    gauge, counter = meter.create_observable_gauge, meter.create_observable_counter
+    gauge("darkroom_queue_depth", each(ordering.depth), description="Jobs that wait")
+    ages = each(lambda tier: _age_s(ordering.oldest(tier), now()))
+    gauge("darkroom_queue_oldest_age_seconds", ages, unit="s", description="Age of the oldest waiting job")
+    overdue = each(lambda tier: ordering.overdue(tier, now()))
+    gauge("darkroom_queue_overdue", overdue, description="Jobs that wait longer than those of their tier should")
+    apart = [lambda _: [Observation(ordering.waiting_apart)]]
+    gauge("darkroom_queue_apart", apart, description="Jobs whose model nobody alive can run")
+    late = each(lambda tier: ordering.late.get(tier, 0))
+    counter("darkroom_queue_late_total", late, description="Jobs that started after waiting longer than they should")
+    lane = [lambda _: [Observation(ordering.lane_used)]]
+    counter("darkroom_queue_lane_total", lane, description="Jobs that went before others for having waited too long")
 
-    def depth(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(ordering.depth(tier), {"tier": tier}) for tier in TIERS]
 
-    def age(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(_age_s(ordering.oldest(tier), now()), {"tier": tier}) for tier in TIERS]
-
+def _observe_fleet(
+    workers: Callable[[], Mapping[WorkerId, WorkerRecord]], given: Callable[[WorkerRecord], tuple[object, ...]]
+) -> None:
     def alive(_: CallbackOptions) -> Iterable[Observation]:
         states = [_state(record, len(given(record))) for record in workers().values()]
         return [Observation(states.count(state), {"state": state}) for state in ("idle", "busy", "draining")]
@@ -101,9 +119,8 @@ def observe(
             yield Observation(used, {"worker": record.worker_id, "state": "used"})
             yield Observation(max(0, record.rows - used), {"worker": record.worker_id, "state": "free"})
 
+    meter = metrics.meter()
     gauge = meter.create_observable_gauge
-    gauge("darkroom_queue_depth", [depth], description="Jobs that wait")
-    gauge("darkroom_queue_oldest_age_seconds", [age], unit="s", description="Age of the oldest waiting job")
     gauge("darkroom_workers", [alive], description="Workers that are alive")
     gauge("darkroom_worker_rows", [rows], description="Rows of the workers as the scheduler gave them out")
 

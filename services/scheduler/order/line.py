@@ -1,0 +1,49 @@
+"""The line of tenants that want one model: a heap by virtual time.
+
+A tenant's time may have grown since it was put in, so the first is put right before it is believed; an entry whose
+time is not its queue's `key` is an old one and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from libs.ids import TenantId
+from services.scheduler.order.tenant import Tenant
+from services.scheduler.order.waiting import Entry, rank
+
+Owed = tuple[float, int, TenantId]  # virtual time, a running number, who
+Line = list[Owed]
+
+
+def stands(tenants: Mapping[TenantId, Tenant], model: str, owed: Owed) -> bool:
+    """Return whether an entry is the current one of a tenant that wants the model."""
+    tenant = tenants.get(owed[2])
+    return tenant is not None and model in tenant.queues and tenant.queues[model].key == owed[0]
+
+
+def standing(tenants: Mapping[TenantId, Tenant], model: str, line: Iterable[Owed]) -> Line:
+    """Return the current entries, one of each tenant."""
+    return list({owed[2]: owed for owed in line if stands(tenants, model, owed)}.values())
+
+
+def resident(
+    tenants: Mapping[TenantId, Tenant], tops: Mapping[str, Owed], costs: Mapping[str, float], head: tuple[float, float]
+) -> Entry | None:
+    """Return the job of a model in memory that may go before the head, whose time and units of loading are given.
+
+    It may when its tenant is no further ahead than that, together with what of its own already went before its first.
+    """
+    least, slack = head
+    found: list[tuple[float, float, int, Entry]] = []
+    for model, (time, _, name) in tops.items():
+        if costs[model]:
+            continue
+        tenant = tenants[name]
+        entry = tenant.queues[model].first()
+        ahead = (time - least) * tenant.account.weight
+        if entry is not tenant.first(costs):
+            ahead += tenant.overtaken
+        if ahead <= slack:
+            found.append((ahead, *rank(entry)[1:], entry))
+    return min(found)[-1] if found else None

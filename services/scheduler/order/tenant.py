@@ -1,0 +1,48 @@
+"""One tenant of a tier: its queues by model, and what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.scheduler.order.account import Account
+from services.scheduler.order.queue import Queue
+from services.scheduler.order.waiting import Entry, rank
+
+
+class Tenant:
+    """`owner` is whoever may change it, others copy it first."""
+
+    __slots__ = ("account", "lined", "overtaken", "owner", "queues", "running")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+        self.account = Account()
+        self.queues: dict[str, Queue] = {}  # by model version; none is empty
+        self.lined = 0  # jobs of models that somebody can run
+        self.running = 0  # jobs that are charged by estimate
+        self.overtaken = 0.0  # units of its own jobs that went before its first one
+
+    def copy(self, owner: object) -> Tenant:
+        """Return one that goes its own way; the queues are still shared."""
+        twin = Tenant(owner)
+        twin.account = self.account.copy()
+        twin.queues = self.queues.copy()
+        twin.lined, twin.running, twin.overtaken = self.lined, self.running, self.overtaken
+        return twin
+
+    def own(self, model: str) -> Queue:
+        """Return a queue to change; a new one when it has none of this model."""
+        queue = self.queues.get(model)
+        if queue is None:
+            queue = self.queues[model] = Queue(self.owner)
+        elif queue.owner is not self.owner:
+            queue = self.queues[model] = queue.copy(self.owner)
+        return queue
+
+    def first(self, models: Iterable[str]) -> Entry:
+        """Return its best job of these models; there must be one."""
+        return min((self.queues[model].first() for model in models if model in self.queues), key=rank)
+
+    def oldest(self, models: Iterable[str]) -> Entry:
+        """Return its job of these models that waits longest; there must be one."""
+        return min(self.queues[model].oldest() for model in models if model in self.queues)
