@@ -8,8 +8,8 @@ from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.scheduler import run_limit
-from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 from services.scheduler.order import shares
+from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 
 
 def _are_addresses(values: tuple[str, ...]) -> str | None:
@@ -69,6 +69,7 @@ class Settings(ProcessSettings):
     def run_limits(self) -> run_limit.RunLimits:
         """How long jobs may draw."""
         return run_limit.parse(self.max_run_s)
+
     tier_weights: tuple[str, ...] = field(default=shares.WEIGHTS, metadata={"check": shares.complaint})
     """What the tiers weigh against each other, TIER=NUMBER separated by commas; others keep their defaults."""
     tier_waits_s: tuple[str, ...] = field(default=shares.WAITS_S, metadata={"check": shares.complaint})
