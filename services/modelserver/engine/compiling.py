@@ -48,7 +48,8 @@ def _warm(model: LoadedModel, rows: int, width: int, height: int) -> None:
     noise = torch.Generator("cpu").manual_seed(0)
     call = first_call(model.pipe, model.denoiser, lambda pipe: pipe("", generator=noise, **size))
     packed = packing.packet(call, call.module, "", ())
-    if packed is None:
-        call.run()
-    else:
-        packing.forward(call.module, [packed], pad_to=rows)
+    with torch.no_grad():  # as in a pipeline's call: with gradients it would be compiled apart
+        if packed is None:
+            call.run()
+        else:
+            packing.forward(call.module, [packed], pad_to=rows)
