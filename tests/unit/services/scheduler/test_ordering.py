@@ -190,6 +190,16 @@ def test_a_charge_is_corrected_by_what_was_measured() -> None:
     assert done == []  # both were served evenly or more: none of the first is left
 
 
+def test_whoever_was_charged_too_much_is_next_at_once() -> None:
+    order = Ordering()
+    backlog(order, {"dear": {"units": 100.0}, "cheap": {"units": 30.0}})
+    (first, _) = drain(order, times=2)
+    assert first.tenant_id == "dear"
+    assert served(order) == "job_1001"  # cheap has 30, dear has 100 and is put in its place by them
+    order.settled(first.job_id, 10.0)
+    assert served(order) == "job_0001"
+
+
 def test_what_models_could_not_be_had_for_is_made_up_for_a_while_only() -> None:
     order = Ordering()
     backlog(order, {"a": {"units": 5000.0}, "b": {"units": 5000.0, "model_version": "n@1"}})

@@ -44,6 +44,7 @@ class Naive:
     running: dict[JobId, tuple[Waiting, int, int, bool]] = field(default_factory=dict)
     next_clocks: dict[str, float] = field(default_factory=dict)  # once one of the choices starts
     since_lane: int = 0
+    tied: bool = False  # whether several tenants were owed the same when last asked: any of them may be first
 
     def lined(self, tier: str, tenant: TenantId | None = None) -> list[Waiting]:
         jobs = [job for job in self.queued if job.tier == tier and job.model_version not in self.apart]
@@ -86,13 +87,13 @@ class Naive:
         late: list[Waiting] = []
         usual: list[Waiting] = []
         order = sorted({job.tier for job in can}, key=lambda tier: (self.tiers[tier].time, TIERS.index(tier)))
-        ties = False
+        self.tied = False
         for tier in order if self.since_lane >= 9 else order[:1]:
             mine = [job for job in can if job.tier == tier]
             least = min(self.of(job).time for job in mine)
             names = {job.tenant_id for job in mine if self.of(job).time == least}
             owed = [[job for job in mine if job.tenant_id == name] for name in names]
-            ties = ties or len(owed) > 1
+            self.tied = self.tied or len(owed) > 1
             if tier == order[0]:
                 self.next_clocks = {"": self.tiers[tier].time, tier: least}
                 for jobs in owed:
@@ -102,7 +103,7 @@ class Naive:
             late += [jobs[0] for jobs in owed if self.due(jobs[0]) < now and usual != [jobs[0]]]
         if self.since_lane < 9:
             late = []
-        return usual, late if ties else [job for job in late if self.due(job) == min(map(self.due, late))]
+        return usual, late if self.tied else [job for job in late if self.due(job) == min(map(self.due, late))]
 
     def due(self, job: Waiting) -> float:
         return job.queued_at + self.shares.wait_s(job.tier)
