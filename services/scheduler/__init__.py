@@ -3,17 +3,19 @@
 Main path of a job:
 
     servicer.Submit → desk.submit → store.accept (committed, with the confirmation of its reservation)
-      → open_jobs.queued → ordering → dispatcher: place, store.start (committed) → attempt_runner: Execute
-      → events to watch_hub → attempt_closer: store.end (committed, with the settlement) → outbox → limiter
+      → open_jobs.queued → ordering → dispatcher: place, store.start (committed) → attempts.runner: Execute
+      → events to watch_hub → attempts.closer: store.end (committed, with the settlement) → outbox → limiter
 
 States (job.py draws them): QUEUED ⇄ RUNNING → SUCCEEDED | FAILED | CANCELLED | EXPIRED.
 
-SQL is the truth; memory (open_jobs, ordering) is an index over it that every start rebuilds. Whoever commits a
+Packages: storage (the truth), order (which job next), placement (which worker, preemption, preloads), attempts (one
+run of a job), retries (what a failed one means), results (cache and retention), settlement (charges, outbox), events
+(watching), forecast (waits, needed workers), replicas (who leads), operators. Each package's docstring goes on.
+
+SQL is the truth; memory (open_jobs, order.ordering) is an index over it that every start rebuilds. Whoever commits a
 change tells open_jobs once, after the commit. Two fences keep late writers out: the leader's epoch in every write,
-and (job, attempt) in every change of an attempt. Agents, one file each, all in one task group: dispatcher, expirer,
-outbox, reconciler, catalog, fleet, checkpoint_sweeper, preloader, substitution (fallback models), forecaster
-(waits and needed workers).
-What an attempt's end means is decided by verdicts (retry: what is tried again; ward: workers in quarantine).
+and (job, attempt) in every change of an attempt. Agents, one file each, all in one task group: dispatcher,
+expirer, outbox, reconciler, catalog, fleet, checkpoint_sweeper, preloader, substitution, forecaster.
 
 When a peer is gone:
     model server   its attempt is closed as lost, the job goes on elsewhere from its last checkpoint, if it has one;

@@ -12,15 +12,16 @@ from darkroom.scheduler.v1 import admin_service_pb2_grpc as pb_grpc
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId
-from services.scheduler import admin_wire, queue_view
 from services.scheduler.faults import told_to_callers
-from services.scheduler.fleet import Fleet
-from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.operator_desk import OperatorDesk
-from services.scheduler.ordering import TIERS
-from services.scheduler.placement import Obstacle
-from services.scheduler.ward import Ward
+from services.scheduler.operators import queue_view
+from services.scheduler.operators import wire as admin_wire
+from services.scheduler.operators.model_moves import ModelMoves
+from services.scheduler.operators.operator_desk import OperatorDesk
+from services.scheduler.order.ordering import TIERS
+from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.placement import Obstacle
+from services.scheduler.retries.ward import Ward
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -29,54 +29,55 @@ from libs.fleet import directory
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
-from services.scheduler import leadership, scaler_servicer
+from services.scheduler import scaler_servicer
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
-from services.scheduler.attempt_closer import Aides, AttemptCloser
-from services.scheduler.attempt_runner import AttemptRunner
-from services.scheduler.candidacy import Candidacy
+from services.scheduler.attempts.checkpoint_sweeper import CheckpointSweeper
+from services.scheduler.attempts.checkpoints import CheckpointBook
+from services.scheduler.attempts.closer import Aides, AttemptCloser
+from services.scheduler.attempts.listening import Listener
+from services.scheduler.attempts.reattachment import Reattachment
+from services.scheduler.attempts.reconciler import Reconciler
+from services.scheduler.attempts.runner import AttemptRunner
 from services.scheduler.catalog import CatalogKeeper
-from services.scheduler.checkpoint_sweeper import CheckpointSweeper
-from services.scheduler.checkpoints import CheckpointBook
 from services.scheduler.desk import Desk
 from services.scheduler.dispatcher import Dispatcher
+from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.expirer import Expirer
-from services.scheduler.fleet import Directory, Fleet
 from services.scheduler.forecast import instruments as forecast
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.forecast.forecaster import Forecaster
-from services.scheduler.handover import Handover
+from services.scheduler.forecast.scaling import TARGET_DRAIN_S, Scaling
 from services.scheduler.instruments import Instruments, observe
 from services.scheduler.job import Job
-from services.scheduler.lead import Lead
-from services.scheduler.lead_store import NOBODY
-from services.scheduler.limiter_delivery import LimiterDelivery
-from services.scheduler.listening import Listener
 from services.scheduler.migrations.upgrade import upgrade
-from services.scheduler.model_moves import ModelMoves
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.operations import Operations
-from services.scheduler.operator_desk import OperatorDesk
-from services.scheduler.outbox import Limiter, Outbox
-from services.scheduler.persistence import persistently
-from services.scheduler.preempter import Preempter
-from services.scheduler.preloader import Preloader
-from services.scheduler.reattachment import Reattachment
-from services.scheduler.reconciler import Reconciler
-from services.scheduler.relay import Front, LeaderLine, Relay
+from services.scheduler.operators.model_moves import ModelMoves
+from services.scheduler.operators.operations import Operations
+from services.scheduler.operators.operator_desk import OperatorDesk
+from services.scheduler.placement.fleet import Directory, Fleet
+from services.scheduler.placement.preempter import Preempter
+from services.scheduler.placement.preloader import Preloader
+from services.scheduler.replicas import leadership
+from services.scheduler.replicas.candidacy import Candidacy
+from services.scheduler.replicas.handover import Handover
+from services.scheduler.replicas.lead import Lead
+from services.scheduler.replicas.lead_store import NOBODY
+from services.scheduler.replicas.relay import Front, LeaderLine, Relay
+from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.results.follower import Follower
 from services.scheduler.results.keeping import Results
 from services.scheduler.results.keys import Keys
 from services.scheduler.results.sweeper import ResultSweeper
-from services.scheduler.scaling import TARGET_DRAIN_S, Scaling
+from services.scheduler.retries.substitution import Substitution
+from services.scheduler.retries.verdicts import Judge
+from services.scheduler.retries.ward import Ward
 from services.scheduler.servicer import Parts, SchedulerServicer
 from services.scheduler.settings import Settings
-from services.scheduler.sql_store import open_store
-from services.scheduler.standby_desk import StandbyDesk
-from services.scheduler.store import JobStore
-from services.scheduler.substitution import Substitution
-from services.scheduler.verdicts import Judge
-from services.scheduler.ward import Ward
-from services.scheduler.watch_hub import WatchHub
+from services.scheduler.settlement.limiter_delivery import LimiterDelivery
+from services.scheduler.settlement.outbox import Limiter, Outbox
+from services.scheduler.storage.persistence import persistently
+from services.scheduler.storage.sql_store import open_store
+from services.scheduler.storage.store import JobStore
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from libs.generation.model import Model
 from libs.ids import WorkerId
 from services.scheduler.alarm import Alarm
 from services.scheduler.catalog_merge import Catalog, forget_replaced, from_document, merge, to_document
-from services.scheduler.fleet import Fleet
-from services.scheduler.persistence import persistently
-from services.scheduler.store import JobStore
+from services.scheduler.placement.fleet import Fleet
+from services.scheduler.storage.persistence import persistently
+from services.scheduler.storage.store import JobStore
 
 logger = logging.getLogger(__name__)
 

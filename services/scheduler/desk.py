@@ -11,15 +11,15 @@ from libs import errors
 from libs.blobs.store import BlobStore, image_key
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler import charging, endings
 from services.scheduler.alarm import first
+from services.scheduler.attempts.reconciler import Reconciler
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.reconciler import Reconciler
 from services.scheduler.results import takeover
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.store import HandOver
-from services.scheduler.store import Accepted, JobStore, StoreUnavailable
+from services.scheduler.settlement import charging, endings
+from services.scheduler.storage.store import Accepted, JobStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -13,17 +13,17 @@ from collections.abc import Mapping
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId
-from services.scheduler import checkpoints, spans
-from services.scheduler.attempt_outcome import Attempt
-from services.scheduler.attempt_runner import AttemptRunner
-from services.scheduler.fleet import Fleet
+from services.scheduler.attempts import checkpoints, spans
+from services.scheduler.attempts.outcome import Attempt
+from services.scheduler.attempts.reconciler import Reconciler
+from services.scheduler.attempts.runner import AttemptRunner
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.ordering import Waiting
-from services.scheduler.placement import Obstacle
-from services.scheduler.preempter import Preempter
-from services.scheduler.reconciler import Reconciler
-from services.scheduler.store import JobStore, Start, StoreUnavailable
+from services.scheduler.order.ordering import Waiting
+from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.placement import Obstacle
+from services.scheduler.placement.preempter import Preempter
+from services.scheduler.storage.store import JobStore, Start, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 

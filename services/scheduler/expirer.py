@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from libs.clock import Clock
-from services.scheduler import endings
 from services.scheduler.job import Job
-from services.scheduler.lead import Lead
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.persistence import persistently
-from services.scheduler.store import JobStore
+from services.scheduler.replicas.lead import Lead
+from services.scheduler.settlement import endings
+from services.scheduler.storage.persistence import persistently
+from services.scheduler.storage.store import JobStore
 
 
 class Expirer:

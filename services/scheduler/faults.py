@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from libs.errors import Unavailable
-from services.scheduler.store import Deposed, StoreUnavailable
+from services.scheduler.storage.store import Deposed, StoreUnavailable
 
 RETRY_AFTER_S = 2.0
 

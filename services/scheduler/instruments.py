@@ -10,7 +10,7 @@ from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId
 from libs.telemetry import metrics
 from services.scheduler.job import Job
-from services.scheduler.ordering import TIERS, Ordering
+from services.scheduler.order.ordering import TIERS, Ordering
 
 
 class Instruments:

@@ -15,15 +15,15 @@ from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import Alarm
-from services.scheduler.backlog import Backlog
-from services.scheduler.deadlines import Deadlines
-from services.scheduler.demand import Demand
+from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
-from services.scheduler.ordering import Ordering, Waiting
+from services.scheduler.order.deadlines import Deadlines
+from services.scheduler.order.ordering import Ordering, Waiting
+from services.scheduler.placement.arrivals import Demand
+from services.scheduler.placement.backlog import Backlog
 from services.scheduler.results.joined_runs import JoinedRuns
 from services.scheduler.results.reuse import waits_for_a_run
-from services.scheduler.watch_hub import WatchHub
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from darkroom.keda import externalscaler_pb2 as pb
 from darkroom.keda import externalscaler_pb2_grpc as pb_grpc
 from libs.rpc.server import RpcServer
 from services.scheduler.faults import told_to_callers
-from services.scheduler.scaling import Scaling, trigger_of
+from services.scheduler.forecast.scaling import Scaling, trigger_of
 
 logger = logging.getLogger(__name__)
 

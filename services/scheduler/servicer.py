@@ -15,17 +15,18 @@ from darkroom.v1 import job_pb2
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
 from libs.telemetry import tracing
-from services.scheduler import event_wire, wire
+from services.scheduler import wire
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.desk import Desk, unknown
+from services.scheduler.events import wire as event_wire
+from services.scheduler.events.watch_hub import WatchHub
+from services.scheduler.events.watch_inbox import Transient
 from services.scheduler.faults import told_to_callers
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.job import DurableEvent, Job
+from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.results.keys import Keys
-from services.scheduler.standby_desk import StandbyDesk
-from services.scheduler.store import JobStore
-from services.scheduler.watch_hub import WatchHub
-from services.scheduler.watch_inbox import Transient
+from services.scheduler.storage.store import JobStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
-from services.scheduler import run_limit
+from services.scheduler.attempts import run_limit
 from services.scheduler.order import shares
 from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 

@@ -18,10 +18,10 @@ from libs.wire.image import image_to_pb
 from libs.wire.model import model_to_pb
 from libs.wire.spec import spec_from_pb, spec_to_pb
 from libs.wire.timestamp import timestamp
-from services.scheduler import endings
 from services.scheduler.catalog_merge import Catalog
 from services.scheduler.forecast.estimator import QueueEstimate
 from services.scheduler.job import AttemptRecord, Failure, Job, JobState
+from services.scheduler.settlement import endings
 
 
 def job_from_submit(request: pb.SubmitRequest, *, now: float, traceparent: str) -> Job:

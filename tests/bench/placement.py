@@ -23,14 +23,14 @@ from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, TenantId, WorkerId
 from services.modelserver.engine.arrivals import Arrivals
 from services.modelserver.engine.eviction import Hold, Outlook, Resident, who_leaves
-from services.scheduler import preload
-from services.scheduler.backlog import Backlog
-from services.scheduler.demand import Demand
-from services.scheduler.ordering import Ordering, Waiting
-from services.scheduler.preload import HORIZON_S, Device
-from services.scheduler.preload import Outlook as Demanded
-from services.scheduler.preloader import LOOK_EVERY_S
-from services.scheduler.seats import Seats
+from services.scheduler.order.ordering import Ordering, Waiting
+from services.scheduler.placement import preload
+from services.scheduler.placement.arrivals import Demand
+from services.scheduler.placement.backlog import Backlog
+from services.scheduler.placement.preload import HORIZON_S, Device
+from services.scheduler.placement.preload import Outlook as Demanded
+from services.scheduler.placement.preloader import LOOK_EVERY_S
+from services.scheduler.placement.seats import Seats
 from tests.bench.model_traces import GB, MODELS, Arrival, Trace, traces
 from tests.bench.residency import POLICIES
 from tests.bench.residency import Device as LruDevice

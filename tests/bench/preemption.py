@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, TenantId, WorkerId
-from services.scheduler import preemption
-from services.scheduler.ordering import Ordering, Waiting
-from services.scheduler.placement import Seat
-from services.scheduler.preemption import Parked, Running
+from services.scheduler.order.ordering import Ordering, Waiting
+from services.scheduler.placement import preemption
+from services.scheduler.placement.placement import Seat
+from services.scheduler.placement.preemption import Parked, Running
 
 WORKERS, ROWS, STEPS = 4, 2, 30
 STEP_S, RESUME_STEPS = 0.25, 1.0

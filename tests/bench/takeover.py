@@ -32,7 +32,7 @@ from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
 from libs.testing.postgres import PostgresServer
-from services.scheduler.sql_store import open_store
+from services.scheduler.storage.sql_store import open_store
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, silent
 from tests.integration.services.scheduler.test_service import submission
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler.fleet import Fleet
 from services.scheduler.forecast.forecaster import Forecaster
 from services.scheduler.forecast.simulation import Start
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.ordering import Standing, Waiting
+from services.scheduler.order.ordering import Standing, Waiting
+from services.scheduler.placement.fleet import Fleet
 
 _SHORT_QUEUE = 64  # up to so many waiting jobs, and workers, one is simulated by itself …
 _AT_ONCE = 20  # … so often in a second: the loop has other work

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from libs.clock import Clock
 from libs.ids import JobId
 from services.scheduler.alarm import Alarm
-from services.scheduler.fleet import Fleet
+from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.forecast import demand, snapshot
 from services.scheduler.forecast.outlook import Outlook
 from services.scheduler.forecast.promises import Promises
@@ -22,8 +22,8 @@ from services.scheduler.forecast.simulation import Simulation
 from services.scheduler.forecast.speeds import Speeds
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.ordering import Waiting
-from services.scheduler.watch_hub import WatchHub
+from services.scheduler.order.ordering import Waiting
+from services.scheduler.placement.fleet import Fleet
 
 logger = logging.getLogger(__name__)
 

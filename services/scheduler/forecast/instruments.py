@@ -8,7 +8,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from libs.telemetry import metrics
 from services.scheduler.forecast.demand import Demand, ModelDemand, needed_workers
-from services.scheduler.ordering import TIERS
+from services.scheduler.order.ordering import TIERS
 
 
 def observe(

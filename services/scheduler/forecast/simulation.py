@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from libs.ids import JobId
-from services.scheduler.ordering import Waiting
+from services.scheduler.order.ordering import Waiting
 
 
 class Line(Protocol):
-    """What is taken from a fork of services.scheduler.ordering.Ordering."""
+    """What is taken from a fork of services.scheduler.order.ordering.Ordering."""
 
     def wake(self, now: float) -> None:
         """Line up the retries whose time has come."""

@@ -10,8 +10,8 @@ from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
 from services.scheduler.forecast.simulation import Costs, Rest, SimulatedWorker
 from services.scheduler.forecast.speeds import Speeds
-from services.scheduler.load_times import RAM
-from services.scheduler.placement import Seat
+from services.scheduler.placement.load_times import RAM
+from services.scheduler.placement.placement import Seat
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from libs.sql import migrations
 from libs.sql.migrations import History
-from services.scheduler.sql_transactions import as_the_store_says
+from services.scheduler.storage.sql_transactions import as_the_store_says
 
 HISTORY = History(Path(__file__).parent, lock_key=0x6461726B_0001)
 

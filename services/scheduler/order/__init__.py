@@ -1,4 +1,4 @@
-"""The parts of the order of waiting jobs; services.scheduler.ordering puts them together. Pure, times are arguments.
+"""The order of waiting jobs: ordering puts the other parts together. Pure, times are arguments.
 
 shares    what a tier weighs and how long its jobs should wait at most
 waiting   a waiting job as the order sees it

@@ -6,10 +6,10 @@ import logging
 
 from libs.clock import Clock
 from libs.ids import JobId
-from services.scheduler.lead import Lead
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.persistence import persistently
-from services.scheduler.store import JobStore
+from services.scheduler.replicas.lead import Lead
+from services.scheduler.storage.persistence import persistently
+from services.scheduler.storage.store import JobStore
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.scheduler.fleet import Fleet
 from services.scheduler.job import Job
+from services.scheduler.placement.fleet import Fleet
 from services.scheduler.results.cache_key import cache_key
 from services.scheduler.results.keeping import Keeping
 

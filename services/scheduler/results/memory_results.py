@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from libs.ids import JobId
-from services.scheduler.changes import Step
 from services.scheduler.job import AttemptRecord, Job, JobState, OutboxMessage
 from services.scheduler.results import reuse, takeover
 from services.scheduler.results.shelf import Shelf
 from services.scheduler.results.store import REMOVAL_MARGIN_S, HandOver, PicturesSwept
+from services.scheduler.storage.changes import Step
 
 
 @dataclass(frozen=True, slots=True)

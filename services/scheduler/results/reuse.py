@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from services.scheduler import charging
-from services.scheduler.changes import NewEvent, Step, final_events
-from services.scheduler.charging import Charge
 from services.scheduler.job import Change, Job, JobState, OutboxMessage, after
+from services.scheduler.settlement import charging
+from services.scheduler.settlement.charging import Charge
+from services.scheduler.storage.changes import NewEvent, Step, final_events
 
 MARGIN_S = 600.0  # pictures that are removed sooner answer nobody: there must be time to fetch them
 MISS, HIT, JOINED = "MISS", "HIT", "JOINED"

@@ -6,11 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from services.scheduler import changes
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.results import reuse
 from services.scheduler.results.cache_key import REFRESH
 from services.scheduler.results.reuse import Terms, Written
+from services.scheduler.storage import changes
 
 
 class Shelf:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.sql.inserts import dialect_insert
 from services.scheduler.job import Job
 from services.scheduler.results.store import REMOVAL_MARGIN_S, PicturesSwept
-from services.scheduler.sql_schema import attempts, blobs
+from services.scheduler.storage.sql_schema import attempts, blobs
 
 
 async def keep(connection: AsyncConnection, job: Job) -> None:

@@ -8,13 +8,13 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
-from services.scheduler import sql_reads, sql_writes
 from services.scheduler.job import OPEN_STATES, Job, JobState
 from services.scheduler.results import reuse, takeover
 from services.scheduler.results.shelf import Shelf
 from services.scheduler.results.store import HandOver
-from services.scheduler.sql_schema import CACHEABLE, DRAWN_BY, blobs, jobs
-from services.scheduler.sql_transactions import Transactions
+from services.scheduler.storage import sql_reads, sql_writes
+from services.scheduler.storage.sql_schema import CACHEABLE, DRAWN_BY, blobs, jobs
+from services.scheduler.storage.sql_transactions import Transactions
 
 _USEFUL = [state.value for state in (*OPEN_STATES, JobState.SUCCEEDED)]
 

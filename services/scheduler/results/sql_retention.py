@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scheduler import sql_reads
 from services.scheduler.results.store import TOMBSTONE_S
-from services.scheduler.sql_schema import attempts, blobs, job_events, job_images, jobs
-from services.scheduler.sql_transactions import Transactions
+from services.scheduler.storage import sql_reads
+from services.scheduler.storage.sql_schema import attempts, blobs, job_events, job_images, jobs
+from services.scheduler.storage.sql_transactions import Transactions
 
 
 class SqlRetention:

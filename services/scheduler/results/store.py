@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from libs.ids import JobId
 from services.scheduler.job import Job, OutboxMessage
-from services.scheduler.lead_store import NOBODY
+from services.scheduler.replicas.lead_store import NOBODY
 
 if TYPE_CHECKING:
     from services.scheduler.results.reuse import Terms
-    from services.scheduler.store import Accepted
+    from services.scheduler.storage.store import Accepted
 
 
 REMOVAL_MARGIN_S = 30.0  # between the removal of a picture and an attempt that surely stored it anew

@@ -13,10 +13,10 @@ from libs.blobs.uploads import UPLOADS, expires_at
 from libs.clock import Clock
 from libs.errors import DarkroomError
 from libs.ids import UploadId
-from services.scheduler.lead import Lead
 from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.keeping import Results
-from services.scheduler.store import JobStore, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from libs.sql.engines import open_engines
 from libs.testing.postgres import PostgresServer
-from services.scheduler.memory_store import MemoryStore
 from services.scheduler.migrations.upgrade import upgrade
-from services.scheduler.sql_store import SqlStore
-from services.scheduler.store import JobStore
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.sql_store import SqlStore
+from services.scheduler.storage.store import JobStore
 from tests.contract.job_store.emptying import empty
 
 PATIENT_S = 30.0  # the machine may be busy; being away has its own tests

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from libs.sql.engines import open_engines
-from services.scheduler.sql_schema import metadata
+from services.scheduler.storage.sql_schema import metadata
 
 
 async def empty(url: str) -> str:

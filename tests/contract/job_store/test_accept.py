@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.scheduler.job import Change, OutboxMessage
-from services.scheduler.store import REQUEST_ID_LIFE_S, JobStore
+from services.scheduler.storage.store import REQUEST_ID_LIFE_S, JobStore
 from tests.contract.job_store.samples import CONFIRM, NOW, OTHER, TENANT, a_job, an_ending, kinds, queued
 
 

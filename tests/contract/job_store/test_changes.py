@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.scheduler.job import Change, IllegalChange, Job, JobState, OutboxMessage
-from services.scheduler.store import JobStore
+from services.scheduler.storage.store import JobStore
 from tests.contract.job_store.samples import (
     NOW,
     OTHER,

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from services.scheduler.lead_store import NOBODY, UNELECTED, Claim, Outrun
-from services.scheduler.store import Deposed, JobStore
+from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Outrun
+from services.scheduler.storage.store import Deposed, JobStore
 from tests.contract.job_store.samples import NOW, TENANT, a_job, a_start, queued
 
 FIRST = Claim("etcd-1", 7, "127.0.0.1:1")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.scheduler.job import AttemptRecord, Job
-from services.scheduler.store import Deposed, JobStore
+from services.scheduler.storage.store import Deposed, JobStore
 from tests.contract.job_store.samples import (
     NOW,
     UNKNOWN,

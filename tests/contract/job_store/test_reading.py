@@ -9,7 +9,7 @@ import pytest
 
 from libs.ids import WorkerId
 from services.scheduler.job import Change, IllegalChange, JobState
-from services.scheduler.store import Deposed, JobStore, OpenTotal
+from services.scheduler.storage.store import Deposed, JobStore, OpenTotal
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,

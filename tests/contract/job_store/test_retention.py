@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.scheduler.results.store import REMOVAL_MARGIN_S, TOMBSTONE_S, PicturesSwept
-from services.scheduler.store import Deposed, JobStore
+from services.scheduler.storage.store import Deposed, JobStore
 from tests.contract.job_store.samples import NOW, a_start, a_success, an_image, queued, running, succeeded
 from tests.contract.job_store.test_reuse import LATER, LIFE_S, drawn, offer
 

@@ -11,7 +11,7 @@ import pytest
 from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.results.reuse import MARGIN_S, REASON, Terms
 from services.scheduler.results.store import HandOver
-from services.scheduler.store import Accepted, Deposed, JobStore
+from services.scheduler.storage.store import Accepted, Deposed, JobStore
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,

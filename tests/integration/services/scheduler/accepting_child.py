@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 
-from services.scheduler.sql_store import open_store
+from services.scheduler.storage.sql_store import open_store
 from tests.contract.job_store.samples import a_job
 
 AT_ONCE = 8

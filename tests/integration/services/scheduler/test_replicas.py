@@ -24,8 +24,8 @@ from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
 from services.scheduler import app
 from services.scheduler.settings import Settings
-from services.scheduler.sql_store import open_store
-from services.scheduler.store import Deposed
+from services.scheduler.storage.sql_store import open_store
+from services.scheduler.storage.store import Deposed
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, good, silent
 from tests.integration.services.scheduler.test_service import TENANT, follow, kinds, submission, until_held
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from services.scheduler.sql_store import open_store
+from services.scheduler.storage.sql_store import open_store
 from tests.integration.services.scheduler import accepting_child
 
 ROOT = Path(__file__).parents[4]

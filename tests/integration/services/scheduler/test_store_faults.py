@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from libs.sql.engines import open_engines
 from services.scheduler.job import Job
-from services.scheduler.sql_schema import metadata
-from services.scheduler.sql_store import SqlStore
-from services.scheduler.store import StoreUnavailable
+from services.scheduler.storage.sql_schema import metadata
+from services.scheduler.storage.sql_store import SqlStore
+from services.scheduler.storage.store import StoreUnavailable
 from tests.contract.job_store.samples import (
     CONFIRM,
     TENANT,

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, inspect
 from libs.sql.engines import open_engines
 from libs.sql.migrations import config
 from services.scheduler.migrations.upgrade import HISTORY, upgrade
-from services.scheduler.sql_schema import metadata
-from services.scheduler.sql_store import SqlStore, open_store
-from services.scheduler.store import StoreUnavailable
+from services.scheduler.storage.sql_schema import metadata
+from services.scheduler.storage.sql_store import SqlStore, open_store
+from services.scheduler.storage.store import StoreUnavailable
 from tests.contract.job_store.samples import queued, running
 
 STARTING = """

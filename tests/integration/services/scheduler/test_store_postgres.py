@@ -11,8 +11,8 @@ import pytest
 
 from libs.sql.engines import open_engines
 from libs.testing.postgres import PostgresServer
-from services.scheduler.sql_store import SqlStore
-from services.scheduler.store import JobStore, StoreUnavailable
+from services.scheduler.storage.sql_store import SqlStore
+from services.scheduler.storage.store import JobStore, StoreUnavailable
 from tests.contract.job_store.emptying import empty
 from tests.contract.job_store.samples import NOW, a_job, a_success, running
 

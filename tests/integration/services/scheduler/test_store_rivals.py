@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.sql.engines import open_engines
-from services.scheduler.sql_store import SqlStore
+from services.scheduler.storage.sql_store import SqlStore
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from libs.clock import Clock
-from services.scheduler.store import JobStore, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
 
 
 class Failing(enum.Enum):

@@ -1,6 +1,6 @@
 """The fencing protocol as a small model: leaders, workers, a slow network, and what may go wrong, a few times.
 
-The store's rules are the real ones (services.scheduler.changes and retry, behind the fence of store.py); leaders,
+The store's rules are the real ones (services.scheduler.storage.changes and retry, behind the fence of store.py); leaders,
 workers and the network are as small as their promises allow. Messages wait as long as they like and arrive in any
 order, and a leader that takes no step is one that is paused, so delay, reordering and SIGSTOP cost nothing; what costs
 one of the `faults` of a state is a crash, a doubled message, a broken stream, a false suspicion, a lost answer of the

@@ -6,10 +6,11 @@ import functools
 from typing import NamedTuple
 
 from libs.ids import JobId, WorkerId
-from services.scheduler import changes, retry
 from services.scheduler.job import Change, Failure, Job, JobState
-from services.scheduler.retry import Again, Fault, Mishap
-from services.scheduler.store import Ending, Requeue, Start
+from services.scheduler.retries import retry
+from services.scheduler.retries.retry import Again, Fault, Mishap
+from services.scheduler.storage import changes
+from services.scheduler.storage.store import Ending, Requeue, Start
 from tests.unit.services.scheduler import fakes
 
 _TEMPLATE = fakes.job(0.0, id=JobId("job"))

@@ -15,7 +15,7 @@ from libs.clients.modelserver import (
 from libs.errors import PreconditionFailed
 from libs.generation.attempt import FailureKind, ImageStored
 from services.scheduler.job import DurableEvent, Job, JobState
-from services.scheduler.store import Deposed
+from services.scheduler.storage.store import Deposed
 from tests.unit.services.scheduler.fakes import STEPS, Bench, Script, pictures, record, silence, spec
 
 FINAL = {"completed", "failed", "cancelled", "expired"}

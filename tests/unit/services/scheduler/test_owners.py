@@ -14,8 +14,8 @@ from libs.errors import NotFound, Unavailable
 from libs.generation.attempt import FailureKind
 from libs.ids import TenantId, WorkerId
 from services.scheduler.job import Job, JobState, OutboxMessage
-from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Accepted, Ending, Requeue, Start, StoreUnavailable
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.store import Accepted, Ending, Requeue, Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
 
 

@@ -15,8 +15,8 @@ from libs.generation.attempt import FailureKind
 from libs.generation.model import Model
 from libs.ids import JobId, TenantId
 from services.scheduler.job import Job, JobState
-from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import StoreUnavailable
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import (
     MODEL,
     TENANT,

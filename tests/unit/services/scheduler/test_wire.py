@@ -10,12 +10,14 @@ from libs.clients.modelserver import Preview, Progress
 from libs.generation.attempt import ImageStored, StageDone
 from libs.ids import JobId, WorkerId
 from libs.wire.spec import spec_to_pb
-from services.scheduler import endings, event_wire, wire
-from services.scheduler.endings import Yield
+from services.scheduler import wire
+from services.scheduler.events import wire as event_wire
 from services.scheduler.forecast.estimator import QueueEstimate
 from services.scheduler.job import Failure
-from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Mark, Start
+from services.scheduler.settlement import endings
+from services.scheduler.settlement.endings import Yield
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.store import Mark, Start
 from tests.unit.services.scheduler.fakes import job, spec
 
 NOW = 1_700_000_000.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
 from services.scheduler.forecast.simulation import Costs, Rest, SimulatedWorker, Simulation
-from services.scheduler.ordering import Ordering, Waiting
+from services.scheduler.order.ordering import Ordering, Waiting
 
 NOW = 1000.0
 COSTS = Costs(lambda _worker, _model: 0.001, lambda _worker, _model: 10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libs.ids import JobId, TenantId
-from services.scheduler.ordering import TIERS, Offer, Shares, Waiting
+from services.scheduler.order.ordering import TIERS, Offer, Shares, Waiting
 
 Whose = tuple[str, TenantId]
 

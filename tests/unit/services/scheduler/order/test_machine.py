@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from libs.ids import JobId, TenantId
-from services.scheduler.ordering import Ordering, Shares, Waiting
+from services.scheduler.order.ordering import Ordering, Shares, Waiting
 from tests.unit.services.scheduler.order.naive import Naive
 
 MODELS = ("m@1", "n@1", "o@1")

@@ -11,11 +11,11 @@ from libs.clients.modelserver import AttemptFailed, Progress
 from libs.generation.attempt import FailureKind
 from libs.ids import JobId, TenantId
 from services.scheduler.job import Job, JobState, OutboxMessage
-from services.scheduler.lead_store import NOBODY
-from services.scheduler.memory_store import MemoryStore
+from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.store import HandOver
-from services.scheduler.store import Accepted, StoreUnavailable
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.store import Accepted, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, FakeModelServer, pictures, record, silence
 
 KEY = "k" * 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from libs.blobs.store import image_key
 from libs.blobs.uploads import LIFE_S, upload_key
 from libs.ids import UploadId, new_job_id
-from services.scheduler.lead import Lead
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Results
 from services.scheduler.results.sweeper import LISTING_S, ResultSweeper
 from tests.unit.services.scheduler.fakes import TENANT, Bench, record, spec

@@ -11,11 +11,11 @@ from libs.clients.modelserver import ModelServer
 from libs.errors import Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.testing.simulated_loop import SimulatedClock, process_named
-from services.scheduler import leadership
 from services.scheduler.app import Scheduler
-from services.scheduler.outbox import Limiter
+from services.scheduler.replicas import leadership
 from services.scheduler.results.keeping import Results
-from services.scheduler.store import Deposed, JobStore
+from services.scheduler.settlement.outbox import Limiter
+from services.scheduler.storage.store import Deposed, JobStore
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.faulty_store import FaultyStore
 from tests.unit.services.scheduler.simulation.chances import Chances

@@ -10,8 +10,8 @@ from libs.blobs.memory import MemoryBlobs
 from libs.errors import DarkroomError, Unavailable
 from libs.ids import JobId
 from libs.testing.simulated_loop import SimulatedClock, SimulatedLoop
-from services.scheduler.memory_store import MemoryStore
-from services.scheduler.store import Deposed, StoreUnavailable
+from services.scheduler.storage.memory_store import MemoryStore
+from services.scheduler.storage.store import Deposed, StoreUnavailable
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.simulation.chances import Chances
 from tests.unit.services.scheduler.simulation.lives import Life

@@ -1,0 +1,218 @@
+"""Parks running jobs for waiting ones of a higher tier, and lets them go on; preemption.py decides.
+
+A parked job stays RUNNING: its attempt is open, its worker holds its state, only its row is another's. When the worker
+goes, the attempt is lost as always. Whether a request to park arrived may be unknown; then the worker is asked to go
+on with the job until it has answered, which does nothing to a job that was never parked.
+
+The memory of who is parked dies with the leader. The next one asks for every attempt that it takes up again to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from libs import errors
+from libs.backoff import Backoff
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from libs.ids import JobId, WorkerId
+from services.scheduler.attempts.outcome import Attempt
+from services.scheduler.instruments import Instruments
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.order.ordering import Offer, Waiting
+from services.scheduler.placement import preemption
+from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.preemption import PARKED_S, Parked, Running, rank
+
+logger = logging.getLogger(__name__)
+
+REFUSED_S = 1.0  # for which a job that could not be parked is not asked again
+
+
+@dataclass(slots=True)
+class _Entry:
+    attempt: Attempt
+    moving: bool = False  # a request to park it or to go on is under way
+    parked_at: float | None = None
+    since: float | None = None  # when it went on last
+    parks: int = 0
+    not_before: float = 0.0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Preempter:
+    """Knows the attempts that run. Its requests run as tasks of the group it is given."""
+
+    def __init__(self, jobs: OpenJobs, fleet: Fleet, instruments: Instruments, clock: Clock) -> None:
+        self._jobs = jobs
+        self._fleet = fleet
+        self._instruments = instruments
+        self._clock = clock
+        self._entries: dict[JobId, _Entry] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def began(self, attempt: Attempt) -> None:
+        """Follow an attempt; one that is taken up from an earlier leader may be parked since then."""
+        entry = self._entries[attempt.job.id] = _Entry(attempt)
+        if attempt.attach:
+            entry.moving = True
+            self._start(self._bring_back(entry))
+
+    def over(self, job_id: JobId) -> None:
+        """Follow an attempt no longer."""
+        entry = self._entries.pop(job_id, None)
+        if entry is not None:
+            entry.over.set()
+            if entry.parked_at is not None:
+                self._instruments.parked(-1)
+
+    def parked(self) -> list[JobId]:
+        """Return the jobs that are parked."""
+        return [job_id for job_id, entry in self._entries.items() if entry.parked_at is not None]
+
+    def rival(self) -> tuple[Waiting, WorkerRecord] | None:
+        """Let parked jobs go on whose row is free; return a waiting job that goes before one of them, and its worker."""
+        now = self._clock.now()
+        for parked in self._parked_by_worker().values():
+            seat = self._fleet.seat(parked[0].worker)
+            rival = self._jobs.ordering.next(self._fleet.offer_of(parked[0].worker), now)
+            again = preemption.goes_on(parked, seat, rival.tier if rival else None, now)
+            if again is not None:
+                self._resume(self._entries[again.job_id], late=now - again.since >= PARKED_S)
+            elif rival is not None and seat is not None and seat.free:
+                return rival, seat.record
+        return None
+
+    def make_room(self) -> None:
+        """Ask workers to park jobs for those of higher tiers that wait. Call it when no row is free for anybody."""
+        lowest = max((rank(entry.attempt.job.tier) for entry in self._entries.values()), default=0)
+        if not lowest or not len(self._jobs.ordering):
+            return
+        candidates = self._candidates()
+        if not candidates:
+            return
+        workers = {job.worker.worker_id: job.worker for job in candidates}
+        waiting = self._jobs.ordering.next(self._cost_at(list(workers.values())), self._clock.now())
+        while waiting is not None and self._moving() < self._jobs.ordering.depth(waiting.tier):
+            victim = preemption.victim(waiting, candidates)
+            if victim is None:
+                return
+            candidates.remove(victim)
+            entry = self._entries[victim.job_id]
+            entry.moving = True
+            self._start(self._park(entry))
+
+    def next_moment(self) -> float | None:
+        """Return when the next parked job has waited for too long, or one that could not be parked is asked again."""
+        entries = [entry for entry in self._entries.values() if not entry.moving]
+        moments = [entry.parked_at + PARKED_S for entry in entries if entry.parked_at is not None]
+        moments += [entry.not_before for entry in entries]
+        return min((moment for moment in moments if moment > self._clock.now()), default=None)
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _candidates(self) -> list[Running]:
+        now, parked = self._clock.now(), self._parked_by_worker()
+        found = []
+        for job_id, entry in self._entries.items():
+            worker, run = entry.attempt.worker, entry.attempt.run
+            if entry.moving or entry.parked_at is not None or entry.not_before > now or run.begun_at is None:
+                continue
+            since = entry.attempt.began_at if entry.since is None else entry.since
+            seat, there = self._fleet.seat(worker), len(parked.get(worker.worker_id, ()))
+            if seat is not None and preemption.may_park(entry.parks, seat, there):
+                found.append(Running(job_id, entry.attempt.job.tier, seat.record, since))
+        return found
+
+    def _cost_at(self, workers: list[WorkerRecord]) -> Offer:
+        offers = [self._fleet.offer_of(worker) for worker in workers]
+
+        def cost(model_version: str) -> float | None:
+            costs = [units for offer in offers if (units := offer(model_version)) is not None]
+            return min(costs, default=None)
+
+        return cost
+
+    def _parked_by_worker(self) -> dict[WorkerId, list[Parked]]:
+        found: dict[WorkerId, list[Parked]] = {}
+        for job_id, entry in self._entries.items():
+            if entry.parked_at is not None and not entry.moving and entry.not_before <= self._clock.now():
+                worker = entry.attempt.worker
+                parked = Parked(job_id, entry.attempt.job.tier, worker, entry.parked_at)
+                found.setdefault(worker.worker_id, []).append(parked)
+        return found
+
+    def _moving(self) -> int:
+        return sum(entry.moving for entry in self._entries.values())
+
+    async def _park(self, entry: _Entry) -> None:
+        attempt = entry.attempt
+        try:
+            parked = await attempt.server.park(attempt.job.id, attempt.job.attempt)
+        except errors.DarkroomError as error:
+            logger.info("a worker could not be asked to park", extra=_fields(entry) | {"cause": error.reason})
+            await self._bring_back(entry)
+            return
+        entry.moving = False
+        if entry.over.is_set():
+            return
+        self._instruments.preemption("parked" if parked else "refused")
+        if parked:
+            now = self._clock.now()
+            entry.parked_at, entry.parks = now, entry.parks + 1
+            attempt.run.pause(now)
+            self._instruments.parked(1)
+            logger.info("attempt parked", extra=_fields(entry))
+            self._fleet.park(attempt.worker, attempt.job.id)
+        else:
+            entry.not_before = self._clock.now() + REFUSED_S
+            self._jobs.work.ring()
+
+    def _resume(self, entry: _Entry, *, late: bool) -> None:
+        entry.moving = True
+        self._instruments.preemption("overdue" if late else "resumed")
+        self._fleet.give(entry.attempt.worker, entry.attempt.job.id)
+        self._start(self._bring_back(entry))
+
+    async def _bring_back(self, entry: _Entry) -> None:
+        """Have a job go on, until the worker has answered or the attempt is over."""
+        attempt, backoff = entry.attempt, Backoff()
+        while not entry.over.is_set():
+            try:
+                found = await attempt.server.resume(attempt.job.id, attempt.job.attempt)
+                break
+            except errors.DarkroomError as error:
+                logger.info("a worker could not be asked to go on", extra=_fields(entry) | {"cause": error.reason})
+                await self._clock.sleep(backoff.next_s())
+        if entry.over.is_set():
+            return
+        if entry.parked_at is not None:
+            self._instruments.parked(-1)
+        now = self._clock.now()
+        entry.moving, entry.parked_at, entry.since = False, None, now
+        attempt.run.go_on(now)
+        self._jobs.work.ring()
+        logger.info("attempt goes on", extra=_fields(entry) | {"was_parked": found})
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _fields(entry: _Entry) -> dict[str, object]:
+    attempt = entry.attempt
+    return {
+        "job_id": attempt.job.id,
+        "tenant_id": attempt.job.tenant_id,
+        "worker_id": attempt.worker.worker_id,
+        "attempt": attempt.job.attempt,
+    }

@@ -1,0 +1,128 @@
+"""Loads models before their jobs come; preload.py decides. It asks workers what weighs how much, once for each.
+
+A worker that does not answer is left alone for a while; a preload that fails costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from libs import errors
+from libs.clients.modelserver import ModelPlace
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from services.scheduler.instruments import Instruments
+from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.order.ordering import Waiting
+from services.scheduler.placement import preload
+from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.placement import Seat
+from services.scheduler.placement.preload import HORIZON_S, Device, Load, Outlook
+from services.scheduler.placement.seats import Incarnation, key_of
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 2.0
+LOAD_S = 300.0  # after which a load that never arrived is given up
+REST_S = 30.0  # for a worker that did not do as it was asked
+_GPU_SHARE, _CPU_SHARE = 0.85, 0.5  # of a device's memory that its worker keeps weights in, by its defaults
+
+
+class Preloader:
+    """Looks at queue and fleet while `run` runs."""
+
+    def __init__(self, jobs: OpenJobs, fleet: Fleet, instruments: Instruments, clock: Clock) -> None:
+        self._jobs = jobs
+        self._fleet = fleet
+        self._instruments = instruments
+        self._clock = clock
+        self._bytes: dict[Incarnation, dict[str, float]] = {}
+        self._under_way: dict[Incarnation, tuple[str, float]] = {}  # the model, and until when it is waited for
+
+    async def run(self) -> None:
+        """Preload until cancelled."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        seats = [seat for seat in self._fleet.seats() if seat.stays]
+        self._forget([seat.record for seat in seats])
+        await asyncio.gather(*(self._weigh(seat.record) for seat in seats if key_of(seat.record) not in self._bytes))
+        devices = [self._device(seat) for seat in seats if self._bytes.get(key_of(seat.record))]
+        loads = preload.plan(devices, self._outlook(devices))
+        await asyncio.gather(*(self._load(load) for load in loads))
+
+    def _forget(self, alive: list[WorkerRecord]) -> None:
+        """Forget who is gone, and loads that have arrived or never will."""
+        records = {key_of(record): record for record in alive}
+        self._bytes = {key: held for key, held in self._bytes.items() if key in records}
+        self._under_way = {
+            key: (model, until)
+            for key, (model, until) in self._under_way.items()
+            if key in records and model not in records[key].resident and until > self._clock.now()
+        }
+
+    async def _weigh(self, record: WorkerRecord) -> None:
+        places: list[ModelPlace] = []
+        try:
+            places = await self._fleet.server(record).residency()
+        except errors.DarkroomError as error:
+            self._complain(record, error)
+        if places:
+            self._bytes[key_of(record)] = {place.pinned: place.weight_bytes for place in places}
+
+    def _device(self, seat: Seat) -> Device:
+        record = seat.record
+        jobs = [job for job_id in self._fleet.given(record) if (job := self._jobs.get(job_id)) is not None]
+        held = sum(self._bytes[key_of(record)].get(model, 0.0) for model in record.resident)
+        share = _CPU_SHARE if record.device == "cpu" else _GPU_SHARE
+        return Device(
+            record=record,
+            spare_bytes=share * record.memory_bytes - held,
+            free_rows=record.rows - seat.assigned,
+            wait_s=0.0 if seat.free else min((job.estimated_units / 2000.0 for job in jobs), default=0.0),
+            busy=frozenset(job.model_version for job in jobs),
+            pinned=seat.pinned,
+            loading=key_of(record) in self._under_way,
+        )
+
+    def _outlook(self, devices: list[Device]) -> Outlook:
+        now, demand, backlog = self._clock.now(), self._jobs.demand, self._jobs.backlog
+        have = {model for device in devices for model in device.record.resident}
+        cold: Waiting | None = self._jobs.ordering.next(lambda model: None if model in have else 0.0, now)
+        return Outlook(
+            queued_s={model: backlog.units(model) / 1000.0 for model in backlog.models()},
+            likelihood=lambda model: demand.likelihood(model, now, HORIZON_S),
+            load_s=self._fleet.load_s,
+            bytes_of=self._all_bytes(),
+            expected=demand.models(),
+            next_cold=cold.model_version if cold else "",
+        )
+
+    def _all_bytes(self) -> Mapping[str, float]:
+        return {model: weight for held in self._bytes.values() for model, weight in held.items()}
+
+    async def _load(self, load: Load) -> None:
+        server, key, now = self._fleet.server(load.worker), key_of(load.worker), self._clock.now()
+        self._under_way[key] = load.model, now + REST_S
+        fields = {"worker_id": load.worker.worker_id, "model": load.model, "evicted": list(load.evict)}
+        try:
+            for model in load.evict:
+                if not await server.evict(model):
+                    self._instruments.preloaded("refused")
+                    return
+            await server.warm(load.model, "vram")
+        except errors.DarkroomError as error:
+            self._instruments.preloaded("failed")
+            self._complain(load.worker, error)
+            return
+        self._under_way[key] = load.model, now + LOAD_S
+        self._instruments.preloaded("begun")
+        logger.info("model preloaded", extra=fields)
+
+    def _complain(self, record: WorkerRecord, error: errors.DarkroomError) -> None:
+        extra = {"worker_id": record.worker_id, "cause": error.reason}
+        logger.info("a worker did not answer the preloader", extra=extra)

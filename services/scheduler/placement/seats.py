@@ -1,0 +1,222 @@
+"""Who was given what, and who takes which model now: kept up to date change by change. Pure; `now` is an argument.
+
+Asked thousands of times a second by the order, so an answer looks at no worker that does not take the model.
+Everything is kept by incarnation: a restarted worker is new.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+
+from libs.fleet.record import WorkerRecord
+from libs.ids import JobId, WorkerId
+from services.scheduler.operators.operations import Wished, Wishes
+from services.scheduler.placement import placement
+from services.scheduler.placement.load_times import PLACES, LoadTimes
+from services.scheduler.placement.placement import Obstacle, Seat
+
+_LOOKED_AT = 32  # takers that one choice looks at; those given something last come last, so all have their turn
+
+Incarnation = tuple[WorkerId, str]
+
+
+class Seats:
+    """The workers with what they were given."""
+
+    def __init__(self) -> None:
+        self.loads = LoadTimes()
+        self._wishes: Wishes = Wished()
+        self._records: Mapping[WorkerId, WorkerRecord] = {}
+        self._seats: dict[WorkerId, Seat] = {}
+        self._takers: dict[str, dict[str, dict[WorkerId, None]]] = {}  # by model version, then place of its weights
+        self._given: dict[Incarnation, set[JobId]] = {}
+        self._expected: dict[WorkerId, set[JobId]] = {}  # what they were given by an earlier leader
+        self._ending: dict[Incarnation, set[JobId]] = {}  # of them
+        self._parked: dict[Incarnation, set[JobId]] = {}  # not of them
+        self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
+        self._rest_ends: list[tuple[float, WorkerId]] = []
+        self._alone: dict[Incarnation, set[JobId]] = {}  # of those given, that want no others beside them
+        self._apart: dict[Incarnation, float] = {}  # in quarantine until then; afterwards one job at a time
+
+    def follow(self, records: Mapping[WorkerId, WorkerRecord], now: float) -> None:
+        """Take the fleet as it is now."""
+        before, self._records = self._records, records
+        for worker_id in before.keys() - records.keys():
+            self._seat(worker_id, now)
+        for worker_id, record in records.items():
+            if before.get(worker_id) is not record:
+                self._seat(worker_id, now)
+        alive = {key_of(record) for record in records.values()}
+        self._rests = {key: end for key, end in self._rests.items() if key in alive}
+        self._apart = {key: end for key, end in self._apart.items() if key in alive or key[0] not in records}
+
+    def wish(self, wishes: Wishes, now: float) -> None:
+        """Take an operator's wishes as they are now."""
+        self._wishes = wishes
+        for worker_id in self._records:
+            self._seat(worker_id, now)
+
+    def offer_s(self, model_version: str) -> float | None:
+        """Return the seconds of loading that a job of the model would cost now; None when nobody takes it."""
+        takers = self._takers.get(model_version)
+        if takers is None:
+            return None
+        return self.loads.seconds(model_version, next(place for place in PLACES if takers[place]))
+
+    def choose(
+        self, model_version: str, avoid: Collection[WorkerId], needed: Collection[str]
+    ) -> WorkerRecord | Obstacle:
+        """Return who gets a job of the model, or what stands in the way."""
+        takers = list(itertools.islice(self._taking(model_version, avoid), _LOOKED_AT))
+        if takers:
+            return placement.best(model_version, takers, avoid, needed)
+        return placement.choose(model_version, self._seats.values(), avoid, needed)
+
+    def models(self) -> set[str]:
+        """Return the model versions that somebody takes now."""
+        return set(self._takers)
+
+    def all(self) -> Collection[Seat]:
+        """Return every seat."""
+        return self._seats.values()
+
+    def of(self, worker_id: WorkerId) -> Seat | None:
+        """Return the seat of a worker that is alive."""
+        return self._seats.get(worker_id)
+
+    def give(self, record: WorkerRecord, job_id: JobId, now: float, *, alone: bool = False) -> None:
+        """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
+        if alone:
+            self._alone.setdefault(key_of(record), set()).add(job_id)
+        self._given.setdefault(key_of(record), set()).add(job_id)
+        self._parked.get(key_of(record), set()).discard(job_id)
+        self._seat(record.worker_id, now)
+
+    def expect(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
+        """Count a job on whatever run of a worker there is or will be."""
+        self._expected.setdefault(worker_id, set()).add(job_id)
+        self._seat(worker_id, now)
+
+    def expect_no_more(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
+        """Count it so no longer."""
+        self._expected.get(worker_id, set()).discard(job_id)
+        self._seat(worker_id, now)
+
+    def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
+        """Count it no longer."""
+        for of in (self._given, self._ending, self._alone, self._parked):
+            jobs = of.get(key_of(record), set())
+            jobs.discard(job_id)
+            if not jobs:
+                of.pop(key_of(record), None)
+        self._seat(record.worker_id, now)
+
+    def park(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
+        """Count a job as parked there until it is given or taken back: its row is another's."""
+        self.take_back(record, job_id, now)
+        self._parked.setdefault(key_of(record), set()).add(job_id)
+        self._seat(record.worker_id, now)
+
+    def given(self, record: WorkerRecord) -> tuple[JobId, ...]:
+        """Return the jobs a worker was given, by id."""
+        return tuple(sorted(self._given.get(key_of(record), ())))
+
+    def holds_any(self, key: Incarnation) -> bool:
+        """Return whether a worker has anything of ours."""
+        return key in self._given
+
+    def ends_soon(self, record: WorkerRecord, job_id: JobId, now: float) -> bool:
+        """Take in that a job is about to end; True when that is news."""
+        jobs = self._given.get(key_of(record), set())
+        ending = self._ending.setdefault(key_of(record), set()) if job_id in jobs else {job_id}
+        if job_id in ending:
+            return False
+        ending.add(job_id)
+        self._seat(record.worker_id, now)
+        return True
+
+    def rest(self, record: WorkerRecord, until: float, now: float) -> None:
+        """Give a worker nothing until a moment."""
+        self._rests[key_of(record)] = until
+        heapq.heappush(self._rest_ends, (until, record.worker_id))
+        self._seat(record.worker_id, now)
+
+    def keep_apart(self, key: Incarnation, until: float, now: float) -> None:
+        """Give a worker nothing until a moment, then one job at a time until it is taken in."""
+        if self._apart.get(key) != until:
+            self._apart[key] = until
+            heapq.heappush(self._rest_ends, (until, key[0]))
+            self._seat(key[0], now)
+
+    def take_in(self, key: Incarnation, now: float) -> None:
+        """Give a worker jobs like others."""
+        if self._apart.pop(key, None) is not None:
+            self._seat(key[0], now)
+
+    def wake(self, now: float) -> None:
+        """Let those take jobs again that have rested."""
+        while self._rest_ends and self._rest_ends[0][0] <= now:
+            self._seat(heapq.heappop(self._rest_ends)[1], now)
+
+    def next_rest_end(self, now: float) -> float | None:
+        """Return when the next worker has rested."""
+        ends = itertools.chain(self._rests.values(), self._apart.values())
+        return min((end for end in ends if end > now), default=None)
+
+    def _taking(self, model_version: str, avoid: Collection[WorkerId]) -> Iterator[Seat]:
+        takers = self._takers.get(model_version, {})
+        near = [worker_id for place in PLACES for worker_id in takers.get(place, ())] if avoid else None
+        if near is None:
+            near = next(
+                (list(itertools.islice(takers[place], _LOOKED_AT)) for place in PLACES if takers.get(place)), []
+            )
+        return (self._seats[worker_id] for worker_id in sorted(near, key=avoid.__contains__))
+
+    def _seat(self, worker_id: WorkerId, now: float) -> None:
+        """Count a worker anew."""
+        self._forget(worker_id)
+        record = self._records.get(worker_id)
+        if record is None:
+            return
+        key = key_of(record)
+        seat = self._seats[worker_id] = Seat(
+            record,
+            assigned=len(self._given.get(key, ())) + len(self._expected.get(worker_id, ())),
+            resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now) or key in self._alone,
+            drained=worker_id in self._wishes.drained,
+            ending=len(self._ending.get(key, ())),
+            parked=len(self._parked.get(key, ())),
+            pinned=self._wishes.pins.get(worker_id, ()),
+        )
+        if seat.free or seat.soon_free:
+            for model_version in record.models if seat.free else record.resident:
+                self._note_taker(seat, model_version)
+
+    def _is_apart(self, key: Incarnation, now: float) -> bool:
+        until = self._apart.get(key)
+        return until is not None and (until > now or key in self._given)
+
+    def _note_taker(self, seat: Seat, model_version: str) -> None:
+        if seat.takes(model_version):
+            takers = self._takers.setdefault(model_version, {place: {} for place in PLACES})
+            takers[placement.place_of(model_version, seat.record)][seat.record.worker_id] = None
+
+    def _forget(self, worker_id: WorkerId) -> None:
+        seat = self._seats.pop(worker_id, None)
+        if seat is None or not (seat.free or seat.soon_free):
+            return
+        for model_version in seat.record.models:
+            takers = self._takers.get(model_version)
+            if takers is None:
+                continue
+            for place in PLACES:
+                takers[place].pop(worker_id, None)
+            if not any(takers.values()):
+                del self._takers[model_version]
+
+
+def key_of(record: WorkerRecord) -> Incarnation:
+    """Return what tells one run of a worker's process from the next."""
+    return record.worker_id, record.incarnation

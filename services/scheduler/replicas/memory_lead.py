@@ -1,0 +1,53 @@
+"""The lead without a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libs.ids import JobId
+from services.scheduler.replicas.lead_store import UNELECTED, Claim, Leader, Note, Outrun
+from services.scheduler.storage.store import Deposed
+
+
+class MemoryLead:
+    """The LeadStore in memory."""
+
+    def __init__(self) -> None:
+        self._leader = Leader(0, "", UNELECTED, 0.0)
+        self._notes: dict[int, Note] = {}
+        self._last_note = 0
+
+    async def take_lead(self, holder: str, now: float, claim: Claim = UNELECTED) -> int:
+        """Raise the epoch."""
+        before = self._leader
+        if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
+            if (before.holder, before.claim.revision) == (holder, claim.revision):
+                return before.epoch
+            if claim.revision <= before.claim.revision:
+                raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
+        self._leader = Leader(before.epoch + 1, holder, claim, now)
+        return self._leader.epoch
+
+    async def leader(self) -> Leader:
+        """Return who leads."""
+        return self._leader
+
+    async def notes(self, epoch: int, limit: int) -> list[Note]:
+        """Return notes for the leader, oldest first."""
+        self._check(epoch)
+        return list(self._notes.values())[:limit]
+
+    async def notes_taken(self, ids: Sequence[int]) -> None:
+        """Remove notes."""
+        for note_id in ids:
+            self._notes.pop(note_id, None)
+
+    def _check(self, epoch: int) -> None:
+        if epoch != self._leader.epoch:
+            raise Deposed(f"epoch {epoch} is over, {self._leader.epoch} leads")
+
+    def _leave_note(self, job_id: JobId, epoch: int) -> None:
+        """Tell the leader to look at a job, unless whoever changes it leads."""
+        if epoch != self._leader.epoch:
+            self._last_note += 1
+            self._notes[self._last_note] = Note(self._last_note, job_id)

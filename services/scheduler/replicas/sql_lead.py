@@ -1,0 +1,86 @@
+"""The lead in SQL: one row that says who has it, and the notes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.ids import JobId
+from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Leader, Note, Outrun
+from services.scheduler.storage import sql_reads
+from services.scheduler.storage.sql_schema import leader, notes
+from services.scheduler.storage.sql_transactions import Transactions
+
+_ROW = leader.c.id == 1
+
+
+class SqlLead:
+    """The LeadStore on SQLAlchemy."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def take_lead(self, holder: str, now: float, claim: Claim = UNELECTED) -> int:
+        """Raise the epoch."""
+        return await self._transactions.write(lambda connection: _take(connection, holder, now, claim))
+
+    async def leader(self) -> Leader:
+        """Return who leads."""
+        return await self._transactions.read(_read)
+
+    async def notes(self, epoch: int, limit: int) -> list[Note]:
+        """Return notes for the leader, oldest first."""
+
+        async def fetch(connection: AsyncConnection) -> list[Note]:
+            await sql_reads.check_epoch(connection, epoch)
+            rows = await connection.execute(select(notes).order_by(notes.c.id).limit(limit))
+            return [Note(row.id, row.job_id) for row in rows]
+
+        return await self._transactions.read(fetch)
+
+    async def notes_taken(self, ids: Sequence[int]) -> None:
+        """Remove notes."""
+        await self._transactions.write(lambda connection: connection.execute(delete(notes).where(notes.c.id.in_(ids))))
+
+
+async def leads(connection: AsyncConnection, epoch: int) -> bool:
+    """Return whether `epoch` leads; then no other can lead before this transaction ends."""
+    if epoch == NOBODY:
+        return False
+    return bool(await connection.scalar(select(leader.c.epoch).where(_ROW).with_for_update(read=True)) == epoch)
+
+
+async def leave_notes(connection: AsyncConnection, job_ids: Sequence[JobId]) -> None:
+    """Tell the leader, whoever that is, to look at jobs."""
+    if job_ids:
+        await connection.execute(insert(notes), [{"job_id": job_id} for job_id in job_ids])
+
+
+async def _take(connection: AsyncConnection, holder: str, now: float, claim: Claim) -> int:
+    before = _leader((await connection.execute(select(leader).where(_ROW).with_for_update())).one())
+    if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
+        if (before.holder, before.claim.revision) == (holder, claim.revision):
+            return before.epoch  # the answer to the first call was lost
+        if claim.revision <= before.claim.revision:
+            raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
+    values = {
+        "epoch": before.epoch + 1,
+        "holder": holder,
+        "updated_at": now,
+        "cluster_id": claim.cluster_id,
+        "revision": claim.revision,
+        "address": claim.address,
+    }
+    await connection.execute(update(leader).where(_ROW).values(values))
+    return before.epoch + 1
+
+
+async def _read(connection: AsyncConnection) -> Leader:
+    return _leader((await connection.execute(select(leader).where(_ROW))).one())
+
+
+def _leader(row: object) -> Leader:
+    claim = Claim(row.cluster_id, row.revision, row.address)  # type: ignore[attr-defined]
+    return Leader(row.epoch, row.holder, claim, row.updated_at)  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""What the owner of a job may ask of a replica that does not lead: everything, committed with a note for the leader."""
+
+from __future__ import annotations
+
+import logging
+
+from libs import errors
+from libs.clock import Clock
+from libs.ids import JobId, TenantId
+from services.scheduler.desk import DELETE_PATIENCE_S, unknown
+from services.scheduler.job import Job
+from services.scheduler.replicas.lead_store import NOBODY
+from services.scheduler.settlement import charging
+from services.scheduler.storage.store import Accepted, JobStore
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.25
+
+
+class StandbyDesk:
+    """Commits what owners ask for; there is no memory to tell."""
+
+    def __init__(self, store: JobStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def submit(self, job: Job) -> Accepted:
+        """Commit a job with the confirmation of its reservation; the leader queues it."""
+        return await self._store.accept(job, [charging.confirmation(job)], NOBODY)
+
+    async def cancel(self, job_id: JobId, tenant: TenantId) -> Job:
+        """Have a job never start, or stop; the leader ends it."""
+        marked = await self._store.request_cancel(job_id, tenant, NOBODY)
+        if marked is None:
+            raise unknown(job_id)
+        return marked
+
+    async def delete(self, job_id: JobId, tenant: TenantId) -> None:
+        """Remove a job's prompt, and its pictures from everybody's reach; an open one is cancelled first.
+
+        The bytes are left to the sweep: only the leader knows whether an attempt draws the same just now.
+        """
+        await self._end(job_id, tenant)
+        if await self._store.delete(job_id, tenant) is None:
+            raise unknown(job_id)
+        logger.info("job deleted while standing by", extra={"job_id": job_id})
+
+    async def _end(self, job_id: JobId, tenant: TenantId) -> None:
+        if not (await self.cancel(job_id, tenant)).open:
+            return
+        until_s = self._clock.monotonic() + DELETE_PATIENCE_S
+        while self._clock.monotonic() < until_s:
+            await self._clock.sleep(_LOOK_EVERY_S)
+            job = await self._store.get(job_id, tenant)
+            if job is None or not job.open:
+                return
+        told = "The job is told to stop and has not stopped yet; delete it again in a moment."
+        raise errors.Unavailable(told, retry_after_s=2.0)

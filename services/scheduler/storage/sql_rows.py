@@ -1,0 +1,92 @@
+"""Rows ⇄ jobs and their parts. Column names are field names; what differs is said here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from libs.generation.attempt import ImageStored, StageDone
+from libs.wire.spec import spec_from_json, spec_to_json
+from services.scheduler.job import AttemptRecord, DurableEvent, Failure, Job, JobState
+from services.scheduler.storage.changes import AttemptEnd
+from services.scheduler.storage.store import PendingMessage
+
+Values = dict[str, Any]
+
+_PLAIN = tuple(
+    field.name
+    for field in dataclasses.fields(Job)
+    if field.name not in ("spec", "state", "request_id", "failure", "images", "stages")
+)
+_IMAGE = tuple(field.name for field in dataclasses.fields(ImageStored))
+_ATTEMPT = tuple(field.name for field in dataclasses.fields(AttemptRecord))
+
+
+def job_values(job: Job) -> Values:
+    """Return the row of a job; its images have rows of their own."""
+    return {name: getattr(job, name) for name in _PLAIN} | {
+        "spec": spec_to_json(job.spec),
+        "state": job.state.value,
+        "request_id": job.request_id or None,
+        "failure": _failure_values(job.failure),
+        "stages": [dataclasses.asdict(stage) for stage in job.stages],
+        "deleted": False,
+    }
+
+
+def job_of(row: RowMapping, images: Sequence[ImageStored] = ()) -> Job:
+    """Return the job of a row and its images."""
+    failure = row["failure"]
+    return Job(
+        **{name: row[name] for name in _PLAIN},
+        spec=spec_from_json(row["spec"]),
+        state=JobState(row["state"]),
+        request_id=row["request_id"] or "",
+        failure=None if failure is None else Failure(**failure),
+        images=tuple(images),
+        stages=tuple(StageDone(**stage) for stage in row["stages"]),
+    )
+
+
+def image_values(job: Job) -> list[Values]:
+    """Return the rows of a job's images."""
+    return [dataclasses.asdict(image) | {"job_id": job.id} for image in job.images]
+
+
+def image_of(row: RowMapping) -> ImageStored:
+    """Return the image of a row."""
+    return ImageStored(**{name: row[name] for name in _IMAGE})
+
+
+def attempt_of(row: RowMapping) -> AttemptRecord:
+    """Return the attempt of a row."""
+    return AttemptRecord(**{name: row[name] for name in _ATTEMPT})
+
+
+def attempt_values(attempt: AttemptRecord) -> Values:
+    """Return the row of an attempt."""
+    return dataclasses.asdict(attempt)
+
+
+def attempt_end_values(end: AttemptEnd) -> Values:
+    """Return what the end of an attempt changes in its row."""
+    return dataclasses.asdict(end)
+
+
+def event_of(row: RowMapping) -> DurableEvent:
+    """Return the event of a row."""
+    return DurableEvent(**row)
+
+
+def message_of(row: RowMapping) -> PendingMessage:
+    """Return the outbox message of a row."""
+    return PendingMessage(row["id"], row["kind"], row["payload"], row["tries"])
+
+
+def _failure_values(failure: Failure | None) -> Values | None:
+    if failure is None:
+        return None
+    return {"reason": failure.reason, "message": failure.message, "metadata": dict(failure.metadata)}

@@ -1,0 +1,50 @@
+"""Transactions of the store: whatever the database does, the store says StoreUnavailable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from libs.sql import failures, transactions
+from libs.sql.engines import Engines
+from libs.sql.transactions import Work
+from services.scheduler.storage.store import StoreUnavailable
+
+R = TypeVar("R")
+
+
+class Contended(StoreUnavailable):
+    """Another process changed the same rows at this moment; the same transaction may succeed at once."""
+
+
+@contextmanager
+def as_the_store_says() -> Iterator[None]:
+    """Raise StoreUnavailable for a database that is away."""
+    try:
+        yield
+    except failures.Contended as error:
+        raise Contended(str(error)) from error
+    except failures.DatabaseAway as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+class Transactions:
+    """`libs.sql.transactions`, in the store's words."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._transactions = transactions.Transactions(engines)
+
+    async def write(self, work: Work[R]) -> R:
+        """Return what `work` returns once it is committed; anything it raises undoes all."""
+        with as_the_store_says():
+            return await self._transactions.write(work)
+
+    async def read(self, work: Work[R], timeout_s: float | None = None) -> R:
+        """Return what `work` returns; it must not change anything."""
+        with as_the_store_says():
+            return await self._transactions.read(work, timeout_s)
+
+    async def close(self) -> None:
+        """Let what runs finish and give every connection back."""
+        await self._transactions.close()

@@ -1,0 +1,183 @@
+"""Parking and going on through the whole scheduler, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from libs.clients.modelserver import AttemptDone, Order, Progress, WorkerLost
+from libs.errors import Unavailable
+from libs.generation.attempt import ImageStored
+from libs.ids import JobId
+from services.scheduler.job import Job, JobState
+from services.scheduler.placement.preemption import MOST_PARKS, PARKED_S
+from tests.unit.services.scheduler.fakes import STEPS, Bench, FakeModelServer, pictures, record, silence
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def begin(bench: Bench, server: FakeModelServer, tier: str) -> Job:
+    """Queue a job; once it is on the worker, let it draw a step."""
+    job = await bench.submit(tier=tier)
+    for order in server.orders:
+        if order.job_id == job.id:
+            server.say(order, Progress(order.attempt, 1, STEPS, 30.0))
+    await bench.clock.advance(0.1)
+    return job
+
+
+async def end(bench: Bench, server: FakeModelServer, job_id: JobId) -> None:
+    order = order_of(server, job_id)
+    picture = ImageStored(0, "0" * 64, "image/png", 128, 128, 7, 9)
+    server.say(order, picture, AttemptDone(5.0))
+    await bench.clock.settle()
+
+
+def order_of(server: FakeModelServer, job_id: JobId) -> Order:
+    return next(order for order in server.orders if order.job_id == job_id)
+
+
+async def test_a_lower_tier_makes_room_and_goes_on_when_there_is_room_again(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(rows=2), script=silence)
+        low = [await begin(bench, server, "free"), await begin(bench, server, "free")]
+        high = await begin(bench, server, "enterprise")
+        assert server.moves == [("park", low[1].id)]
+        assert [order.job_id for order in server.orders] == [low[0].id, low[1].id, high.id]
+        assert scheduler.fleet.given(record(rows=2)) == tuple(sorted((low[0].id, high.id)))
+        later = await begin(bench, server, "free")
+        await end(bench, server, high.id)
+        assert server.moves == [("park", low[1].id), ("resume", low[1].id)], "before who came later"
+        for job in (*low, later):
+            await end(bench, server, job.id)
+        assert {(await bench.now(job.id)).state for job in (*low, later, high)} == {JobState.SUCCEEDED}
+        assert {(await bench.now(job.id)).attempt for job in (*low, later, high)} == {1}
+        assert scheduler.fleet.given(record(rows=2)) == ()
+
+
+async def test_an_equal_tier_waits(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        await begin(bench, server, "pro")
+        await begin(bench, server, "pro")
+        await begin(bench, server, "free")
+        assert server.moves == []
+
+
+async def test_who_has_not_begun_to_draw_keeps_its_row(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        await bench.submit(tier="free")
+        await bench.clock.advance(1.0)
+        await bench.submit(tier="enterprise")
+        assert server.moves == []
+
+
+async def test_a_refusal_is_asked_again_later(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        server.answers = [False]
+        low = await begin(bench, server, "free")
+        high = await begin(bench, server, "enterprise")
+        assert (server.moves, len(server.orders)) == ([("park", low.id)], 1)
+        await bench.clock.advance(1.1)
+        assert server.moves == [("park", low.id)] * 2
+        assert server.orders[-1].job_id == high.id
+
+
+async def test_a_job_that_was_parked_too_long_goes_on_anyway_and_is_not_parked_for_ever(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        low = await begin(bench, server, "free")
+        for number in range(1, MOST_PARKS + 1):
+            await begin(bench, server, "enterprise")
+            await bench.clock.advance(1.0)
+            assert server.moves.count(("park", low.id)) == number
+            await bench.clock.advance(PARKED_S)
+            assert server.moves.count(("resume", low.id)) == number
+            for order in server.orders[number:]:
+                await end(bench, server, order.job_id)
+        await begin(bench, server, "enterprise")
+        assert server.moves.count(("park", low.id)) == MOST_PARKS
+
+
+async def test_an_unknown_answer_brings_the_job_back(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        low = await begin(bench, server, "free")
+        server.answers = [Unavailable("timed out"), Unavailable("timed out"), False]
+        await begin(bench, server, "enterprise")
+        for _ in range(20):
+            await bench.clock.advance(0.1)
+        assert server.moves == [("park", low.id), ("resume", low.id), ("resume", low.id)]
+        await end(bench, server, low.id)
+        assert (await bench.now(low.id)).state is JobState.SUCCEEDED
+
+
+async def test_a_parked_attempt_is_lost_with_its_worker(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(), script=silence)
+        low, high = await begin(bench, server, "free"), await begin(bench, server, "enterprise")
+        assert server.moves == [("park", low.id)]
+        await bench.workers(record(incarnation="b", rows=2), script=pictures)
+        for job in (low, high):
+            assert (await bench.now(job.id)).state is JobState.SUCCEEDED
+            assert await bench.outcomes(job.id) == [("lost", "WORKER_LOST"), ("succeeded", "")]
+
+
+async def test_a_parked_job_can_be_cancelled(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        low = await begin(bench, server, "free")
+        await begin(bench, server, "enterprise")
+        await scheduler.desk.cancel(low.id, low.tenant_id)
+        await bench.clock.settle()
+        assert server.cancelled == [(low.id, 1)]
+        assert server.moves == [("park", low.id)]
+
+
+async def test_a_stream_that_breaks_while_it_is_parked_leaves_nothing_behind(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        low = await begin(bench, server, "free")
+        high = await begin(bench, server, "enterprise")
+        server.say(order_of(server, low.id), WorkerLost("reset"))
+        await bench.clock.settle()
+        assert scheduler.fleet.given(record()) == (high.id,)
+        await end(bench, server, high.id)
+        assert scheduler.fleet.given(record()) == ()
+
+
+async def test_one_row_is_asked_for_while_the_answer_is_awaited(bench: Bench) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(rows=2), script=silence)
+        await begin(bench, server, "free")
+        await begin(bench, server, "free")
+        answer = asyncio.Event()
+        server.answers = [answer]
+        await begin(bench, server, "enterprise")
+        await bench.clock.advance(5.0)
+        assert len(server.moves) == 1
+        answer.set()
+        await bench.clock.settle()
+        assert len(server.orders) == 3
+
+
+async def test_nobody_is_given_ahead_of_one_that_is_parked_there(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        warm = record(resident=record().models)
+        (server,) = await bench.workers(warm, script=silence)
+        low, high = await begin(bench, server, "free"), await begin(bench, server, "enterprise")
+        behind = await bench.submit(tier="free")
+        server.say(order_of(server, high.id), Progress(1, STEPS, STEPS, 0.1))
+        await bench.clock.settle()
+        assert scheduler.fleet.given(warm) == (high.id,)
+        await end(bench, server, high.id)
+        assert server.moves == [("park", low.id), ("resume", low.id)]
+        server.say(order_of(server, low.id), Progress(1, STEPS, STEPS, 0.1))
+        await bench.clock.settle()
+        assert set(scheduler.fleet.given(warm)) == {low.id, behind.id}, "now it is"
