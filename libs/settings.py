@@ -14,7 +14,7 @@ import ipaddress
 import math
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,9 +90,49 @@ def is_positive(value: float) -> str | None:
     return None if 0 < value < math.inf else "must be above 0 and finite"
 
 
+def is_read_by(read: Callable[[tuple[str, ...]], object]) -> Callable[[tuple[str, ...]], str | None]:
+    """Return a check that asks the function which will read the value: what it raises is what is wrong."""
+
+    def complaint(value: tuple[str, ...]) -> str | None:
+        try:
+            read(value)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return complaint
+
+
+def named_numbers(entries: Iterable[str], form: str, *, names: Collection[str] | None = None) -> dict[str, float]:
+    """Read `NAME=NUMBER` entries, each name once and, where `names` are given, one of them; numbers are above 0.
+
+    Raises ValueError with `form`, which says what is right, and all entries that are wrong.
+    """
+    found: dict[str, float] = {}
+    wrong = []
+    for entry in entries:
+        name, value = _named_number(entry)
+        if value is None or not name or name in found or (names is not None and name not in names):
+            wrong.append(entry)
+        else:
+            found[name] = value
+    if wrong:
+        raise ValueError(f"must be {form}, each once and above 0: {', '.join(wrong)}")
+    return found
+
+
 def one_of(*allowed: str) -> Callable[[str], str | None]:
     """Return a check for a closed list of words."""
     return lambda value: None if value in allowed else "must be one of " + ", ".join(allowed)
+
+
+def _named_number(entry: str) -> tuple[str, float | None]:
+    name, _, text = entry.partition("=")
+    try:
+        value = float(text)
+    except ValueError:
+        return name.strip(), None
+    return name.strip(), None if is_positive(value) else value
 
 
 def _fine(_value: object) -> None:

@@ -87,6 +87,16 @@ class Model:
         return not self.unusable_reason
 
 
+def id_of(pinned: str) -> str:
+    """Return the model id of a pinned version, `id@version`."""
+    return pinned.partition("@")[0]
+
+
+def means(name: str, pinned: str) -> bool:
+    """Whether a name stands for a pinned version: the version itself, or the id for each of its versions."""
+    return name in (pinned, id_of(pinned))
+
+
 def find_model(name: str, models: Sequence[Model], default: str) -> Model:
     """Return the model that `name` leads to: an id, an alias, `id@version`, or the default when empty.
 

@@ -37,6 +37,7 @@ from services.scheduler.attempts.closer import Aides, AttemptCloser
 from services.scheduler.attempts.listening import Listener
 from services.scheduler.attempts.reattachment import Reattachment
 from services.scheduler.attempts.reconciler import Reconciler
+from services.scheduler.attempts.run_limit import RunLimits
 from services.scheduler.attempts.runner import AttemptRunner
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.desk import Desk
@@ -54,6 +55,7 @@ from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operators.model_moves import ModelMoves
 from services.scheduler.operators.operations import Operations
 from services.scheduler.operators.operator_desk import OperatorDesk
+from services.scheduler.order.shares import Shares
 from services.scheduler.placement.fleet import Directory, Fleet
 from services.scheduler.placement.preempter import Preempter
 from services.scheduler.placement.preloader import Preloader
@@ -138,10 +140,15 @@ class Scheduler:
         closer = AttemptCloser(store, self.jobs, self.reconciler, aides, instruments, clock)
         book = CheckpointBook(store, clock, self.lead)
         listener = Listener(self.fleet, self.hub, book, clock, self.lead)
-        preempter = Preempter(self.jobs, self.fleet, instruments, clock)
+        self.preempter = preempter = Preempter(self.jobs, self.fleet, instruments, clock)
         self.runner = runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
+
+    def go_by(self, limits: RunLimits, shares: Shares) -> None:
+        """Take an operator's word for how long jobs may draw and what tiers weigh; call it before `run`."""
+        self.runner.limits = limits
+        self.jobs.ordering.share(shares)
 
     def add_to(self, server: grpc.aio.Server, line: LeaderLine) -> None:
         """Serve every service; while this replica stands by, what it cannot answer goes over `line` to the leader."""
@@ -189,7 +196,7 @@ class Scheduler:
 
     def _shown(self, scaling: Scaling) -> Scaling:
         """Show queue, fleet and demand as metrics, and tell `scaling` when the demand changes."""
-        observe(self.jobs.ordering, self.fleet.workers, self.fleet.given, self._clock.now)
+        observe(self.jobs.ordering, self.preempter.parked, self.fleet.workers, self.fleet.given, self._clock.now)
         self.forecaster.on_demand = scaling.ring
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
         self.ward.observe()
@@ -234,8 +241,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             fleet = directory.Directory(EtcdRegistry(etcd, clock))
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
-            scheduler.runner.limits = settings.run_limits
-            scheduler.jobs.ordering.share(settings.shares)
+            scheduler.go_by(settings.run_limits, settings.shares)
             scheduler.add_to(server.grpc, line)
             running = [agents.create_task(fleet.run())]
             if is_sqlite(settings.database):

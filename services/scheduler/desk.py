@@ -145,8 +145,7 @@ class Desk:
 
     async def _wait_ended(self, job_id: JobId) -> None:
         if await first(self._jobs.wait_ended(job_id), self._clock.sleep(DELETE_PATIENCE_S)) == 1:
-            told = "The job is told to stop and has not stopped yet; delete it again in a moment."
-            raise errors.Unavailable(told, retry_after_s=2.0)
+            raise still_running()
 
     def _is_drawn_again(self, job: Job) -> bool:
         """Whether an attempt that runs may bring the same pictures.
@@ -164,6 +163,12 @@ class Desk:
             await self._blobs.delete(image_key(sha256))
         except (errors.DarkroomError, ValueError) as error:  # nobody can reach it any more; the sweep finds it
             logger.warning("a picture could not be removed", extra={"job_id": job_id, "cause": str(error)})
+
+
+def still_running() -> errors.Unavailable:
+    """Return the error for a job that is to be deleted and draws on."""
+    told = "The job is told to stop and has not stopped yet; delete it again in a moment."
+    return errors.Unavailable(told, retry_after_s=2.0)
 
 
 def unknown(job_id: JobId) -> errors.NotFound:

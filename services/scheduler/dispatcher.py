@@ -1,7 +1,7 @@
 """MAIN PATH: the next job → a worker for it → its attempt is committed → it runs there.
 
 Wakes when a job came, when the fleet changed, when a retry or a rested worker is due. One job is committed at a
-time; the attempts run side by side, each in a task of its own (attempt_runner).
+time; the attempts run side by side, each in a task of its own (attempts.runner).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from services.scheduler.order.ordering import Waiting
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.placement import Obstacle
 from services.scheduler.placement.preempter import Preempter
+from services.scheduler.retries.retry import times_out_of_memory
 from services.scheduler.storage.store import JobStore, Start, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Dispatcher:
         resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
         logger.info("attempt started", extra=extra | {"resume_from": resume_from})
-        out_of_memory = sum(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier)
+        out_of_memory = times_out_of_memory(earlier)
         return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory, resume_from)
 
     async def _run(self, attempt: Attempt) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -29,8 +29,6 @@ class Instruments:
         self._preloads = meter.create_counter("darkroom_preloads_total", description="Loads of models before jobs came")
         self._preemptions.add(0, {"result": "parked"})  # these and the next are there from the start, too
         self._preloads.add(0, {"result": "begun"})
-        self._parked = meter.create_up_down_counter("darkroom_parked_jobs", description="Jobs that are off the device")
-        self._parked.add(0)
         self._cache = meter.create_counter("darkroom_cache_total", description="Accepted jobs, by what answers them")
         for result in ("hit", "joined", "miss"):
             self._cache.add(0, {"result": result})  # so that a share can be told from the first job on
@@ -67,10 +65,6 @@ class Instruments:
         """Count a load ahead of demand: begun, refused or failed."""
         self._preloads.add(1, {"result": result})
 
-    def parked(self, change: int) -> None:
-        """Count one more or one less that is parked."""
-        self._parked.add(change)
-
     def message(self, kind: str, result: str) -> None:
         """Count a message of the outbox: delivered or failed."""
         self._sent.add(1, {"kind": kind, "result": result})
@@ -78,12 +72,15 @@ class Instruments:
 
 def observe(
     ordering: Ordering,
+    parked: Callable[[], Sized],
     workers: Callable[[], Mapping[WorkerId, WorkerRecord]],
     given: Callable[[WorkerRecord], tuple[object, ...]],
     now: Callable[[], float],
 ) -> None:
     """Show queue and fleet. They are read on the exporter's thread, so they only look."""
     _observe_queue(ordering, now)
+    shown = [lambda _: [Observation(len(parked()))]]
+    metrics.meter().create_observable_gauge("darkroom_parked_jobs", shown, description="Jobs that are off the device")
     _observe_fleet(workers, given)
 
 

@@ -20,8 +20,8 @@ from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
 from services.scheduler.order.deadlines import Deadlines
 from services.scheduler.order.ordering import Ordering, Waiting
-from services.scheduler.placement.arrivals import Demand
 from services.scheduler.placement.backlog import Backlog
+from services.scheduler.placement.popularity import Popularity
 from services.scheduler.results.joined_runs import JoinedRuns
 from services.scheduler.results.reuse import waits_for_a_run
 
@@ -70,7 +70,7 @@ class OpenJobs:
         self._deadlines = Deadlines()
         self.ordering = Ordering()
         self.backlog = Backlog()
-        self.demand = Demand()
+        self.popularity = Popularity()
         self.joined = JoinedRuns()
         self._hub.audience = self.joined.audience
         self.work = Alarm(clock)  # rings the dispatcher
@@ -93,7 +93,7 @@ class OpenJobs:
     def queued(self, job: Job) -> None:
         """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
         if job.id not in self._entries:
-            self.demand.note(job.model_version, job.created_at)
+            self.popularity.note(job.model_version, job.created_at)
         entry = self._entries.setdefault(job.id, _Entry(job))
         if _age(job) < _age(entry.job):
             return
@@ -224,11 +224,7 @@ class OpenJobs:
 
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""
-        return [job for job in self.every() if job.state is JobState.RUNNING]
-
-    def every(self) -> list[Job]:
-        """Return all open jobs."""
-        return [entry.job for entry in self._entries.values()]
+        return [job for job in self.all() if job.state is JobState.RUNNING]
 
     def _join(self, job: Job) -> None:
         runs = job.drawn_by in self._entries

@@ -18,22 +18,6 @@ def _are_addresses(values: tuple[str, ...]) -> str | None:
     return next((complaint for value in values if (complaint := settings.is_address(value))), None)
 
 
-def _is_positive(value: int) -> str | None:
-    return None if value > 0 else "must be at least 1"
-
-
-def _is_scope(value: str) -> str | None:
-    return None if value in ("global", "tenant") else "must be global or tenant"
-
-
-def _are_limits(values: tuple[str, ...]) -> str | None:
-    try:
-        run_limit.parse(values)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProcessSettings):
     """Settings of the scheduler."""
@@ -48,16 +32,19 @@ class Settings(ProcessSettings):
     """Seconds after which a leader that says nothing may be replaced; only replicas on PostgreSQL take turns."""
     scaler_listen: str = field(default="", metadata={"check": settings.is_address_or_empty})
     """host:port of the listener for KEDA, which needs no token; empty switches it off."""
-    max_run_s: tuple[str, ...] = field(default=(), metadata={"check": _are_limits})
+    max_run_s: tuple[str, ...] = field(default=(), metadata={"check": settings.is_read_by(run_limit.parse)})
     """Most seconds that a job may draw, as MODEL=S, TIER=S or MODEL/TIER=S with commas; else 20 times its estimate."""
+    tier_weights: tuple[str, ...] = field(default=shares.WEIGHTS, metadata={"check": settings.is_read_by(shares.read)})
+    """What the tiers weigh against each other, TIER=NUMBER separated by commas; others keep their defaults."""
+    tier_waits_s: tuple[str, ...] = field(default=shares.WAITS_S, metadata={"check": settings.is_read_by(shares.read)})
+    """How long a job of a tier should wait at most before it may use the lane, TIER=SECONDS."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
-
-    result_life_s: int = field(default=int(RESULT_LIFE_S), metadata={"check": _is_positive})
+    result_life_s: int = field(default=int(RESULT_LIFE_S), metadata={"check": settings.is_positive})
     """Seconds that pictures are kept."""
-    record_life_s: int = field(default=int(RECORD_LIFE_S), metadata={"check": _is_positive})
+    record_life_s: int = field(default=int(RECORD_LIFE_S), metadata={"check": settings.is_positive})
     """Seconds that ended jobs with their events are kept."""
-    cache_scope: str = field(default="global", metadata={"check": _is_scope})
+    cache_scope: str = field(default="global", metadata={"check": settings.one_of("global", "tenant")})
     """`global`: a job may be answered by another tenant's that draws the same from text; `tenant`: never."""
 
     @property
@@ -69,11 +56,6 @@ class Settings(ProcessSettings):
     def run_limits(self) -> run_limit.RunLimits:
         """How long jobs may draw."""
         return run_limit.parse(self.max_run_s)
-
-    tier_weights: tuple[str, ...] = field(default=shares.WEIGHTS, metadata={"check": shares.complaint})
-    """What the tiers weigh against each other, TIER=NUMBER separated by commas; others keep their defaults."""
-    tier_waits_s: tuple[str, ...] = field(default=shares.WAITS_S, metadata={"check": shares.complaint})
-    """How long a job of a tier should wait at most before it may use the lane, TIER=SECONDS."""
 
     @property
     def shares(self) -> shares.Shares:

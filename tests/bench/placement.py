@@ -25,8 +25,8 @@ from services.modelserver.engine.arrivals import Arrivals
 from services.modelserver.engine.eviction import Hold, Outlook, Resident, who_leaves
 from services.scheduler.order.ordering import Ordering, Waiting
 from services.scheduler.placement import preload
-from services.scheduler.placement.arrivals import Demand
 from services.scheduler.placement.backlog import Backlog
+from services.scheduler.placement.popularity import Popularity
 from services.scheduler.placement.preload import HORIZON_S, Device
 from services.scheduler.placement.preload import Outlook as Demanded
 from services.scheduler.placement.preloader import LOOK_EVERY_S
@@ -63,7 +63,7 @@ class Town:
     run: Run = field(default_factory=Run)
     _ordering: Ordering = field(default_factory=Ordering)
     _backlog: Backlog = field(default_factory=Backlog)
-    _demand: Demand = field(default_factory=Demand)
+    _popularity: Popularity = field(default_factory=Popularity)
     _arrivals: Arrivals = field(default_factory=Arrivals)
     _seats: Seats = field(default_factory=Seats)
     _used: dict[str, float] = field(default_factory=dict)  # resident models, when used last
@@ -102,7 +102,7 @@ class Town:
         self._jobs[job_id] = arrival
         self._ordering.add(Waiting(job_id, tenant, "pro", arrival.model, self.now, units), self.now)
         self._backlog.add(job_id, arrival.model, units)
-        self._demand.note(arrival.model, self.now)
+        self._popularity.note(arrival.model, self.now)
 
     def _draw(self, waiting: Waiting) -> None:
         arrival = self._jobs.pop(waiting.job_id)
@@ -165,10 +165,10 @@ class Town:
         cold = self._ordering.next(lambda model: None if model in self._used else 0.0, self.now)
         return Demanded(
             queued_s={model: self._backlog.units(model) / 1000.0 for model in self._backlog.models()},
-            likelihood=lambda model: self._demand.likelihood(model, self.now, HORIZON_S),
+            likelihood=lambda model: self._popularity.likelihood(model, self.now, HORIZON_S),
             load_s=lambda model, _: self._seats.loads.seconds(model, "disk"),
             bytes_of={model: float(size) for model, size in self.trace.bytes_of.items()},
-            expected=self._demand.models(),
+            expected=self._popularity.models(),
             next_cold=cold.model_version if cold else "",
         )
 

@@ -27,11 +27,11 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.devstack import probes
 from libs.devstack.ports import free_port
+from libs.devstack.postgres import PostgresServer
 from libs.devstack.process import Process, signal_group, spawn
 from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
-from libs.testing.postgres import PostgresServer
 from services.scheduler.storage.sql_store import open_store
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, silent
 from tests.integration.services.scheduler.test_service import submission

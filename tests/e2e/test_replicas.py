@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from libs.devstack.postgres import PostgresServer
 from libs.testing import waiting
 from libs.testing.job_events import FINAL, durable_events
-from libs.testing.postgres import PostgresServer
 from libs.testing.stack import RunningStack
 from tests.e2e.conftest import StartStack, http_client
 

@@ -1,7 +1,8 @@
 """Removes the checkpoints of jobs that have ended, behind their end.
 
-Workers leave them: one that is an orphan would take what its successor needs. They go here when their job ends; what was missed (a store that was away, a worker that came late, a scheduler that died) goes in a round over all of
-them at the start and every hour. Checkpoints of jobs that this scheduler never ran an attempt of are left alone.
+Workers leave them: one that is an orphan would take what its successor needs. They go here when their job ends; what
+was missed (a store that was away, a worker that came late, a scheduler that died) goes in a round over all of them at
+the start and every hour. Checkpoints of jobs that this scheduler never ran an attempt of are left alone.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from services.scheduler.attempts.runner import AttemptRunner
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.placement.fleet import Fleet
-from services.scheduler.retries.retry import RESTARTED
+from services.scheduler.retries.retry import RESTARTED, times_out_of_memory
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
 
@@ -90,6 +90,6 @@ class Reattachment:
             stop=self._jobs.stop_signal(job.id),
             span=spans.take_up_attempt(this),
             began_at=this.started_at,
-            out_of_memory_before=sum(attempt.reason == "GPU_OUT_OF_MEMORY" for attempt in earlier[job.fresh_after :]),
+            out_of_memory_before=times_out_of_memory(earlier[job.fresh_after :]),
             attach=True,
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from libs import settings
+
 FACTOR, LEAST_S = 20.0, 60.0
 
 
@@ -28,17 +30,7 @@ class RunLimits:
 
 def parse(entries: Sequence[str]) -> RunLimits:
     """Return the limits of `name=seconds` entries; raises ValueError with what is wrong."""
-    found: dict[str, float] = {}
-    for entry in entries:
-        name, _, text = entry.partition("=")
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not name or not 0 < seconds < float("inf"):
-            raise ValueError(f"{entry!r} is not MODEL=SECONDS, TIER=SECONDS or MODEL/TIER=SECONDS")
-        found[name] = seconds
-    return RunLimits(found)
+    return RunLimits(settings.named_numbers(entries, "MODEL=SECONDS, TIER=SECONDS or MODEL/TIER=SECONDS"))
 
 
 class RunClock:

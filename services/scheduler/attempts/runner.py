@@ -17,6 +17,7 @@ from opentelemetry import trace
 from libs import errors
 from libs.backoff import Backoff
 from libs.clock import Clock
+from libs.generation.model import id_of
 from services.scheduler.alarm import first
 from services.scheduler.attempts.closer import AttemptCloser
 from services.scheduler.attempts.listening import Listener
@@ -103,7 +104,7 @@ class AttemptRunner:
             late.append(_NOT_BEGUN)
             return
         job = attempt.job
-        limit_s = self.limits.limit_s(job.model_version.partition("@")[0], job.tier, job.estimated_units)
+        limit_s = self.limits.limit_s(id_of(job.model_version), job.tier, job.estimated_units)
         while (left_s := limit_s - attempt.run.drawn_s(self._clock.now())) > _CLOSE_S:
             await self._clock.sleep(left_s if attempt.run.runs else max(left_s, _PARKED_LOOK_S))
         late.append(TimedOut(limit_s))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from libs.generation.model import means
 from libs.ids import WorkerId
 
 
@@ -28,7 +29,7 @@ class Demand:
 
     def of(self, model: str) -> ModelDemand:
         """Return the demand of a model, by pinned version or by id for all its versions; empty: of all together."""
-        wanted = [demand for pinned, demand in self.models.items() if not model or _names(model, pinned)]
+        wanted = [demand for pinned, demand in self.models.items() if not model or means(model, pinned)]
         running = sum(demand.running for demand in wanted) if model else self.running
         return ModelDemand(sum(demand.jobs for demand in wanted), sum(demand.gpu_s for demand in wanted), running)
 
@@ -53,7 +54,3 @@ def measure(
         jobs, units = waits.get(model, (0, 0.0))
         models[model] = ModelDemand(jobs, units * seconds_per_unit(model), drawing[model])
     return Demand(models, len({worker for _, worker in runs}))
-
-
-def _names(model: str, pinned: str) -> bool:
-    return model in (pinned, pinned.partition("@")[0])

@@ -8,7 +8,7 @@ import logging
 from libs import errors
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
-from libs.generation.model import find_model
+from libs.generation.model import find_model, means
 from libs.ids import JobId, WorkerId
 from services.scheduler.attempts.reconciler import Reconciler
 from services.scheduler.catalog import CatalogKeeper
@@ -111,7 +111,7 @@ class OperatorDesk:
         """Let a pinned model be as others; returns its pinned version. Raises NotFound for one that is not pinned."""
         worker = _named(worker_id)
         held = self.operations.pins.get(worker, frozenset())
-        pinned = next((one for one in sorted(held) if model in (one, one.partition("@")[0])), None)
+        pinned = next((one for one in sorted(held) if means(model, one)), None)
         if pinned is None:
             told = ", ".join(sorted(held)) or "nothing"
             raise errors.NotFound(f"Model {model[:63]!r} is not pinned to {worker[:63]!r}, which holds {told}.")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from libs import settings
+
 TIERS = ("enterprise", "pro", "payg", "free", "anonymous")  # heaviest first; any other tier weighs 1
 WEIGHTS = ("enterprise=16", "pro=8", "payg=4", "free=2", "anonymous=1")
 WAITS_S = ("enterprise=60", "pro=300", "payg=900", "free=3600", "anonymous=3600")
@@ -14,39 +16,16 @@ WAITS_S = ("enterprise=60", "pro=300", "payg=900", "free=3600", "anonymous=3600"
 
 def read(pairs: Sequence[str]) -> dict[str, float]:
     """Return `tier=number` pairs as numbers; raises ValueError naming all pairs that are wrong."""
-    found: dict[str, float] = {}
-    wrong = []
-    for pair in pairs:
-        tier, _, number = pair.partition("=")
-        value = _number(number)
-        if tier.strip() not in TIERS or tier.strip() in found or value is None:
-            wrong.append(pair)
-        else:
-            found[tier.strip()] = value
-    if wrong:
-        raise ValueError(f"must be TIER=NUMBER once for each of {', '.join(TIERS)}, above 0: {', '.join(wrong)}")
-    return found
-
-
-def complaint(pairs: Sequence[str]) -> str | None:
-    """Check pairs for the settings."""
-    try:
-        read(pairs)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0.0 < value < math.inf else None
+    return settings.named_numbers(pairs, f"TIER=NUMBER with the tiers {', '.join(TIERS)}", names=TIERS)
 
 
 def _defaults(pairs: Sequence[str]) -> Mapping[str, float]:
     return MappingProxyType(read(pairs))
+
+
+def rank(tier: str) -> int:
+    """Return a tier's number in the order of service, from 0; unknown tiers come last."""
+    return TIERS.index(tier) if tier in TIERS else len(TIERS)
 
 
 @dataclass(frozen=True, slots=True)

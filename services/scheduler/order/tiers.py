@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from libs.ids import JobId
 from services.scheduler.order.lane import Lane
 from services.scheduler.order.queue import Alive
-from services.scheduler.order.shares import TIERS, Shares
+from services.scheduler.order.shares import Shares, rank
 from services.scheduler.order.tier import Pick, Tier
 from services.scheduler.order.waiting import Entry, Offer
 
@@ -125,7 +125,7 @@ class Tiers:
 
     def _turn(self, name: str) -> tuple[float, int, str]:
         account = self.by_name[name].account
-        return account.caught_up(self._clock), TIERS.index(name) if name in TIERS else len(TIERS), name
+        return account.caught_up(self._clock), rank(name), name
 
     def _late(self, picks: Mapping[str, Pick], usual: Entry, now: float) -> Entry | None:
         """Return the job that is longest past its tier's bound, of the tenants that are owed most and of no other."""

@@ -24,9 +24,10 @@ from services.scheduler.attempts.outcome import Attempt
 from services.scheduler.instruments import Instruments
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.order.ordering import Offer, Waiting
+from services.scheduler.order.shares import rank
 from services.scheduler.placement import preemption
 from services.scheduler.placement.fleet import Fleet
-from services.scheduler.placement.preemption import PARKED_S, Parked, Running, rank
+from services.scheduler.placement.preemption import PARKED_S, Parked, Running
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +68,11 @@ class Preempter:
         entry = self._entries.pop(job_id, None)
         if entry is not None:
             entry.over.set()
-            if entry.parked_at is not None:
-                self._instruments.parked(-1)
 
     def parked(self) -> list[JobId]:
         """Return the jobs that are parked."""
-        return [job_id for job_id, entry in self._entries.items() if entry.parked_at is not None]
+        entries = tuple(self._entries.items())  # a metric asks on the exporter's thread
+        return [job_id for job_id, entry in entries if entry.parked_at is not None]
 
     def rival(self) -> tuple[Waiting, WorkerRecord] | None:
         """Let parked jobs go on whose row is free; return a waiting job that goes before one of them, and its worker."""
@@ -169,7 +169,6 @@ class Preempter:
             now = self._clock.now()
             entry.parked_at, entry.parks = now, entry.parks + 1
             attempt.run.pause(now)
-            self._instruments.parked(1)
             logger.info("attempt parked", extra=_fields(entry))
             self._fleet.park(attempt.worker, attempt.job.id)
         else:
@@ -194,8 +193,6 @@ class Preempter:
                 await self._clock.sleep(backoff.next_s())
         if entry.over.is_set():
             return
-        if entry.parked_at is not None:
-            self._instruments.parked(-1)
         now = self._clock.now()
         entry.moving, entry.parked_at, entry.since = False, None, now
         attempt.run.go_on(now)

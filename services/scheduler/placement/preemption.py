@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId
-from services.scheduler.order.ordering import TIERS, Waiting
+from services.scheduler.order.ordering import Waiting
+from services.scheduler.order.shares import rank
 from services.scheduler.placement.load_times import PLACES
 from services.scheduler.placement.placement import Seat, place_of
 
@@ -40,11 +41,6 @@ class Parked:
     tier: str
     worker: WorkerRecord
     since: float
-
-
-def rank(tier: str) -> int:
-    """Return a tier's number in the order of service, from 0; unknown tiers come last."""
-    return TIERS.index(tier) if tier in TIERS else len(TIERS)
 
 
 def may_park(parks: int, seat: Seat, parked_there: int) -> bool:

@@ -90,15 +90,15 @@ class Preloader:
         )
 
     def _outlook(self, devices: list[Device]) -> Outlook:
-        now, demand, backlog = self._clock.now(), self._jobs.demand, self._jobs.backlog
+        now, popularity, backlog = self._clock.now(), self._jobs.popularity, self._jobs.backlog
         have = {model for device in devices for model in device.record.resident}
         cold: Waiting | None = self._jobs.ordering.next(lambda model: None if model in have else 0.0, now)
         return Outlook(
             queued_s={model: backlog.units(model) / 1000.0 for model in backlog.models()},
-            likelihood=lambda model: demand.likelihood(model, now, HORIZON_S),
+            likelihood=lambda model: popularity.likelihood(model, now, HORIZON_S),
             load_s=self._fleet.load_s,
             bytes_of=self._all_bytes(),
-            expected=demand.models(),
+            expected=popularity.models(),
             next_cold=cold.model_version if cold else "",
         )
 

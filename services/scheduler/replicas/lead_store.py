@@ -51,6 +51,19 @@ class Note:
     job_id: JobId
 
 
+def epoch_for(before: Leader, holder: str, claim: Claim) -> int:
+    """Return the epoch that a winner leads with: the one it has, when the answer to its first call was lost.
+
+    Raises Outrun for a claim of the leader's own cluster that is not later than the leader's.
+    """
+    if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
+        if (before.holder, before.claim.revision) == (holder, claim.revision):
+            return before.epoch
+        if claim.revision <= before.claim.revision:
+            raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
+    return before.epoch + 1
+
+
 class LeadStore(Protocol):
     """Part of JobStore. Every method may raise StoreUnavailable."""
 

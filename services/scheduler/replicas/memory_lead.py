@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.ids import JobId
-from services.scheduler.replicas.lead_store import UNELECTED, Claim, Leader, Note, Outrun
+from services.scheduler.replicas.lead_store import UNELECTED, Claim, Leader, Note, epoch_for
 from services.scheduler.storage.store import Deposed
 
 
@@ -19,14 +19,10 @@ class MemoryLead:
 
     async def take_lead(self, holder: str, now: float, claim: Claim = UNELECTED) -> int:
         """Raise the epoch."""
-        before = self._leader
-        if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
-            if (before.holder, before.claim.revision) == (holder, claim.revision):
-                return before.epoch
-            if claim.revision <= before.claim.revision:
-                raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
-        self._leader = Leader(before.epoch + 1, holder, claim, now)
-        return self._leader.epoch
+        epoch = epoch_for(self._leader, holder, claim)
+        if epoch != self._leader.epoch:
+            self._leader = Leader(epoch, holder, claim, now)
+        return epoch
 
     async def leader(self) -> Leader:
         """Return who leads."""

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
-from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Leader, Note, Outrun
+from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Leader, Note, epoch_for
 from services.scheduler.storage import sql_reads
 from services.scheduler.storage.sql_schema import leader, notes
 from services.scheduler.storage.sql_transactions import Transactions
@@ -60,13 +60,11 @@ async def leave_notes(connection: AsyncConnection, job_ids: Sequence[JobId]) -> 
 
 async def _take(connection: AsyncConnection, holder: str, now: float, claim: Claim) -> int:
     before = _leader((await connection.execute(select(leader).where(_ROW).with_for_update())).one())
-    if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
-        if (before.holder, before.claim.revision) == (holder, claim.revision):
-            return before.epoch  # the answer to the first call was lost
-        if claim.revision <= before.claim.revision:
-            raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
+    epoch = epoch_for(before, holder, claim)
+    if epoch == before.epoch:
+        return epoch
     values = {
-        "epoch": before.epoch + 1,
+        "epoch": epoch,
         "holder": holder,
         "updated_at": now,
         "cluster_id": claim.cluster_id,
@@ -74,7 +72,7 @@ async def _take(connection: AsyncConnection, holder: str, now: float, claim: Cla
         "address": claim.address,
     }
     await connection.execute(update(leader).where(_ROW).values(values))
-    return before.epoch + 1
+    return epoch
 
 
 async def _read(connection: AsyncConnection) -> Leader:

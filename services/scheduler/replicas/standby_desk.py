@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from libs import errors
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler.desk import DELETE_PATIENCE_S, unknown
+from services.scheduler.desk import DELETE_PATIENCE_S, still_running, unknown
 from services.scheduler.job import Job
 from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.settlement import charging
@@ -55,5 +54,4 @@ class StandbyDesk:
             job = await self._store.get(job_id, tenant)
             if job is None or not job.open:
                 return
-        told = "The job is told to stop and has not stopped yet; delete it again in a moment."
-        raise errors.Unavailable(told, retry_after_s=2.0)
+        raise still_running()

@@ -73,7 +73,7 @@ class ResultSweeper:
             await self._store.doom_unknown(old[start : start + BATCH], self._lead.epoch, now)
 
     async def _sweep_uploads(self, now: float) -> None:
-        specs = [job.spec for job in self._jobs.every()]
+        specs = [job.spec for job in self._jobs.all()]
         named = {upload for spec in specs for upload in (spec.input_image, spec.mask_image)}
         async for key in self._blobs.list_keys(UPLOADS):
             upload = UploadId(key.rpartition("/")[2])

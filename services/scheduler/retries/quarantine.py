@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.ids import JobId, WorkerId
+from services.scheduler.placement.seats import Incarnation
 
 FAILURES = 3  # distinct jobs in a row
 REST_S, MOST_REST_S = 300.0, 3600.0
-
-Incarnation = tuple[WorkerId, str]
 
 
 @dataclass(frozen=True, slots=True)

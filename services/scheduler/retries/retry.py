@@ -10,24 +10,26 @@
     REFUSED, DRAINING   at once                               no
     RESTARTED           at once (the scheduler's own fault)   no
 
-An attempt advanced when it left a checkpoint that is further than all before it (checkpoints.py): the next one has
-less to do, so this comes to an end. An attempt counts from its start, so `counted` is how many there were with the one that failed. After
-MAX_COUNTED_ATTEMPTS the job is dead, as after running out of memory alone. What a worker in quarantine fails does
-not count. No fault of the platform is charged; of blocked pictures the drawing is
-(charging.py).
+An attempt advanced when it left a checkpoint that is further than all before it (attempts.checkpoints): the next one
+has less to do, so this comes to an end. An attempt counts from its start, so `counted` is how many there were with the
+one that failed. After MAX_COUNTED_ATTEMPTS the job is dead, as after running out of memory alone. What a worker in
+quarantine fails does not count. No fault of the platform is charged; of blocked pictures the drawing is
+(settlement.charging).
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from services.scheduler.job import Failure
+from services.scheduler.job import AttemptRecord, Failure
 
 MAX_COUNTED_ATTEMPTS = 3
 RESTARTED = "SCHEDULER_RESTARTED"  # the reason of an attempt that was lost between two leaders
 FIRST_WAIT_S, MOST_WAIT_S = 1.0, 30.0
 FIRST_MODEL_WAIT_S, MOST_MODEL_WAIT_S = 5.0, 60.0
+OUT_OF_MEMORY = "GPU_OUT_OF_MEMORY"  # the reason of an attempt that found too little memory
 _TOLD = "Nothing was charged."
 
 
@@ -111,6 +113,11 @@ def decide(
     return Again("lost", counted=not (advanced or worker_at_fault), wait_s=wait_s, elsewhere=True)
 
 
+def times_out_of_memory(attempts: Sequence[AttemptRecord]) -> int:
+    """Return how many of a job's attempts ended for want of memory: the rung of the ladder it stands on."""
+    return sum(attempt.reason == OUT_OF_MEMORY for attempt in attempts)
+
+
 def dies_of(fault: Fault) -> bool:
     """Return whether a job that failed for good by this fault is a dead letter: it might succeed another time."""
     return fault not in (Fault.INVALID, Fault.BLOCKED)
@@ -137,7 +144,7 @@ def _too_large(mishap: Mishap) -> Failure:
     """Return the failure of a job that ran out of memory too often; what fits is in the worker's words."""
     told = f"It does not fit into a device's memory, also with nothing beside it: {_sentence(mishap)} {_TOLD}"
     hint = "" if "fit" in mishap.message else " A smaller size or fewer images may fit."
-    return Failure("GPU_OUT_OF_MEMORY", told + hint, {"charged": "false"})
+    return Failure(OUT_OF_MEMORY, told + hint, {"charged": "false"})
 
 
 def _sentence(mishap: Mishap) -> str:

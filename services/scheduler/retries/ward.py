@@ -14,8 +14,8 @@ from libs.telemetry import metrics
 from services.scheduler.attempts.outcome import Attempt, Close, Done
 from services.scheduler.job import Job
 from services.scheduler.placement.fleet import Fleet
-from services.scheduler.placement.seats import key_of
-from services.scheduler.retries.quarantine import Incarnation, Quarantine
+from services.scheduler.placement.seats import Incarnation, key_of
+from services.scheduler.retries.quarantine import Quarantine
 from services.scheduler.retries.retry import Fault, Mishap
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore, StoreUnavailable

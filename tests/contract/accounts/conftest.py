@@ -11,7 +11,7 @@ import pytest_asyncio
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from libs.testing.postgres import PostgresServer
+from libs.devstack.postgres import PostgresServer
 from services.ratelimiter import migrate
 from services.ratelimiter.sql_database import Database
 

@@ -9,8 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from libs.devstack.postgres import PostgresServer
 from libs.errors import Unavailable
-from libs.testing.postgres import PostgresServer
 from services.ratelimiter import migrate, schema
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import open_engines
-from libs.testing.postgres import PostgresServer
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.sql_store import SqlStore

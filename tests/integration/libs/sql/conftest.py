@@ -11,9 +11,9 @@ import pytest_asyncio
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import Engines, open_engines
 from libs.sql.transactions import Transactions
-from libs.testing.postgres import PostgresServer
 
 PATIENT_S = 30.0  # the machine may be busy; being away has its own tests
 

@@ -9,11 +9,11 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import Engines, open_engines
 from libs.sql.failures import Contended, DatabaseAway
 from libs.sql.inserts import insert_if_absent
 from libs.sql.transactions import Transactions
-from libs.testing.postgres import PostgresServer
 
 PATIENT_S = 30.0
 only_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)

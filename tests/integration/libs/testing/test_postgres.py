@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from libs.testing.postgres import PostgresServer
+from libs.devstack.postgres import PostgresServer
 
 
 async def test_a_crash_keeps_what_was_committed() -> None:

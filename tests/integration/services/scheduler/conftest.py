@@ -10,7 +10,7 @@ import pytest_asyncio
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from libs.testing.postgres import PostgresServer
+from libs.devstack.postgres import PostgresServer
 from services.scheduler.migrations.upgrade import upgrade
 from tests.contract.job_store.emptying import empty
 

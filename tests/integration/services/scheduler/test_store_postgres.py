@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import open_engines
-from libs.testing.postgres import PostgresServer
 from services.scheduler.storage.sql_store import SqlStore
 from services.scheduler.storage.store import JobStore, StoreUnavailable
 from tests.contract.job_store.emptying import empty

@@ -47,6 +47,20 @@ def once(method: str, number: int, failing: Failing) -> Plan:
     return plan
 
 
+class EveryOther:
+    """Loses the answer of every other call of some methods, the next one first."""
+
+    def __init__(self, *methods: str) -> None:
+        self._methods = methods
+        self.next = True
+
+    def __call__(self, called: str) -> Fate:
+        if called not in self._methods:
+            return Fate()
+        lost, self.next = self.next, not self.next
+        return Fate(Failing.AFTER if lost else Failing.NOT)
+
+
 class FaultyStore:
     """Stands in for any JobStore, whatever methods that has. `dead`: its process is no more; calls do not return."""
 

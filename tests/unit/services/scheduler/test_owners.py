@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 import pytest
 
@@ -13,10 +12,12 @@ from libs.clients.modelserver import AttemptFailed, Progress
 from libs.errors import NotFound, Unavailable
 from libs.generation.attempt import FailureKind
 from libs.ids import TenantId, WorkerId
-from services.scheduler.job import Job, JobState, OutboxMessage
+from libs.testing.clock import ManualClock
+from services.scheduler.job import JobState
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Accepted, Ending, Requeue, Start, StoreUnavailable
+from services.scheduler.storage.store import Requeue, Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
+from tests.unit.services.scheduler.faulty_store import EveryOther, FaultyStore
 
 
 @pytest.fixture
@@ -203,36 +204,8 @@ async def test_the_outbox_arrives_after_the_limiters_absence(bench: Bench) -> No
         assert await bench.store.pending_messages(9, bench.clock.now()) == []
 
 
-class LosingStore(MemoryStore):
-    """Commits, then loses the answer, every other time it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.odd = False
-
-    def _lose(self) -> None:
-        self.odd = not self.odd
-        if self.odd:
-            raise StoreUnavailable("connection lost after the commit")
-
-    async def start(self, start: Start) -> Job | None:
-        made = await super().start(start)
-        self._lose()
-        return made
-
-    async def end(self, ending: Ending) -> Job | None:
-        made = await super().end(ending)
-        self._lose()
-        return made
-
-    async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = 0) -> Accepted:
-        made = await super().accept(job, outbox, epoch)
-        self._lose()
-        return made
-
-
 async def test_lost_answers_lose_and_double_nothing() -> None:
-    bench = Bench(LosingStore())
+    bench = Bench(FaultyStore(MemoryStore(), ManualClock(), EveryOther("start", "end", "accept")).promised)
     jobs = [job(bench.clock.now()) for _ in range(6)]
     async with bench.running() as scheduler:
         await bench.workers(record(), record("w1"))

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
 from services.scheduler.order.ordering import TIERS, Waiting
+from services.scheduler.order.shares import rank as rank_of
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preemption import (
     MOST_PARKED,
@@ -16,7 +17,6 @@ from services.scheduler.placement.preemption import (
     may_park,
     victim,
 )
-from services.scheduler.placement.preemption import rank as rank_of
 from tests.unit.services.scheduler.fakes import MODEL, record
 
 M = MODEL.pinned

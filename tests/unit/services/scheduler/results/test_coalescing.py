@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from libs.clients.modelserver import AttemptFailed, Progress
 from libs.generation.attempt import FailureKind
-from libs.ids import JobId, TenantId
-from services.scheduler.job import Job, JobState, OutboxMessage
-from services.scheduler.replicas.lead_store import NOBODY
-from services.scheduler.results.reuse import Terms
-from services.scheduler.results.store import HandOver
+from libs.ids import TenantId
+from libs.testing.clock import ManualClock
+from services.scheduler.job import Job, JobState
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Accepted, StoreUnavailable
+from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, FakeModelServer, pictures, record, silence
+from tests.unit.services.scheduler.faulty_store import EveryOther, FaultyStore
 
 KEY = "k" * 64
 OTHER = TenantId("zeta")
@@ -173,39 +171,9 @@ async def test_a_joiner_whose_run_ended_unseen_is_followed_after_a_restart(bench
         assert await outcome(bench, joiner) == FREE
 
 
-class Losing(MemoryStore):
-    """Commits, then loses the answer, of what reuse adds; every other time it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.odd = False
-
-    def _lose(self) -> None:
-        self.odd = not self.odd
-        if self.odd:
-            raise StoreUnavailable("connection lost after the commit")
-
-    async def follow(self, job_id: JobId, epoch: int, now: float) -> Job | None:
-        made = await super().follow(job_id, epoch, now)
-        self._lose()
-        return made
-
-    async def hand_over(self, order: HandOver) -> tuple[Job, Job] | None:
-        made = await super().hand_over(order)
-        self._lose()
-        return made
-
-    async def accept_reusing(
-        self, job: Job, outbox: Sequence[OutboxMessage], terms: Terms, epoch: int = NOBODY
-    ) -> Accepted:
-        made = await super().accept_reusing(job, outbox, terms, epoch)
-        self._lose()
-        return made
-
-
 async def test_lost_answers_lose_and_double_nothing() -> None:
-    store = Losing()
-    bench = Bench(store)
+    losing = EveryOther("follow", "hand_over", "accept_reusing")
+    bench = Bench(FaultyStore(MemoryStore(), ManualClock(), losing).promised)
     async with bench.running() as scheduler:
         (server,) = await bench.workers(record(), script=silence)
         jobs = []
@@ -215,7 +183,7 @@ async def test_lost_answers_lose_and_double_nothing() -> None:
             except StoreUnavailable:
                 await bench.clock.advance(40.0)
         jobs = sorted(await bench.store.open_jobs(), key=lambda job: job.created_at)
-        store.odd = False
+        losing.next = True
         with pytest.raises(StoreUnavailable):
             await scheduler.desk.cancel(jobs[0].id, TENANT)
         await bench.clock.advance(40.0)

@@ -35,8 +35,8 @@ class _History:
     hours: list[_Fading] = field(default_factory=lambda: [_Fading() for _ in range(24)])
 
 
-class Demand:
-    """Arrivals by model version. Moments are Unix seconds; hours are those of UTC."""
+class Popularity:
+    """New jobs by model version. Moments are Unix seconds; hours are those of UTC."""
 
     def __init__(self) -> None:
         self._histories: dict[str, _History] = {}
