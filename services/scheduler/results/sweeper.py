@@ -7,6 +7,7 @@ as results live; a restart counts anew. Uploads stay while a job that waits name
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from libs.blobs.store import image_key
 from libs.blobs.uploads import UPLOADS, expires_at
@@ -53,13 +54,26 @@ class ResultSweeper:
         if lists:
             await self._list_pictures(now)
             await self._sweep_uploads(now)
+        pictures = await _all_of(lambda: self._sweep_pictures(now))
+        before = now - self._keeping.record_life_s
+        records = await _all_of(lambda: self._store.forget_records(self._lead.epoch, before, BATCH))
+        if pictures or records:
+            logger.info("swept", extra={"pictures": pictures, "records": records})
+
+    async def _sweep_pictures(self, now: float) -> int:
+        """Remove a batch of pictures whose time is over; returns how many went."""
         doomed = await self._store.doom(self._lead.epoch, now, BATCH)
-        for sha256 in doomed:
+        gone = [sha256 for sha256 in doomed if await self._remove(sha256)]
+        await self._store.removed(gone, self._lead.epoch, self._clock.now())
+        return len(gone)
+
+    async def _remove(self, sha256: str) -> bool:
+        try:
             await self._blobs.delete(image_key(sha256))
-        await self._store.removed(doomed, self._lead.epoch, self._clock.now())
-        forgotten = await self._store.forget_records(self._lead.epoch, now - self._keeping.record_life_s, BATCH)
-        if doomed or forgotten:
-            logger.info("swept", extra={"pictures": len(doomed), "records": forgotten})
+        except DarkroomError as error:  # it stays marked; the others need not wait for it
+            logger.warning("a picture could not be removed", extra={"sha256": sha256, "cause": str(error)})
+            return False
+        return True
 
     async def _list_pictures(self, now: float) -> None:
         hashes = [key.split("/")[1] async for key in self._blobs.list_keys("images")]
@@ -80,3 +94,13 @@ class ResultSweeper:
             # A job that named it in the last moment may not be known here yet.
             if upload not in named and expires_at(upload) + LISTING_S < now:
                 await self._blobs.delete(key)
+
+
+async def _all_of(sweep: Callable[[], Awaitable[int]]) -> int:
+    """Sweep batch after batch while they are full: more may end in a minute than one holds. Returns the sum."""
+    total = 0
+    while (swept := await sweep()) > 0:
+        total += swept
+        if swept < BATCH:
+            break
+    return total

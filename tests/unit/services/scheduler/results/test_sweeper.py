@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from libs.blobs.store import image_key
 from libs.blobs.uploads import LIFE_S, upload_key
+from libs.errors import Unavailable
 from libs.ids import UploadId, new_job_id
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Results
-from services.scheduler.results.sweeper import LISTING_S, ResultSweeper
+from services.scheduler.results.memory_results import Blob
+from services.scheduler.results.sweeper import BATCH, LISTING_S, ResultSweeper
 from tests.unit.services.scheduler.fakes import TENANT, Bench, record, spec
 
 PICTURE = image_key(f"{0:064x}")
@@ -58,3 +62,29 @@ async def test_a_result_whose_commit_was_lost_goes_a_day_later() -> None:
         await bench.clock.advance(seconds)
         await sweeper._round(lists=True)
         assert await bench.blobs.exists(PICTURE) is lies
+
+
+async def test_more_than_a_batch_goes_in_one_round() -> None:
+    bench = Bench()
+    async with bench.running():
+        for number in range(2 * BATCH + 1):
+            bench.store._blobs[f"{number:064x}"] = Blob(expires_at=bench.clock.now() + 60.0)
+    await after(bench, 61.0)
+    assert all(blob.removed_at is not None for blob in bench.store._blobs.values())
+
+
+async def test_a_picture_that_cannot_be_removed_keeps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    async with bench.running():
+        for number in range(3):
+            bench.store._blobs[f"{number:064x}"] = Blob(expires_at=bench.clock.now() + 60.0)
+    delete = bench.blobs.delete
+
+    async def stuck(key: str) -> None:
+        if key == image_key(f"{0:064x}"):
+            raise Unavailable("the store does not answer")
+        await delete(key)
+
+    monkeypatch.setattr(bench.blobs, "delete", stuck)
+    await after(bench, 61.0)
+    assert [blob.removed_at is not None for blob in bench.store._blobs.values()] == [False, True, True]
