@@ -63,6 +63,7 @@ TRANSITIONS: Mapping[tuple[JobState, Change], JobState] = MappingProxyType(
     }
 )
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+Run = tuple[JobId, int]  # what a worker calls a run: the job it was begun for, and the number of that attempt
 
 
 class IllegalChange(Exception):
@@ -167,11 +168,18 @@ class Job:
     dead_at: float | None = None  # when its attempts were used up: it lies among the dead letters since
     fresh_after: int = 0  # attempts up to this number do not count, nor is anything they left gone on from
     revivals: int = 0  # how often it came back from the dead letters
+    run_of: JobId = JobId("")  # its run was taken over: its worker knows it as attempt `run_attempt` of that job
+    run_attempt: int = 0
 
     @property
     def open(self) -> bool:
         """Whether anything can still happen to it."""
         return self.state in OPEN_STATES
+
+    @property
+    def run(self) -> Run:
+        """The name that its latest attempt has on the worker."""
+        return (self.run_of, self.run_attempt) if self.run_of else (self.id, self.attempt)
 
     def evolve(self, **changes: Any) -> Job:
         """Return a copy with `changes`."""

@@ -131,6 +131,7 @@ class OpenJobs:
         entry.job, entry.followed = job, True
         if job.cancel_requested:
             entry.stop.set()
+        self.joined.goes_on(job)
         self._hub.mark(job.id)
         _tell(self.followers, lambda follower: follower.started(job, job.started_at or job.queued_at))
 
@@ -141,7 +142,7 @@ class OpenJobs:
         goes_on = before is not None and before.followed
         if before is not None and goes_on:
             entry.worker, entry.followed, entry.stop, entry.drew = before.worker, True, before.stop, before.drew
-            self.joined.take_over(gone.id, heir.id)
+            self.joined.take_over(gone.id, heir)
             _tell(self.followers, lambda follower: follower.started(heir, heir.started_at or heir.queued_at))
         if before is not None:
             self.ended(gone)
@@ -188,7 +189,7 @@ class OpenJobs:
     def recall(self, job_id: JobId) -> Job | None:
         """Note that a running job is taken back from its worker, and return it; None when it does not run."""
         entry = self._entries.get(job_id)
-        if entry is None or entry.worker is None:
+        if entry is None or not entry.followed:
             return None
         entry.recalled = True
         return entry.job

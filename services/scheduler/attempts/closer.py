@@ -54,6 +54,7 @@ class AttemptCloser:
 
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome, for who owns the run now, and tell the memory. Raises Deposed."""
+        self._jobs.ordering.settled(attempt.job.id, heard.gpu_ms)  # for whom it was begun, whoever has it now
         mine = self._owned(attempt)
         await self._close(mine, close, heard)
         heir = self._owned(attempt)
@@ -69,7 +70,6 @@ class AttemptCloser:
         verdict = self._judge.decide(attempt, close, heard, known)
         change, outcome, reason = verdict.change, verdict.change.outcome, verdict.reason
         logger.info("attempt over", extra=_fields(attempt) | {"outcome": outcome, "reason": reason})
-        self._jobs.ordering.settled(attempt.job.id, heard.gpu_ms)
         if verdict.again is not None:
             self._prepare_next(attempt, verdict.again)
         if isinstance(change, Ending):

@@ -69,12 +69,13 @@ class Reattachment:
             await self._reconciler.give_back(job, "lost", RESTARTED)
             return
         logger.info("attempt taken up again", extra=fields)
-        self._fleet.give(worker, job.id)
+        run, _ = job.run
+        self._fleet.give(worker, run)
         self._fleet.expect_no_more(job.worker, job.id)
         try:
             await self._runner.run(await self._attempt(job, worker))
         finally:
-            self._fleet.take_back(worker, job.id)
+            self._fleet.take_back(worker, run)
 
     async def _worker(self, job: Job) -> WorkerRecord | None:
         """Return the worker that ran it, by name: a later incarnation answers that it does not know the attempt."""
@@ -83,13 +84,14 @@ class Reattachment:
 
     async def _attempt(self, job: Job, worker: WorkerRecord) -> Attempt:
         *earlier, this = await persistently(self._clock, lambda: self._store.attempts(job.id))
+        run, number = job.run
         return Attempt(
-            job=job,
+            job=job.evolve(id=run, attempt=number),  # the closer knows whose it is
             worker=worker,
             server=self._fleet.server(worker),
             stop=self._jobs.stop_signal(job.id),
             span=spans.take_up_attempt(this),
-            began_at=this.started_at,
+            began_at=max(this.started_at, job.started_at or 0.0),
             out_of_memory_before=times_out_of_memory(earlier[job.fresh_after :]),
             attach=True,
         )

@@ -126,11 +126,11 @@ class OperatorDesk:
 
     async def _take_back(self, record: WorkerRecord, job_id: JobId) -> None:
         """Have a worker stop a job; it waits again as soon as the worker has said so."""
-        job = self._jobs.recall(job_id)
+        job = self._jobs.recall(self._jobs.joined.runner(job_id))
         if job is None:
             return
         try:
-            await self._fleet.server(record).cancel(job.id, job.attempt)
+            await self._fleet.server(record).cancel(*job.run)
         except errors.DarkroomError as error:  # it ends by itself, or with its worker
             extra = {"job_id": job_id, "worker_id": record.worker_id, "cause": error.reason}
             logger.warning("a job could not be taken back", extra=extra)

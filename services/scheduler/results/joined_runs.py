@@ -15,7 +15,7 @@ class JoinedRuns:
     def __init__(self) -> None:
         self._joiners: dict[JobId, dict[JobId, None]] = {}
         self._runner: dict[JobId, JobId] = {}  # of each joiner
-        self._heirs: dict[JobId, JobId] = {}  # who took over what a job began
+        self._heirs: dict[JobId, JobId] = {}  # who took over what was begun for a job
         self._over: dict[JobId, None] = {}  # jobs whose joiners must be looked at
 
     def join(self, joiner: Job, *, runs: bool) -> None:
@@ -27,7 +27,8 @@ class JoinedRuns:
             self._over[joiner.drawn_by] = None
 
     def leave(self, joiner: JobId) -> None:
-        """A job waits for no run any more."""
+        """A job waits for no run any more, nor has it one that was begun for another."""
+        self._heirs = {begun: heir for begun, heir in self._heirs.items() if heir != joiner}
         runner = self._runner.pop(joiner, None)
         if runner is None:
             return
@@ -37,20 +38,24 @@ class JoinedRuns:
 
     def over(self, job_id: JobId) -> bool:
         """A job is not open any more; returns whether anybody waited for it."""
-        self._heirs = {begun: heir for begun, heir in self._heirs.items() if heir != job_id}
         if job_id not in self._joiners:
             return False
         self._over[job_id] = None
         return True
 
-    def take_over(self, job_id: JobId, heir: JobId) -> None:
+    def take_over(self, job_id: JobId, heir: Job) -> None:
         """What `job_id` runs is the heir's from now on, and who waited for it waits for the heir."""
-        self.leave(heir)
-        begun = next((begun for begun, last in self._heirs.items() if last == job_id), job_id)
-        self._heirs[begun] = heir
+        self.leave(heir.id)
+        self.goes_on(heir)
         for joiner in self._joiners.pop(job_id, {}):
-            self._joiners.setdefault(heir, {})[joiner] = None
-            self._runner[joiner] = heir
+            self._joiners.setdefault(heir.id, {})[joiner] = None
+            self._runner[joiner] = heir.id
+
+    def goes_on(self, job: Job) -> None:
+        """A job runs, perhaps on with what was begun for another."""
+        begun, _ = job.run
+        if begun != job.id:
+            self._heirs[begun] = job.id
 
     def runner(self, begun: JobId) -> JobId:
         """Return whose run it is that was begun for a job."""

@@ -46,7 +46,8 @@ class MemoryResults:
     async def hand_over(self, order: HandOver) -> tuple[Job, Job] | None:
         """Cancel a running job and make its heir the runner."""
         job, heir = self._fenced(order.job_id, order.epoch), self._fenced(order.heir, order.epoch)
-        taken = takeover.handed_over(job, heir, order)
+        attempt = next((each for each in self._attempts.get(order.job_id, ()) if each.attempt == order.attempt), None)
+        taken = takeover.handed_over(job, heir, attempt, order)
         if taken is None:
             return None
         for _, step, outbox in taken:

@@ -89,7 +89,8 @@ async def _follow(connection: AsyncConnection, joiner: Job, now: float) -> Job |
 
 async def _hand_over(connection: AsyncConnection, order: HandOver) -> tuple[Job, Job] | None:
     locked = {job_id: await sql_reads.locked_job(connection, job_id) for job_id in sorted((order.job_id, order.heir))}
-    taken = takeover.handed_over(locked[order.job_id], locked[order.heir], order)
+    attempt = await sql_reads.read_attempt(connection, order.job_id, order.attempt)
+    taken = takeover.handed_over(locked[order.job_id], locked[order.heir], attempt, order)
     if taken is None:
         return None
     for before, step, outbox in taken:

@@ -1,12 +1,14 @@
 """What it makes of two jobs when the owner of a run goes and a joiner takes it over. Pure.
 
-The run goes on where it is. To the store it is the heir's first attempt from then on, and its end is the heir's: with
-its pictures and its bill.
+The run goes on where it is, under the name that its worker knows. To the store it is the heir's first attempt from then
+on, begun when it really was, and its end is the heir's: with its pictures and its bill.
 """
 
 from __future__ import annotations
 
-from services.scheduler.job import Change, Job, JobState, OutboxMessage
+from dataclasses import replace
+
+from services.scheduler.job import AttemptRecord, Change, Job, JobState, OutboxMessage
 from services.scheduler.results import reuse
 from services.scheduler.results.store import REMOVAL_MARGIN_S, HandOver
 from services.scheduler.storage import changes
@@ -17,9 +19,14 @@ REASON = "it was cancelled, and its run goes on for another job"
 Written = tuple[Job, Step, tuple[OutboxMessage, ...]]
 
 
-def handed_over(job: Job | None, heir: Job | None, order: HandOver) -> tuple[Written, Written] | None:
-    """Return what becomes of both; None when the job does not run or the heir does not wait for it."""
-    if job is None or heir is None or not reuse.waits_for_a_run(heir) or heir.drawn_by != job.id:
+def handed_over(
+    job: Job | None, heir: Job | None, attempt: AttemptRecord | None, order: HandOver
+) -> tuple[Written, Written] | None:
+    """Return what becomes of both; None when the job does not run or the heir does not wait for it.
+
+    `attempt` is the one of the job that runs.
+    """
+    if job is None or heir is None or attempt is None or not reuse.waits_for_a_run(heir) or heir.drawn_by != job.id:
         return None
     if job.state is not JobState.RUNNING or job.attempt != order.attempt or job.cancel_requested:
         return None
@@ -28,7 +35,13 @@ def handed_over(job: Job | None, heir: Job | None, order: HandOver) -> tuple[Wri
     alone = heir.evolve(cache=reuse.MISS, drawn_by="")
     start = Start(heir.id, heir.attempt + 1, job.worker, order.epoch, order.now, heir.traceparent)
     begun = changes.started(alone, start)
-    return None if over is None or begun is None else ((job, over, order.outbox), (heir, begun, ()))
+    if over is None or begun is None or begun.opened is None:
+        return None
+    # What it found stored it may have found when it really began: a sweep since then counts.
+    opened = replace(begun.opened, started_at=attempt.started_at)
+    run_of, run_attempt = job.run
+    goes_on = begun.job.evolve(run_of=run_of, run_attempt=run_attempt)
+    return (job, over, order.outbox), (heir, replace(begun, job=goes_on, opened=opened), ())
 
 
 def swept_away(ending: Ending) -> Requeue:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from libs.ids import WorkerId
+from libs.ids import JobId, WorkerId
 from services.scheduler.job import AttemptRecord, Change, Failure, IllegalChange, Job, JobState, after
 from services.scheduler.storage.store import Ending, Mark, Requeue, Start
 
@@ -89,6 +89,8 @@ def started(job: Job, start: Start) -> Step | None:
         counted_attempts=job.counted_attempts + 1,
         worker=start.worker,
         started_at=start.now if job.started_at is None else job.started_at,
+        run_of=JobId(""),
+        run_attempt=0,
     )
     opened = AttemptRecord(
         job_id=job.id,

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.generation.attempt import ImageStored
 from libs.ids import JobId, TenantId, WorkerId
-from services.scheduler.job import OPEN_STATES, Job, JobState
+from services.scheduler.job import OPEN_STATES, AttemptRecord, Job, JobState
 from services.scheduler.storage import sql_rows
-from services.scheduler.storage.sql_schema import OPEN, job_images, jobs, leader
+from services.scheduler.storage.sql_schema import OPEN, attempts, job_images, jobs, leader
 from services.scheduler.storage.store import REQUEST_ID_LIFE_S, Deposed, OpenTotal
 
 VISIBLE = jobs.c.deleted.is_(False)
@@ -25,6 +25,13 @@ async def locked_job(connection: AsyncConnection, job_id: JobId) -> Job | None:
     statement = select(jobs).where(jobs.c.id == job_id, VISIBLE).with_for_update()
     found = await read_jobs(connection, statement)
     return found[0] if found else None
+
+
+async def read_attempt(connection: AsyncConnection, job_id: JobId, attempt: int) -> AttemptRecord | None:
+    """Return one attempt of a job."""
+    this = select(attempts).where(attempts.c.job_id == job_id, attempts.c.attempt == attempt)
+    row = (await connection.execute(this)).mappings().first()
+    return None if row is None else sql_rows.attempt_of(row)
 
 
 async def read_jobs(connection: AsyncConnection, statement: Statement) -> list[Job]:

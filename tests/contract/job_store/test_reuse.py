@@ -10,7 +10,7 @@ import pytest
 
 from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.results.reuse import MARGIN_S, REASON, Terms
-from services.scheduler.results.store import HandOver
+from services.scheduler.results.store import HandOver, PicturesSwept
 from services.scheduler.storage.store import Accepted, Deposed, JobStore
 from tests.contract.job_store.samples import (
     CONFIRM,
@@ -252,6 +252,7 @@ async def test_a_run_whose_owner_goes_is_the_heirs(store: JobStore) -> None:
     assert (runner.state, runner.attempt, runner.worker, runner.cache, runner.drawn_by) == (
         *(JobState.RUNNING, 1, run.worker, "MISS", ""),
     )
+    assert runner.run == (run.id, run.attempt)
     assert [await store.get(job.id) for job in (run, heir)] == [gone, runner]
     assert await kinds(store, gone) == ["queued", "started", "cancelled"]
     assert await kinds(store, runner) == ["queued", "started"]
@@ -261,6 +262,38 @@ async def test_a_run_whose_owner_goes_is_the_heirs(store: JobStore) -> None:
     followed = await store.follow(third.id, 1, LATER)
     assert followed is not None
     assert followed.state is JobState.SUCCEEDED
+
+
+async def test_a_run_keeps_its_name_and_its_beginning_from_heir_to_heir_and_loses_them_with_its_end(
+    store: JobStore,
+) -> None:
+    run = await runs(store)
+    first, second = await offer(store, 2), await offer(store, 3)
+    await store.hand_over(handed(run, first))
+    again = (await store.get(first.id)) or first
+    both = await store.hand_over(handed(again, second))
+    assert both is not None
+    runner = both[1]
+    assert (runner.run, runner.attempt) == ((run.id, 1), 1)
+    assert {job.id: job.run for job in await store.open_jobs()} == {runner.id: (run.id, 1)}
+    assert [a.started_at for a in await store.attempts(runner.id)] == [a_start(run).now]
+    assert await store.requeue(a_requeue(runner)) is not None
+    started = await store.start(a_start(runner, 2))
+    assert started is not None
+    assert started.run == (runner.id, 2)
+
+
+async def test_an_heir_does_not_keep_what_was_swept_while_the_run_was_anothers(store: JobStore) -> None:
+    await drawn(store, expires_at=NOW + 11)
+    run = await runs(store, 2, spec=a_spec(cache="refresh"))
+    heir = await offer(store, 3)
+    swept = [image.sha256 for image in a_success(run).images]
+    assert sorted(await store.doom(1, NOW + 11, 9)) == sorted(swept)
+    await store.removed(swept, 1, NOW + 12)
+    both = await store.hand_over(handed(run, heir))
+    assert both is not None
+    with pytest.raises(PicturesSwept):
+        await store.end(a_success(both[1]))
 
 
 async def test_a_hand_over_that_comes_too_late_changes_nothing(store: JobStore) -> None:

@@ -26,6 +26,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("dead_at", sa.Double()))
     op.add_column("jobs", sa.Column("fresh_after", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("revivals", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("jobs", sa.Column("run_of", _WORD, nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("run_attempt", sa.Integer(), nullable=False, server_default="0"))
     op.create_index("ix_jobs_cache_key", "jobs", ["cache_key"], sqlite_where=_CACHEABLE, postgresql_where=_CACHEABLE)
     op.create_index("ix_jobs_drawn_by", "jobs", ["drawn_by"], sqlite_where=_DRAWN_BY, postgresql_where=_DRAWN_BY)
     op.create_index("ix_jobs_dead_at", "jobs", ["dead_at"], sqlite_where=_DEAD, postgresql_where=_DEAD)
@@ -52,6 +54,8 @@ def downgrade() -> None:
         op.drop_column("blobs", column)
     for index in ("ix_jobs_finished_at", "ix_jobs_dead_at", "ix_jobs_drawn_by", "ix_jobs_cache_key"):
         op.drop_index(index, "jobs")
+    for column in ("run_attempt", "run_of"):
+        op.drop_column("jobs", column)
     jobs = ("revivals", "fresh_after", "dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight")
     for column in jobs:
         op.drop_column("jobs", column)

@@ -37,9 +37,13 @@ def settled(bench: Bench) -> list[tuple[str, float]]:
 
 
 async def a_run(bench: Bench, joiners: int = 1) -> tuple[FakeModelServer, list[Job]]:
-    """Submit alike jobs on one silent worker."""
+    """Submit alike jobs on one silent worker, one after the other."""
     (server,) = await bench.workers(record(), script=silence)
-    return server, [await bench.submit(cache_key=KEY) for _ in range(joiners + 1)]
+    jobs = []
+    for _ in range(joiners + 1):
+        jobs.append(await bench.submit(cache_key=KEY))
+        await bench.clock.advance(0.01)
+    return server, jobs
 
 
 async def test_alike_jobs_are_drawn_once_and_each_is_settled_once(bench: Bench) -> None:
@@ -121,6 +125,48 @@ async def test_an_heir_whose_worker_is_lost_is_drawn_again(bench: Bench) -> None
         (server,) = await bench.workers(record(incarnation="b"))
         assert [await outcome(bench, job) for job in jobs[1:]] == [DONE, FREE]
         assert [(order.job_id, order.attempt) for order in server.orders] == [(jobs[1].id, 2)]
+
+
+async def test_an_heirs_run_goes_on_over_restarts(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        server, jobs = await a_run(bench, joiners=3)
+        await scheduler.desk.cancel(jobs[0].id, TENANT)
+    async with bench.running() as scheduler:
+        await bench.now(jobs[1].id)
+        await scheduler.desk.cancel(jobs[1].id, TENANT)
+    async with bench.running() as scheduler:
+        server.say(server.orders[0], Progress(1, STEPS, STEPS, 0.1))
+        await bench.now(jobs[2].id)
+        assert scheduler.hub.progress(jobs[3].id) == Progress(1, STEPS, STEPS, 0.1)
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert [await outcome(bench, job) for job in jobs[2:]] == [DONE, FREE]
+    assert len(server.orders) == 1
+    assert {(order.job_id, order.attempt) for order in server.attached} == {(jobs[0].id, 1)}
+    assert await bench.outcomes(jobs[2].id) == [("succeeded", "")]
+
+
+async def test_an_heir_after_a_restart_is_the_last_whose_cancel_stops_the_run(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        server, jobs = await a_run(bench)
+        await scheduler.desk.cancel(jobs[0].id, TENANT)
+    async with bench.running() as scheduler:
+        await bench.now(jobs[1].id)
+        await scheduler.desk.cancel(jobs[1].id, TENANT)
+        await bench.clock.settle()
+        assert server.cancelled == [(jobs[0].id, 1)]
+        server.say(server.orders[0], AttemptFailed(FailureKind.CANCELLED, "", "", 40.0))
+        assert await outcome(bench, jobs[1]) == (JobState.CANCELLED, 40.0)
+
+
+async def test_a_run_that_was_handed_over_is_taken_back_from_its_worker_and_settles_its_charge(bench: Bench) -> None:
+    async with bench.running() as scheduler:
+        server, jobs = await a_run(bench)
+        await scheduler.desk.cancel(jobs[0].id, TENANT)
+        await scheduler.operator_desk.drain("modelserver-0", at_once=True)
+        assert server.cancelled == [(jobs[0].id, 1)]
+        server.say(server.orders[0], AttemptFailed(FailureKind.CANCELLED, "", "", 40.0))
+        assert (await bench.now(jobs[1].id)).state is JobState.QUEUED
+        assert not scheduler.jobs.ordering._charges._open
 
 
 async def test_a_run_that_fails_by_our_fault_leaves_its_joiners_their_own(bench: Bench) -> None:
