@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/gpu clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -86,6 +86,9 @@ bench/placement: setup  ## Count jobs that wait for a load, and what preemption 
 
 bench/takeover: setup  ## Measure how long dispatch stands still when the leading scheduler dies
 	$(BIN)/python -m tests.bench.takeover
+
+bench/mesh: setup  ## Measure the highest rate that 10, 100 and 1,000 simulated workers are kept at
+	$(BIN)/python -m tests.bench.mesh
 
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu
