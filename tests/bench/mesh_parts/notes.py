@@ -5,7 +5,6 @@ Seconds are of the machine's monotonic clock, which all processes share.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
