@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from libs.errors import InternalFault
+from libs.fleet.model_rows import ModelRows
 from libs.ids import WorkerId
 
 WORKERS_PREFIX = "/darkroom/workers/"
@@ -44,6 +45,8 @@ class WorkerRecord:
     power_watts: float | None = None
     engine_build: str = ""  # digest of all that its pictures depend on besides weights and request; empty: untold
     throttle: tuple[str, ...] | None = None  # what holds the GPU's clocks down, in NVML's words; None: it does not tell
+    memory_free_bytes: int | None = None  # of the device, for weights and passes, when models came or left last
+    model_rows: tuple[ModelRows, ...] = ()  # of resident models, as measured; a model that is not named: untold
 
     @property
     def key(self) -> str:
@@ -103,6 +106,8 @@ def _later(stored: dict[str, Any]) -> dict[str, Any]:
         "temperature_celsius": _amount,
         "power_watts": _amount,
         "throttle": _texts,
+        "memory_free_bytes": _count,
+        "model_rows": _model_rows,
         "engine_build": _text,
     }
     found = {}
@@ -134,6 +139,16 @@ def _pairs(stored: dict[str, Any], name: str) -> tuple[tuple[str, str], ...]:
     if not all(len(pair) == 2 for pair in texts):
         raise BadRecord(f"a worker record's {name} is not a list of pairs")
     return tuple((pair[0], pair[1]) for pair in texts)
+
+
+def _model_rows(stored: dict[str, Any], name: str) -> tuple[ModelRows, ...]:
+    values = stored.get(name)
+    if not isinstance(values, list):
+        raise BadRecord(f"a worker record's {name} is not a list")
+    try:
+        return tuple(ModelRows.from_json(value) for value in values)
+    except ValueError as error:
+        raise BadRecord(f"a worker record's {name}: {error}") from error
 
 
 def _count(stored: dict[str, Any], name: str) -> int:

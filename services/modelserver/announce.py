@@ -14,6 +14,8 @@ from libs.coordination.registry import Registry
 from libs.fleet.announce import Announcer
 from libs.fleet.record import BadRecord, WorkerRecord
 from libs.ids import WorkerId
+from services.modelserver.acceptance import told_rows
+from services.modelserver.device_thread import DeviceThread
 from services.modelserver.engine.protocol import Engine, Tier
 from services.modelserver.gpu import Gpu, Reading
 from services.modelserver.shelf import Shelf
@@ -26,6 +28,9 @@ _MEMORY_STEP = 64 * 2**20  # bytes; finer changes are not worth a write
 
 class Crew(Protocol):
     """The part of the worker that its record tells of."""
+
+    slots: int  # bound on attempts that draw at once; 0: as many as their rows allow
+    device: DeviceThread
 
     @property
     def held(self) -> int:
@@ -75,7 +80,7 @@ class Announcement:
 
     def refresh(self) -> None:
         """Publish what has changed."""
-        tiers, rows = self._engine.residency(), self._worker.rows
+        tiers, rows, load = self._engine.residency(), self._worker.rows, self._worker.device.load
         record = replace(
             self._announcer.record,
             models=self._shelf.usable_names(),
@@ -86,6 +91,8 @@ class Announcement:
             residency=tuple((pinned, tier.value) for pinned, tier in tiers.items() if tier is not Tier.DISK),
             load_share=round(self._worker.held / max(1, rows), 2),
             step_table_version=self._sources.table_version(),
+            memory_free_bytes=_in_steps(load.free_bytes),
+            model_rows=() if self._worker.slots else told_rows(load),
             **_told(self._reading),
         )
         try:
@@ -103,8 +110,8 @@ class Announcement:
     def _publish(self, record: WorkerRecord) -> None:
         try:
             self._announcer.publish(record)
-        except BadRecord:  # where models lie is the part that can be done without
-            self._announcer.publish(replace(record, residency=()))
+        except BadRecord:  # where models lie and what was measured is the part that can be done without
+            self._announcer.publish(replace(record, residency=(), model_rows=()))
 
     async def _follow(self, gpu: Gpu) -> None:
         while True:
@@ -145,12 +152,16 @@ def _resident(tiers: Mapping[str, Tier]) -> tuple[str, ...]:
     return tuple(pinned for pinned, tier in tiers.items() if tier is Tier.VRAM)
 
 
+def _in_steps(memory: int | None) -> int | None:
+    return None if memory is None else memory // _MEMORY_STEP * _MEMORY_STEP
+
+
 def _told(reading: Reading) -> dict[str, Any]:
     """Return a reading as fields of the record, rounded so that noise alone writes nothing."""
-    memory, power = reading.memory_used_bytes, reading.power_watts
+    power = reading.power_watts
     return {
         "utilisation_ratio": reading.utilisation_ratio,
-        "memory_used_bytes": None if memory is None else memory // _MEMORY_STEP * _MEMORY_STEP,
+        "memory_used_bytes": _in_steps(reading.memory_used_bytes),
         "temperature_celsius": reading.temperature_celsius,
         "power_watts": None if power is None else float(round(power, -1)),
         "throttle": reading.throttle,

@@ -129,7 +129,8 @@ class DeviceThread:
 
     def _follow(self) -> None:
         load, residency = self._engine.load(), dict(self._engine.residency())
-        changed = (load.most_requests, residency) != (self.load.most_requests, self.residency)
+        before = (self.load.most_requests, self.load.models, self.residency)
+        changed = (load.most_requests, load.models, residency) != before
         self.load, self.residency = load, residency
         if changed:
             self.on_loop(self._on_change)

@@ -2,8 +2,7 @@
 
     offer → inputs and checkpoint fetched → waiting (the device thread has not seen it) → with the engine → stored
 
-As many attempts are here as pay to be drawn together, as measured by the engine, and one more, so that the device does
-not idle between two.
+As many attempts are here as draw side by side, by what the engine has measured, and one more (acceptance).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from functools import partial
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.generation.attempt import Checkpointed, FailureKind
-from services.modelserver.acceptance import folder_for
+from services.modelserver.acceptance import folder_for, has_room
 from services.modelserver.attempt import Attempt
 from services.modelserver.attempt_run import Result
 from services.modelserver.carriers import Carriers
@@ -31,7 +30,6 @@ from services.modelserver.watchdog import stack_of
 
 logger = logging.getLogger(__name__)
 
-_WAITING = 1  # attempts above those that are drawn together
 _MOST_PARKED = 16  # attempts whose state is held in memory
 _END_S = 5.0  # for the device thread to end what it does now
 _END_LOST_S = 0.5  # the same when it was silent for so long already
@@ -44,7 +42,7 @@ class Worker:
     """Event loop only; what the device thread says comes in by `Listener`."""
 
     def __init__(self, engine: Engine, shelf: Shelf, carriers: Carriers, clock: Clock, slots: int = 0) -> None:
-        self._engine, self._shelf, self._carriers, self._slots = engine, shelf, carriers, slots
+        self._engine, self._shelf, self._carriers, self.slots = engine, shelf, carriers, slots
         self.pulse = Pulse(clock.monotonic, lambda pinned: engine.residency().get(pinned) is Tier.VRAM)
         self.device = DeviceThread(engine, self.pulse, self._changed, self.give_up)
         self._requests = DeviceRequests(self.device, self.pulse, self)
@@ -64,7 +62,7 @@ class Worker:
         if self._carriers.delivery.held_up:
             return 0
         measured = max(1, self.device.load.most_requests)
-        return min(measured, self._slots) if self._slots else measured
+        return min(measured, self.slots) if self.slots else measured
 
     @property
     def rows_in_use(self) -> int:
@@ -93,7 +91,8 @@ class Worker:
         """Take an attempt; raises Unavailable when there is no room. What cannot be drawn here ends at once."""
         if self.draining:
             raise Unavailable("The worker is going away. Nothing was charged.", reason="DRAINING", retry_after_s=1.0)
-        if not self.rows or self._active >= self.rows + _WAITING:
+        active = [held.order for held in self._held if held not in self._parked]
+        if not has_room(attempt.order, active, self.device.load, self.rows, self.slots):
             raise Unavailable("The worker is busy. Nothing was charged.", reason="WORKER_BUSY", retry_after_s=1.0)
         found = folder_for(attempt.order, self._shelf, self._carriers.checker)
         if isinstance(found, Failed):

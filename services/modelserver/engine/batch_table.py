@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.generation.rows import bucket_of
 from services.modelserver.engine.batch_curve import Curve, Size
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class TableKey:
     @classmethod
     def of(cls, model: str, stage: str, width: int, height: int, frames: int | None) -> TableKey:
         """Return the key of passes for pictures of this size in pixels, or clips of so many frames."""
-        return cls(model, stage, f"{width}x{height}" + (f"x{frames}" if frames else ""))
+        return cls(model, stage, bucket_of(width, height, frames))
 
     @property
     def pixels(self) -> int:
@@ -100,6 +101,11 @@ class BatchTable:
         with self._lock:
             curve = self._curves.get(key)
             return curve.room(max(1, most)) if curve else self._guess(key, max(1, most))
+
+    def known(self, model: str, stage: str) -> list[TableKey]:
+        """Return the sizes of pictures that were measured for `model` (`id@version`), the one measured last first."""
+        with self._lock:
+            return [key for key in reversed(self._curves) if (key.model, key.stage) == (model, stage)]
 
     def peak_bytes(self, key: TableKey, rows: int) -> int | None:
         """Return the most memory of a pass: measured, between, or in proportion to rows and pixels beyond what was.

@@ -83,7 +83,7 @@ class Batcher:
         if first.packed is None:
             return [first]
         self._know(first.run, first.packed)
-        paying, fitting = self._paying(first.run.request), self._fitting(first.run.request, first.packed.key)
+        paying, fitting = self._paying(first.run.request), self._fits(first.run.request, first.packed.key)
         reason = Reason.DOES_NOT_PAY if paying <= fitting else Reason.NO_MEMORY
         chosen: list[Asked] = []
         rows = 0
@@ -98,9 +98,13 @@ class Batcher:
 
     def room(self, request: Request) -> int:
         """Return how many rows may draw side by side, with this request among them."""
-        wanted, key = rows_allowed(request.folder.options), table_key_of(request, "denoise")
-        room = wanted if request.folder.options.strict else self._table.room(key, wanted)
-        return max(1, min(room, self._fitting(request, None)))
+        return self.room_at(request.folder.options, table_key_of(request, "denoise"))
+
+    def room_at(self, options: ModelOptions, key: TableKey) -> int:
+        """Return how many rows of a model may draw side by side at one size of pictures."""
+        wanted = rows_allowed(options)
+        room = wanted if options.strict else self._table.room(key, wanted)
+        return max(1, min(room, self._fitting(options, key, None)))
 
     def _know(self, run: PipelineRun, packed: Packet) -> None:
         """Measure what was never measured, where that is wanted."""
@@ -114,8 +118,11 @@ class Batcher:
         strict = request.folder.options.strict  # its forwards all have as many rows, used or idle
         return wanted if strict else self._table.best_rows(table_key_of(request, "denoise"), wanted)
 
-    def _fitting(self, request: Request, key: BatchKey | None) -> int:
-        wanted, kind = rows_allowed(request.folder.options), table_key_of(request, "denoise")
+    def _fits(self, request: Request, key: BatchKey) -> int:
+        return self._fitting(request.folder.options, table_key_of(request, "denoise"), key)
+
+    def _fitting(self, options: ModelOptions, kind: TableKey, key: BatchKey | None) -> int:
+        wanted = rows_allowed(options)
         if self._table.peak_bytes(kind, wanted) is None:
             return max(1, min(wanted, self._learned(key)))
         predicted = self._table.most_rows_within(kind, self._device.free_bytes(), wanted)

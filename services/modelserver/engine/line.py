@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from libs.generation.spec import GenerationSpec
+from libs.generation.rows import rows_of
 from services.modelserver.engine.batch_table import TableKey
 from services.modelserver.engine.batcher import Batcher, rows_allowed, table_key_of
 from services.modelserver.engine.outfit import Outfit
@@ -38,6 +38,11 @@ class Line:
         """Let a model come."""
         self._folders[folder.model.pinned] = folder
         self._residency.want(folder, tier)
+
+    @property
+    def folders(self) -> Mapping[str, ModelFolder]:
+        """The models that were ever asked for."""
+        return self._folders
 
     def models(self) -> set[str]:
         """Return the models that somebody waits for."""
@@ -97,8 +102,8 @@ class Line:
     def _has_rows(self, request: Request, runs: Sequence[PipelineRun]) -> bool:
         if not runs:
             return True
-        in_use = sum(run.rows or _expected_rows(run.request.spec) * len(run.parts) for run in runs)
-        return in_use + _expected_rows(request.spec) <= self._batcher.room(request)
+        in_use = sum(run.rows or rows_of(run.request.spec) * len(run.parts) for run in runs)
+        return in_use + rows_of(request.spec) <= self._batcher.room(request)
 
     def _taken(self, part: Part) -> list[Part]:
         """Take a request out, with those that can share its call when its denoiser is not packed."""
@@ -106,15 +111,11 @@ class Line:
         if alike is not None and self._outfit.shares_calls(self._residency, request):
             wanted = request.folder.options.most_rows or _MOST_TOGETHER
             most = self._outfit.table.best_rows(table_key_of(request, "denoise"), wanted)
-            rows = _expected_rows(request.spec)  # of each: they are alike
+            rows = rows_of(request.spec)  # of each: they are alike
             others = [each for each in self._waiting if each is not part and _alike(each) == alike]
             parts += others[: max(0, most // rows - 1)]
         self._waiting = [each for each in self._waiting if each not in parts]
         return parts
-
-
-def _expected_rows(spec: GenerationSpec) -> int:
-    return spec.images * (2 if spec.guided else 1)
 
 
 def _alike(part: Part) -> object | None:

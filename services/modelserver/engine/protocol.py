@@ -107,6 +107,15 @@ class Reports(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelLoad:
+    """How full an engine is of one model on its device; `most` rows by size, as BatchTable names sizes."""
+
+    pinned: str
+    rows: int  # that draw
+    most: tuple[tuple[str, int], ...]  # that may draw side by side: they pay and fit into the memory, as measured
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How full an engine is. Rows are images × guidance branches of one forward."""
 
@@ -115,6 +124,8 @@ class Load:
     parked: int
     rows: int  # of the requests that draw
     most_requests: int  # that pay to be drawn together, as measured so far, at the usual size of the models in use
+    models: tuple[ModelLoad, ...] = ()  # on the device
+    free_bytes: int | None = None  # of its memory, when models came or left last
 
 
 class Engine(Protocol):

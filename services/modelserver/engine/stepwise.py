@@ -23,6 +23,7 @@ from services.modelserver.engine.pipeline_run import Part, PipelineRun
 from services.modelserver.engine.protocol import Cancelled, DeviceInfo, Load, Reports, Request, Tier
 from services.modelserver.engine.quiet import quiet_libraries
 from services.modelserver.engine.residency import LoadFailed
+from services.modelserver.engine.row_counts import RowCounts
 from services.modelserver.engine.runs import Runs
 from services.modelserver.engine.side_work import SideWork
 from services.modelserver.engine.stats import EngineStats
@@ -39,6 +40,7 @@ class StepwiseEngine:
         self._residency = outfit.residency(self._woken)
         self._batcher = Batcher(outfit)
         self._line = Line(outfit, self._residency, self._batcher)
+        self._counts = RowCounts(outfit, self._batcher)
         self._runs = Runs(outfit, self._residency, self._line)
         self._side = SideWork(outfit, self._woken, self._runs.go_on)
         self._wake: Callable[[], None] = lambda: None
@@ -70,6 +72,8 @@ class StepwiseEngine:
             parked=len(self._runs.parked),
             rows=sum(run.rows for run in self._runs),
             most_requests=self._line.most_requests(),
+            models=self._counts.tell(self._residency.tiers(), self._line.folders, self._runs),
+            free_bytes=self._counts.free_bytes,
         )
 
     def admit(self, request: Request, reports: Reports) -> None:

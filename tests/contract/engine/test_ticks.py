@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from services.modelserver.engine.batcher import table_key_of
+from services.modelserver.engine.protocol import ModelLoad
 from tests.contract.engine.harness import Folders, Stage, Wish, check
 from tests.contract.engine.poison import no_memory, raising_when
 
@@ -237,3 +239,16 @@ def test_a_strict_model_draws_the_same_bits_whatever_is_drawn_beside(stage, stri
     among, *_ = [stage.admit(folder, each)[0] for each in (wish, *neighbours)]
     stage.finish_all()
     assert torch.equal(stage.latents[among], stage.latents[alone])
+
+
+def test_it_tells_what_it_measured_of_the_models_on_the_device(stage, narrow_folders, folders):
+    narrow, wide = narrow_folders["sd15"], folders["sdxl"]
+    assert stage.engine.load().models == ()
+    running(stage, narrow, Wish("sd15", steps=LONG, guidance=5.0))
+    running(stage, wide, Wish("sdxl", steps=LONG, guidance=5.0))
+    told = {each.pinned: each for each in stage.engine.load().models}
+    bucket = table_key_of(stage.engine._runs.all[0].request, "denoise").bucket
+    assert told[narrow.model.pinned] == ModelLoad(narrow.model.pinned, 2, ((bucket, 2),))
+    assert told[wide.model.pinned].rows == 2
+    assert dict(told[wide.model.pinned].most)[bucket] >= 1
+    assert (stage.engine.load().free_bytes or 0) > 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from libs.fleet.model_rows import ModelRows
 from libs.fleet.record import BadRecord, WorkerRecord
 from libs.ids import WorkerId
 
@@ -33,6 +34,8 @@ TELLING = replace(
     temperature_celsius=61.0,
     power_watts=250.5,
     throttle=("sw_power_cap",),
+    memory_free_bytes=5 << 30,
+    model_rows=(ModelRows("shapes@1", 3, (("512x768", 8), ("512x768x16", 2))), ModelRows("other@2", 0, ())),
 )
 
 
@@ -52,7 +55,8 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
 
 def test_a_record_of_an_older_version_is_read() -> None:
     stored = json.loads(RECORD.to_json())
-    later = ("residency", "load_share", "step_table_version", "utilisation_ratio", "throttle", "power_watts")
+    later = {"residency", "load_share", "step_table_version", "utilisation_ratio", "throttle", "power_watts"}
+    later |= {"memory_free_bytes", "model_rows"}
     assert WorkerRecord.from_json(json.dumps({k: v for k, v in stored.items() if k not in later}).encode()) == RECORD
 
 
@@ -68,6 +72,13 @@ def test_a_record_of_an_older_version_is_read() -> None:
         {"temperature_celsius": True},
         {"power_watts": []},
         {"throttle": "sw_power_cap"},
+        {"memory_free_bytes": -1},
+        {"model_rows": {}},
+        {"model_rows": [["shapes@1", 3, []]]},
+        {"model_rows": [{"model": "shapes@1", "in_use": 3}]},
+        {"model_rows": [{"model": "shapes@1", "in_use": -3, "most": []}]},
+        {"model_rows": [{"model": "shapes@1", "in_use": 3, "most": [["512x512"]]}]},
+        {"model_rows": [{"model": "shapes@1", "in_use": 3, "most": [["512x512", 1.5]]}]},
     ],
 )
 def test_what_came_later_may_be_odd(odd: dict[str, object]) -> None:

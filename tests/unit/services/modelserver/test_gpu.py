@@ -14,11 +14,12 @@ import pytest
 
 from libs.coordination.memory import MemoryRegistry
 from libs.fleet.announce import Announcer
+from libs.fleet.model_rows import ModelRows
 from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId
 from libs.testing.clock import ManualClock
 from services.modelserver.announce import READ_EVERY_S, Announcement, Sources, first_record, make_announcer
-from services.modelserver.engine.protocol import Tier
+from services.modelserver.engine.protocol import Load, ModelLoad, Tier
 from services.modelserver.fake_nvml import FakeNvml
 from services.modelserver.gpu import FRESH_S, THROTTLES, Reading, open_gpu
 
@@ -77,7 +78,9 @@ class Setup:
             device=SimpleNamespace(id="GPU-1", memory_bytes=80 << 30),
             residency=lambda: {"m@1": Tier.VRAM, "n@1": Tier.RAM, "o@1": Tier.DISK},
         )
-        self.worker: Any = SimpleNamespace(rows=4, rows_in_use=3, held=6, draining=False)
+        load = Load(2, 0, 0, 3, 4, (ModelLoad("m@1", 3, (("64x64", 8),)),), free_bytes=(5 << 30) + 7)
+        device = SimpleNamespace(load=load)
+        self.worker: Any = SimpleNamespace(rows=4, rows_in_use=3, held=6, draining=False, slots=0, device=device)
         shelf: Any = SimpleNamespace(usable_names=lambda: ("m@1", "n@1", "o@1"))
         record = first_record(WorkerId("w"), "127.0.0.1:1", self.engine, shelf, self.clock)
         self.announcer: Announcer = make_announcer(MemoryRegistry(), record, 5, self.clock)
@@ -133,9 +136,17 @@ async def test_the_record_tells_where_models_are_and_how_full_the_worker_is() ->
     assert (record.resident, record.residency) == (("m@1",), (("m@1", "vram"), ("n@1", "ram")))
     assert (record.rows, record.rows_in_use, record.load_share, record.step_table_version) == (4, 3, 1.5, 7)
     assert record.utilisation_ratio is None
+    assert (record.model_rows, record.memory_free_bytes) == ((ModelRows("m@1", 3, (("64x64", 8),)),), 5 << 30)
     setup.worker.rows, setup.worker.held = 0, 2  # results are held up
     setup.announcement.refresh()
     assert (setup.announcer.record.rows, setup.announcer.record.load_share) == (0, 2.0)
+
+
+async def test_a_worker_of_few_slots_tells_no_rows() -> None:
+    setup = Setup()
+    setup.worker.slots = 1
+    setup.announcement.refresh()
+    assert setup.announcer.record.model_rows == ()
 
 
 async def test_a_record_that_outgrew_its_room_does_without_tiers_and_never_stops_the_work() -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -296,3 +297,10 @@ def test_it_remembers_the_kinds_that_were_drawn_last() -> None:
     assert table.seconds(KEY, 1) == 0.1
     assert table.seconds(TableKey("m0@1", "denoise", "8x8"), 1) is None
     assert len(json.loads(table.to_json())["curves"]) == 1024
+
+
+def test_the_sizes_that_were_measured_are_named_the_latest_first() -> None:
+    table = BatchTable("cpu")
+    for key in (KEY, replace(KEY, bucket="64x64"), replace(KEY, stage="decode"), replace(KEY, model="n@1"), KEY):
+        table.record(key, 1, 0.1)
+    assert table.known(KEY.model, KEY.stage) == [KEY, replace(KEY, bucket="64x64")]
