@@ -11,6 +11,7 @@ from typing import TypeVar
 from libs.errors import InvalidRequest, Violation
 from libs.generation import media
 from libs.generation.model import TEXT, Model
+from libs.generation.webhook import Webhook
 
 MAX_PROMPT = 2000
 MAX_LABELS, MAX_LABEL = 16, 63
@@ -62,6 +63,7 @@ class SpecRequest:
     fps: int | None = None
     cache: str = ""
     allow_downgrade: bool = False
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class GenerationSpec:
     fps: int | None = None
     cache: str = CACHE_USES[0]
     allow_downgrade: bool = False
+    webhook: Webhook | None = None
 
     @property
     def guided(self) -> bool:
@@ -148,6 +151,7 @@ def resolve(request: SpecRequest, model: Model, fresh_seed: int) -> GenerationSp
         fps=fps,
         cache=request.cache or CACHE_USES[0],
         allow_downgrade=request.allow_downgrade,
+        webhook=request.webhook and request.webhook.resolved(),
     )
     problems += _problems(spec, model)
     if problems:

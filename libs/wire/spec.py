@@ -9,6 +9,7 @@ from typing import Any
 
 from darkroom.v1 import job_pb2 as pb
 from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest
+from libs.generation.webhook import Webhook
 
 _ASKED = ("size", "aspect_ratio")  # in requests only, a spec has width and height
 _PLAIN = (
@@ -23,33 +24,38 @@ def request_from_pb(spec: pb.JobSpec) -> SpecRequest:
     """Return the request as it came, absent fields as None or empty."""
     given = {name: getattr(spec, name) for name in _OPTIONAL + _SOMETIMES if spec.HasField(name)}  # type: ignore[arg-type]
     plain = {name: getattr(spec, name) for name in _PLAIN + _ASKED}
-    return SpecRequest(**plain, **given, labels=dict(spec.labels), loras=_loras(spec))
+    return SpecRequest(**plain, **given, labels=dict(spec.labels), loras=_loras(spec), webhook=_webhook(spec))
 
 
 def spec_from_pb(spec: pb.JobSpec) -> GenerationSpec:
     """Return a spec that was resolved before it was sent."""
     plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL}
     given = {name: getattr(spec, name) for name in _SOMETIMES if spec.HasField(name)}  # type: ignore[arg-type]
-    return GenerationSpec(**plain, **given, labels=dict(spec.labels), loras=_loras(spec))
+    return GenerationSpec(**plain, **given, labels=dict(spec.labels), loras=_loras(spec), webhook=_webhook(spec))
 
 
 def spec_to_pb(spec: GenerationSpec) -> pb.JobSpec:
     """Return the message of a resolved spec; every field that is used is set."""
     plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL + _SOMETIMES}
     loras = [pb.LoraUse(name=use.name, weight=use.weight) for use in spec.loras]
-    return pb.JobSpec(**plain, labels=dict(spec.labels), loras=loras)
+    webhook = pb.Webhook(url=spec.webhook.url, events=spec.webhook.events) if spec.webhook else None
+    return pb.JobSpec(**plain, labels=dict(spec.labels), loras=loras, webhook=webhook)
 
 
 def spec_to_json(spec: GenerationSpec) -> dict[str, Any]:
     """Return the spec as a JSON object, for a store."""
     document = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
-    return {**document, "labels": dict(spec.labels), "loras": [dataclasses.asdict(use) for use in spec.loras]}
+    webhook = spec.webhook and {"url": spec.webhook.url, "events": list(spec.webhook.events)}
+    loras = [dataclasses.asdict(use) for use in spec.loras]
+    return {**document, "labels": dict(spec.labels), "loras": loras, "webhook": webhook}
 
 
 def spec_from_json(document: dict[str, Any]) -> GenerationSpec:
     """Return the spec of a stored JSON object."""
     loras = tuple(LoraUse(**use) for use in document.get("loras", ()))  # specs of before adapters have none
-    return GenerationSpec(**{**document, "loras": loras})
+    told = document.get("webhook")
+    webhook = told and Webhook(told["url"], tuple(told["events"]))
+    return GenerationSpec(**{**document, "loras": loras, "webhook": webhook})
 
 
 def request_digest(request: SpecRequest) -> str:
@@ -61,8 +67,14 @@ def request_digest(request: SpecRequest) -> str:
     canonical = {name: value for name, (value, default) in given.items() if value != default}
     canonical["labels"] = sorted(request.labels.items())
     canonical["loras"] = [dataclasses.astuple(use) for use in request.loras]
+    if request.webhook:
+        canonical["webhook"] = dataclasses.astuple(request.webhook)
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
 
 
 def _loras(spec: pb.JobSpec) -> tuple[LoraUse, ...]:
     return tuple(LoraUse(use.name, use.weight if use.HasField("weight") else 1.0) for use in spec.loras)
+
+
+def _webhook(spec: pb.JobSpec) -> Webhook | None:
+    return Webhook(spec.webhook.url, tuple(spec.webhook.events)) if spec.HasField("webhook") else None

@@ -17,7 +17,7 @@ from libs.ids import TenantId
 
 BYPASS, REFRESH = "bypass", "refresh"
 # Who waits and how; `model` stands in the pinned version.
-_NOT_DRAWN = frozenset({"preview", "priority", "deadline_s", "labels", "cache", "allow_downgrade", "model"})
+_NOT_DRAWN = frozenset({"preview", "priority", "deadline_s", "labels", "cache", "allow_downgrade", "model", "webhook"})
 _FORMAT = 1
 
 

@@ -54,7 +54,11 @@ class MemoryRetention:
             del self._jobs[job_id]
             self._attempts.pop(job_id, None)
             self._events.pop(job_id, None)
+            self._forget_deliveries(job_id)
         return len(old)
 
     def _check(self, epoch: int) -> None:
+        raise NotImplementedError
+
+    def _forget_deliveries(self, job_id: JobId) -> None:
         raise NotImplementedError

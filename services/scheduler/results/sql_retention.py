@@ -11,6 +11,7 @@ from services.scheduler.results.store import TOMBSTONE_S
 from services.scheduler.storage import sql_reads
 from services.scheduler.storage.sql_schema import attempts, blobs, job_events, job_images, jobs
 from services.scheduler.storage.sql_transactions import Transactions
+from services.scheduler.webhooks import sql_deliveries
 
 
 class SqlRetention:
@@ -75,6 +76,7 @@ class SqlRetention:
             ids: Sequence[str] = list(await connection.scalars(old))
             for table in (job_events, job_images, attempts):
                 await connection.execute(delete(table).where(table.c.job_id.in_(ids)))
+            await sql_deliveries.forget(connection, ids)
             await connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
             return len(ids)
 

@@ -174,7 +174,7 @@ def forgotten(job: Job) -> Job:
     """Return an ended job without what its owner wrote and drew; numbers stay. Raises IllegalChange when open."""
     if job.open:
         raise IllegalChange(f"a job that is {job.state.value} cannot be deleted")
-    spec = dataclasses.replace(job.spec, prompt="", negative_prompt="", labels={})
+    spec = dataclasses.replace(job.spec, prompt="", negative_prompt="", labels={}, webhook=None)
     return job.evolve(spec=spec, request_id="", request_digest="", images=(), dead_at=None)
 
 

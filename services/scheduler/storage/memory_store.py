@@ -28,9 +28,11 @@ from services.scheduler.storage.store import (
     Requeue,
     Start,
 )
+from services.scheduler.webhooks.memory_deliveries import MemoryDeliveries
+from services.scheduler.webhooks.store import Delivery
 
 
-class MemoryStore(MemoryResults, MemoryLead, MemoryRetention, MemoryOutbox):
+class MemoryStore(MemoryResults, MemoryLead, MemoryDeliveries, MemoryRetention, MemoryOutbox):
     """A JobStore in dictionaries. No method awaits in the middle, so each is one transaction."""
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryRetention, MemoryOutbox):
         self._attempts: dict[JobId, list[AttemptRecord]] = {}
         self._events: dict[JobId, list[DurableEvent]] = {}
         self._outbox: dict[int, tuple[PendingMessage, float]] = {}  # by id, with the time it is due
+        self._deliveries: dict[tuple[JobId, int], Delivery] = {}
         self._blobs: dict[str, Blob] = {}
         self._documents: dict[str, str] = {}
         self._last_message = 0
@@ -145,6 +148,7 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryRetention, MemoryOutbox):
         self._jobs[job_id] = changes.forgotten(job)
         self._deleted.add(job_id)
         self._events.pop(job_id, None)
+        self._forget_deliveries(job_id)
         referred = {image.sha256 for other in self._jobs.values() for image in other.images}
         gone = tuple(sorted({image.sha256 for image in job.images} - referred))
         for sha256 in gone:
@@ -200,6 +204,7 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryRetention, MemoryOutbox):
         self._keep(step.job if events else dataclasses.replace(step.job, images=()))
         self._jobs[job_id] = step.job
         self._events.setdefault(job_id, []).extend(events)
+        self._queue_deliveries(step.job, step.events, seq + 1)
         self._write_attempt(step)
         for kind, body in bodies:
             self._last_message += 1

@@ -18,6 +18,7 @@ from services.scheduler.storage import sql_reads, sql_rows, sql_writes
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.sql_schema import job_events, jobs
 from services.scheduler.storage.store import REQUEST_ID_LIFE_S, Accepted
+from services.scheduler.webhooks import sql_deliveries
 
 RequestKey = tuple[TenantId, str]
 
@@ -82,6 +83,7 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
         await connection.execute(insert(job_events), events)
         for step in steps:
             await sql_writes.write_images(connection, step.job)
+            await sql_deliveries.queue(connection, step.job, step.events, 1)
         await sql_writes.write_messages(connection, messages)
         if not await sql_lead.leads(connection, min(offer.epoch for offer in offers)):
             await sql_lead.leave_notes(connection, [step.job.id for step in steps])

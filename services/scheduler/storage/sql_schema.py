@@ -30,6 +30,7 @@ metadata = MetaData(
 Word = String().with_variant(String(collation="C"), "postgresql")  # ids are ordered by bytes, as on SQLite
 Long = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only on INTEGER keys
 CACHEABLE, DEAD, DRAWN_BY = text("cache_key != ''"), text("dead_at IS NOT NULL"), text("drawn_by != ''")
+TOLD_LATER = text("due_at IS NOT NULL")
 OPEN = text("state IN ('QUEUED', 'RUNNING')")  # in these words, so that planners see which index fits
 
 jobs = Table(
@@ -127,6 +128,25 @@ outbox = Table(
     Column("payload", JSON, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("due_at", Double, nullable=False),
+)
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("job_id", Word, primary_key=True),
+    Column("seq", Integer, primary_key=True),  # of the event in job_events
+    Column("tenant_id", Word, nullable=False),
+    Column("url", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("state", String, nullable=False),
+    Column("detail", JSON, nullable=False),  # what else its receiver is told
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Double),  # NULL: it is over
+    Column("fate", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Index("ix_webhook_deliveries_due_at", "due_at", sqlite_where=TOLD_LATER, postgresql_where=TOLD_LATER),
 )
 blobs = Table(
     "blobs",

@@ -41,6 +41,7 @@ from services.scheduler.storage.store import (
     Requeue,
     Start,
 )
+from services.scheduler.webhooks.sql_deliveries import SqlDeliveries
 
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
@@ -48,7 +49,7 @@ _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
 _ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
 
-class SqlStore(SqlResults, SqlRetention, SqlLead):
+class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
     """The JobStore on SQLAlchemy. The tables must be there: see `migrations.upgrade`."""
 
     def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:

@@ -15,6 +15,7 @@ from services.scheduler.storage import changes, sql_rows
 from services.scheduler.storage.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.storage.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
 from services.scheduler.storage.store import Mark
+from services.scheduler.webhooks import sql_deliveries
 
 
 async def write_step(
@@ -36,6 +37,7 @@ async def write_step(
     last = select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job.id)
     first_seq = (await connection.execute(last)).scalar_one() + 1
     await connection.execute(insert(job_events), event_values(job, step.events, first_seq))
+    await sql_deliveries.queue(connection, job, step.events, first_seq)
     return job
 
 
@@ -62,6 +64,7 @@ async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
     values = sql_rows.job_values(changes.forgotten(job)) | {"deleted": True}
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))
     await connection.execute(delete(job_events).where(job_events.c.job_id == job.id))
+    await sql_deliveries.forget(connection, [job.id])
     # A job that ends with the same picture just now must be seen, or must come after us.
     locking = select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes)).order_by(blobs.c.sha256).with_for_update()
     await connection.execute(locking)

@@ -1,8 +1,8 @@
 """The durable queue as a promise; `sql_store` and `memory_store` keep it, one contract suite checks both.
 
 Acknowledged means committed: when a method returns, what it did survives the death of the process. Every change
-of a job writes its durable event in the same transaction, with the next `seq` of that job, and its outbox
-messages too. Writes of the leader carry its epoch and raise Deposed when a newer leader exists; changes of an
+of a job writes its durable event in the same transaction, with the next `seq` of that job, its deliveries and its
+outbox messages too. Writes of the leader carry its epoch and raise Deposed when a newer leader exists; changes of an
 attempt apply only while (job, attempt) is the one that runs, else they return None: a late worker changes nothing.
 """
 
@@ -17,6 +17,7 @@ from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler.job import AttemptRecord, Change, DurableEvent, Failure, Job, JobState, OutboxMessage
 from services.scheduler.replicas.lead_store import NOBODY, LeadStore
 from services.scheduler.results.store import ResultStore
+from services.scheduler.webhooks.store import DeliveryStore
 
 REQUEST_ID_LIFE_S = 24 * 3600.0  # an idempotency key leads to its job for this long
 
@@ -154,7 +155,7 @@ class OpenTotal:
     units: float
 
 
-class JobStore(LeadStore, ResultStore, Protocol):
+class JobStore(LeadStore, ResultStore, DeliveryStore, Protocol):
     """The durable queue. Every method may raise StoreUnavailable within a second or so."""
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
@@ -222,7 +223,7 @@ class JobStore(LeadStore, ResultStore, Protocol):
         ...
 
     async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
-        """Remove prompt, labels, images and events of an ended job.
+        """Remove prompt, labels, images, events and deliveries of an ended job.
 
         Returns the SHA-256 of pictures that no other job refers to; None when there is no such job. An open job
         must be ended first.

@@ -52,6 +52,34 @@ class LoraUse(_message.Message):
 Global___LoraUse: _TypeAlias = LoraUse  # noqa: Y015
 
 @_typing.final
+class Webhook(_message.Message):
+    """Where the events of a job are told to, signed as Standard Webhooks say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Address that every event is posted to, at most 1000 characters; https."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which events: `started`, `image`, `completed`, `failed`, `cancelled`, `expired`; the last four when empty."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """What to draw. A prompt alone is a whole request; every other field has the model's default.
     In a job that was accepted every field holds the value that is used.
@@ -106,6 +134,7 @@ class JobSpec(_message.Message):
     FPS_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     ALLOW_DOWNGRADE_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 2000 characters."""
     negative_prompt: _builtins.str
@@ -166,6 +195,10 @@ class JobSpec(_message.Message):
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraUse]:
         """Adapters (LoRA) that change the model for this request, at most 4, each once."""
 
+    @_builtins.property
+    def webhook(self) -> Global___Webhook:
+        """Who is told when something happens to the job."""
+
     def __init__(
         self,
         *,
@@ -196,10 +229,11 @@ class JobSpec(_message.Message):
         fps: _builtins.int | None = ...,
         cache: _builtins.str = ...,
         allow_downgrade: _builtins.bool = ...,
+        webhook: Global___Webhook | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "output_quality", b"output_quality", "seed", b"seed", "steps", b"steps", "strength", b"strength", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "allow_downgrade", b"allow_downgrade", "aspect_ratio", b"aspect_ratio", "cache", b"cache", "deadline_s", b"deadline_s", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "input_image", b"input_image", "labels", b"labels", "loras", b"loras", "mask_image", b"mask_image", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "validate_only", b"validate_only", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fps", b"_fps", "_frames", b"_frames", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_output_quality", b"_output_quality", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "_width", b"_width", "allow_downgrade", b"allow_downgrade", "aspect_ratio", b"aspect_ratio", "cache", b"cache", "deadline_s", b"deadline_s", "fps", b"fps", "frames", b"frames", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "input_image", b"input_image", "labels", b"labels", "loras", b"loras", "mask_image", b"mask_image", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "output_quality", b"output_quality", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "sampler", b"sampler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "validate_only", b"validate_only", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fps: _TypeAlias = _typing.Literal["fps"]  # noqa: Y015
     _WhichOneofArgType__fps: _TypeAlias = _typing.Literal["_fps", b"_fps"]  # noqa: Y015

@@ -1,4 +1,4 @@
-"""Shares of tenants, cached results, fallbacks, dead letters, and who was elected where."""
+"""Shares of tenants, cached results, fallbacks, dead letters, webhooks, and who was elected where."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ depends_on = None
 _WORD = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _CACHEABLE, _DEAD = sa.text("cache_key != ''"), sa.text("dead_at IS NOT NULL")
-_DRAWN_BY = sa.text("drawn_by != ''")
+_DRAWN_BY, _TOLD_LATER = sa.text("drawn_by != ''"), sa.text("due_at IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -43,10 +43,12 @@ def upgrade() -> None:
         sa.Column("job_id", _WORD, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_notes"),
     )
+    _create_deliveries()
 
 
 def downgrade() -> None:
     """Undo it."""
+    op.drop_table("webhook_deliveries")
     op.drop_table("notes")
     for column in ("address", "revision", "cluster_id"):
         op.drop_column("leader", column)
@@ -59,3 +61,26 @@ def downgrade() -> None:
     jobs = ("revivals", "fresh_after", "dead_at", "downgraded_from", "drawn_by", "cache", "cache_key", "tenant_weight")
     for column in jobs:
         op.drop_column("jobs", column)
+
+
+def _create_deliveries() -> None:
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("job_id", _WORD, nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("tenant_id", _WORD, nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("time", sa.Double(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("detail", sa.JSON(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Double()),
+        sa.Column("fate", sa.String(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "seq", name="pk_webhook_deliveries"),
+    )
+    due = "ix_webhook_deliveries_due_at"
+    op.create_index(due, "webhook_deliveries", ["due_at"], sqlite_where=_TOLD_LATER, postgresql_where=_TOLD_LATER)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from darkroom.v1 import job_pb2, model_pb2
 from libs.generation.model import Model, ModelDefaults, ModelLimits
 from libs.generation.spec import GenerationSpec, LoraUse, SpecRequest
+from libs.generation.webhook import Webhook
 from libs.wire.model import model_from_pb, model_to_pb
 from libs.wire.spec import request_digest, request_from_pb, spec_from_json, spec_from_pb, spec_to_json, spec_to_pb
 
@@ -23,6 +24,7 @@ SPECS = st.builds(
     loras=st.lists(st.builds(LoraUse, TEXT, st.floats(allow_nan=False)), max_size=3).map(tuple),
     input_image=TEXT, mask_image=TEXT, strength=st.none() | st.floats(allow_nan=False), frames=st.none() | U32,
     fps=st.none() | U32, cache=TEXT, allow_downgrade=st.booleans(),
+    webhook=st.none() | st.builds(Webhook, TEXT, st.lists(TEXT, max_size=2).map(tuple)),
 )  # fmt: skip
 
 
@@ -39,6 +41,7 @@ def test_every_field_of_the_message_is_carried() -> None:
         steps=4, guidance_scale=5.5, seed=6, sampler="s", output_format="png", output_quality=7, preview=True,
         priority=-8, deadline_s=9, labels={"a": "b"}, loras=[job_pb2.LoraUse(name="l", weight=0.5)],
         input_image="i", mask_image="k", strength=0.1, frames=10, fps=11, cache="use", allow_downgrade=True,
+        webhook=job_pb2.Webhook(url="https://hook.example/", events=["failed"]),
     )  # fmt: skip
     request = request_from_pb(filled)
     assert [f.name for f in dataclasses.fields(request) if not getattr(request, f.name)] == []
@@ -59,7 +62,7 @@ def test_zero_is_not_absent() -> None:
 def test_a_spec_stored_by_an_older_release_has_none_of_what_came_later() -> None:
     spec = GenerationSpec("p", "", "m", 64, 64, 1, 4, 1.0, 5, "euler")
     stored = spec_to_json(spec)
-    for name in ("loras", "input_image", "mask_image", "strength", "frames", "fps"):
+    for name in ("loras", "input_image", "mask_image", "strength", "frames", "fps", "webhook"):
         del stored[name]
     assert spec_from_json(stored) == spec
 
@@ -77,6 +80,7 @@ def test_a_digest_ignores_order_and_sees_every_change() -> None:
         {"input_image": "upl_1"},
         {"strength": 1.0},
         {"frames": 1},
+        {"webhook": Webhook("https://hook.example/")},
     ]
     digests = {request_digest(dataclasses.replace(base, **change)) for change in changed}  # type: ignore[arg-type]
     assert len(digests | {request_digest(base)}) == len(changed) + 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from libs.generation.spec import GenerationSpec, LoraUse
+from libs.generation.webhook import Webhook
 from libs.ids import TenantId
 from services.scheduler.results.cache_key import cache_key
 from tests.unit.services.scheduler.fakes import TENANT, spec
@@ -19,9 +20,9 @@ OTHERS: dict[str, Any] = {
     "steps": 9, "guidance_scale": 1.5, "seed": 8, "sampler": "heun", "output_format": "webp", "output_quality": 80,
     "preview": True, "priority": 1, "deadline_s": 9, "labels": {"a": "b"}, "loras": (LoraUse("ink", 0.5),),
     "input_image": "upl_1", "mask_image": "upl_2", "strength": 0.5, "frames": 9, "fps": 8, "cache": "refresh",
-    "allow_downgrade": True,
+    "allow_downgrade": True, "webhook": Webhook("https://hook.example/x", ("completed",)),
 }  # fmt: skip
-SAME = {"preview", "priority", "deadline_s", "labels", "cache", "allow_downgrade", "model"}
+SAME = {"preview", "priority", "deadline_s", "labels", "cache", "allow_downgrade", "model", "webhook"}
 
 
 def key(asked: GenerationSpec, tenant: TenantId = TENANT, *, tenant_only: bool = False, **changes: Any) -> str:

@@ -1,0 +1,104 @@
+"""Deliveries of webhooks, in SQL. Claimers side by side skip the rows that others are claiming."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping, delete, func, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.ids import JobId
+from services.scheduler.job import Job, JobState
+from services.scheduler.storage.changes import NewEvent
+from services.scheduler.storage.sql_schema import webhook_deliveries as table
+from services.scheduler.storage.sql_transactions import Transactions
+from services.scheduler.webhooks import deliveries
+from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report
+
+_DETAIL = ("model", "model_version", "labels", "error_reason", "image_index")  # kept as one document
+_PLAIN = tuple(
+    field.name for field in dataclasses.fields(Delivery) if field.name not in (*_DETAIL, "state", "fate")
+)  # columns of the same names
+
+
+class SqlDeliveries:
+    """The part of the SQL store that webhooks are delivered from."""
+
+    _transactions: Transactions
+
+    async def claim_deliveries(self, claim: Claim) -> list[Delivery]:
+        """Lease deliveries that are due."""
+        due = (table.c.due_at <= claim.now, table.c.host.not_in(claim.busy_hosts))
+
+        async def look(connection: AsyncConnection) -> bool:
+            return (await connection.execute(select(table.c.seq).where(*due).limit(1))).first() is not None
+
+        async def apply(connection: AsyncConnection) -> list[Delivery]:
+            oldest = select(table).where(*due).order_by(table.c.due_at, table.c.job_id, table.c.seq).limit(claim.limit)
+            rows = (await connection.execute(oldest.with_for_update(skip_locked=True))).mappings().all()
+            taken = [deliveries.claimed(_delivery_of(row), claim.now, claim.lease_s) for row in rows]
+            these = tuple_(table.c.job_id, table.c.seq).in_([(each.job_id, each.seq) for each in taken])
+            leased = {"tries": table.c.tries + 1, "due_at": claim.now + claim.lease_s}
+            await connection.execute(update(table).where(these).values(leased))
+            return taken
+
+        if not await self._transactions.read(look):  # most claims find nothing, and none of those writes
+            return []
+        return await self._transactions.write(apply)
+
+    async def report_delivery(self, report: Report) -> Delivery | None:
+        """Note what came of a try."""
+
+        async def apply(connection: AsyncConnection) -> Delivery | None:
+            this = (table.c.job_id == report.job_id, table.c.seq == report.seq)
+            row = (await connection.execute(select(table).where(*this).with_for_update())).mappings().first()
+            after = None if row is None else deliveries.reported(_delivery_of(row), report)
+            if after is not None:
+                await connection.execute(update(table).where(*this).values(_values(after)))
+            if after is not None and after.fate is Fate.GONE:
+                await _stop(connection, report.job_id)
+            return after
+
+        return await self._transactions.write(apply)
+
+    async def deliveries_waiting(self, most: int) -> int:
+        """Return how many are not over."""
+
+        async def count(connection: AsyncConnection) -> int:
+            waiting = select(table.c.seq).where(table.c.due_at.is_not(None)).limit(most).subquery()
+            return int((await connection.execute(select(func.count()).select_from(waiting))).scalar_one())
+
+        return await self._transactions.read(count)
+
+
+async def queue(connection: AsyncConnection, job: Job, events: Sequence[NewEvent], first_seq: int) -> None:
+    """Write the deliveries of a job's new events, numbered from `first_seq`, unless their receiver is gone."""
+    new = deliveries.deliveries_of(job, events, first_seq)
+    if not new:
+        return
+    gone = select(table.c.seq).where(table.c.job_id == job.id, table.c.fate == Fate.GONE.value).limit(1)
+    if (await connection.execute(gone)).first() is None:
+        await connection.execute(insert(table), [_values(delivery) for delivery in new])
+
+
+async def forget(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
+    """Remove the deliveries of jobs."""
+    await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
+
+
+async def _stop(connection: AsyncConnection, job_id: JobId) -> None:
+    waiting = (table.c.job_id == job_id, table.c.due_at.is_not(None))
+    await connection.execute(update(table).where(*waiting).values(due_at=None, fate=Fate.GONE.value))
+
+
+def _values(delivery: Delivery) -> dict[str, Any]:
+    detail = {name: getattr(delivery, name) for name in _DETAIL} | {"labels": dict(delivery.labels)}
+    plain = {name: getattr(delivery, name) for name in _PLAIN}
+    return plain | {"state": delivery.state.value, "fate": delivery.fate.value, "detail": detail}
+
+
+def _delivery_of(row: RowMapping) -> Delivery:
+    plain = {name: row[name] for name in _PLAIN}
+    return Delivery(**plain, **row["detail"], state=JobState(row["state"]), fate=Fate(row["fate"]))
