@@ -8,21 +8,27 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
+from libs.clock import Clock, SystemClock
 from libs.coordination.registry import Registry, Snapshot
 from libs.fleet.record import WORKERS_PREFIX, BadRecord, WorkerRecord
 from libs.ids import WorkerId
 
+LEAST_BETWEEN_S = 0.1  # from one change that is told to the next; records are a second old anyway
 _log = logging.getLogger(__name__)
 
 
 class Directory:
     """Follows the fleet while `run` runs. When the registry is gone the last known fleet stays.
 
-    `changed` is notified after every change of the fleet or of its staleness.
+    `changed` is notified after every change of the fleet or of its staleness; changes that come close together are one,
+    so that a thousand busy workers cost little more than ten.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, clock: Clock | None = None) -> None:
         self._registry = registry
+        self._clock = clock or SystemClock()
+        self._latest: Snapshot | None = None
+        self._news = asyncio.Event()
         self._read: dict[str, tuple[bytes, WorkerRecord | None]] = {}  # by key; None for a record not readable
         self._workers: Mapping[WorkerId, WorkerRecord] = MappingProxyType({})
         self.stale_since: float | None = None  # Unix seconds
@@ -40,11 +46,31 @@ class Directory:
 
     async def run(self) -> None:
         """Follow the registry until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_on())
+            tasks.create_task(self._tell())
+
+    async def _read_on(self) -> None:
         async with aclosing(self._registry.watch(WORKERS_PREFIX)) as snapshots:
             async for snapshot in snapshots:
-                self._take(snapshot)
-                async with self.changed:
-                    self.changed.notify_all()
+                if snapshot.stale_since is not None:
+                    self._take_latest()  # what came just before is the fleet as last known
+                self._latest = snapshot
+                self._news.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._take_latest()
+            async with self.changed:
+                self.changed.notify_all()
+            await self._clock.sleep(LEAST_BETWEEN_S)
+
+    def _take_latest(self) -> None:
+        latest, self._latest = self._latest, None
+        if latest is not None:
+            self._take(latest)
 
     def _take(self, snapshot: Snapshot) -> None:
         self.stale_since = snapshot.stale_since

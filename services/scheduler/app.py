@@ -238,7 +238,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             open_channel(settings.limiter_address, mesh_token=token) as limiter,
             asyncio.TaskGroup() as agents,
         ):
-            fleet = directory.Directory(EtcdRegistry(etcd, clock))
+            fleet = directory.Directory(EtcdRegistry(etcd, clock), clock)
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
             scheduler.go_by(settings.run_limits, settings.shares)

@@ -13,7 +13,7 @@ from libs.fleet.record import WorkerRecord
 from libs.generation.model import Model
 from libs.ids import WorkerId
 from services.scheduler.alarm import Alarm
-from services.scheduler.catalog_merge import Catalog, forget_replaced, from_document, merge, to_document
+from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
@@ -21,6 +21,7 @@ from services.scheduler.storage.store import JobStore
 logger = logging.getLogger(__name__)
 
 DOCUMENT = "catalog"
+ASKED_AT_ONCE = 16  # workers; a large fleet that comes all at once must not hold up everything else
 
 
 class CatalogKeeper:
@@ -32,6 +33,7 @@ class CatalogKeeper:
         self._clock = clock
         self._described: dict[WorkerId, Sequence[Model]] = {}
         self._asked: dict[WorkerId, tuple[str, tuple[str, ...]]] = {}
+        self._turn = asyncio.Semaphore(ASKED_AT_ONCE)
         self._alarm = Alarm(clock)
         self._changed = asyncio.Event()
         self._stopping = False
@@ -83,7 +85,9 @@ class CatalogKeeper:
             if self._asked.get(record.worker_id) != _state(record):
                 return  # a newer question is under way
             try:
-                self._described[record.worker_id] = await self._fleet.server(record).describe_models()
+                async with self._turn:
+                    told = await self._fleet.server(record).describe_models()
+                self._described[record.worker_id] = alike(self._described, told)
             except asyncio.CancelledError:  # also when the connection was closed because the worker had gone
                 self._asked.pop(record.worker_id, None)
                 self._alarm.ring()

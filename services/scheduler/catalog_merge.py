@@ -7,6 +7,7 @@ A model is forgotten when a worker comes back without it and no other has it.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,28 +28,41 @@ class Catalog:
     default_model: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """How many living workers can run each model, and which models are loaded somewhere."""
+
+    able: Counter[str] = field(default_factory=Counter)
+    in_vram: set[str] = field(default_factory=set)
+    in_ram: set[str] = field(default_factory=set)
+
+
 Descriptions = Mapping[WorkerId, Sequence[Model]]
 
 
 def merge(before: Catalog, described: Descriptions, alive: Mapping[WorkerId, WorkerRecord]) -> Catalog:
     """Return the catalog of what is described now; `before` itself when nothing changed."""
     candidates: dict[str, list[Model]] = {}
-    for worker_id in sorted(described):
-        for model in described[worker_id]:
-            candidates.setdefault(model.id, []).append(_as_alive(model, alive))
+    tally = _tally(alive)
+    for models in _each_once(described):
+        for model in models:
+            candidates.setdefault(model.id, []).append(_as_alive(model, tally))
     chosen = {
         model_id: _with_common_loras(max(models, key=_standing), models) for model_id, models in candidates.items()
     }
     default = _default(before, described, chosen)
-    models = tuple(sorted(chosen.values(), key=lambda model: (model.id != default, model.id)))
-    costs = {model.pinned: before.costs.get(model.pinned, CostEntry()) for model in models if model.usable}
-    after = Catalog(before.version, models, costs, default)
+    listed = tuple(sorted(chosen.values(), key=lambda model: (model.id != default, model.id)))
+    costs = {model.pinned: before.costs.get(model.pinned, CostEntry()) for model in listed if model.usable}
+    after = Catalog(before.version, listed, costs, default)
     return before if after == before else dataclasses.replace(after, version=before.version + 1)
 
 
 def forget_replaced(described: Descriptions, alive: Mapping[WorkerId, WorkerRecord]) -> dict[WorkerId, Sequence[Model]]:
     """Drop descriptions of workers that are gone and whose models others that are alive describe too."""
-    offered = {model.pinned for worker_id, models in described.items() if worker_id in alive for model in models}
+    present = {worker_id: models for worker_id, models in described.items() if worker_id in alive}
+    if len(present) == len(described):
+        return present
+    offered = {model.pinned for models in _each_once(present) for model in models}
     return {
         worker_id: models
         for worker_id, models in described.items()
@@ -56,31 +70,54 @@ def forget_replaced(described: Descriptions, alive: Mapping[WorkerId, WorkerReco
     }
 
 
+def alike(described: Descriptions, models: Sequence[Model]) -> Sequence[Model]:
+    """Return what another worker said if it is the same, else `models`: a fleet of equals has one description."""
+    return next((known for known in _each_once(described) if list(known) == list(models)), models)
+
+
 def to_document(catalog: Catalog, described: Descriptions) -> dict[str, Any]:
     """Return what is kept in the store."""
+    once = _each_once(described)
+    number = {id(models): index for index, models in enumerate(once)}
     return {
         "version": catalog.version,
         "default_model": catalog.default_model,
         "costs": {pinned: dataclasses.asdict(entry) for pinned, entry in catalog.costs.items()},
-        "described": {worker: [dataclasses.asdict(model) for model in models] for worker, models in described.items()},
+        "descriptions": [[dataclasses.asdict(model) for model in models] for models in once],
+        "described": {worker: number[id(models)] for worker, models in described.items()},
     }
 
 
 def from_document(document: Mapping[str, Any]) -> tuple[Catalog, dict[WorkerId, Sequence[Model]]]:
     """Return a kept catalog, its models without workers, and the descriptions it came from."""
+    once = [[_model(model) for model in models] for models in document.get("descriptions", ())]
     described: dict[WorkerId, Sequence[Model]] = {
-        WorkerId(worker): [_model(model) for model in models] for worker, models in document["described"].items()
+        WorkerId(worker): once[said] if isinstance(said, int) else [_model(model) for model in said]
+        for worker, said in document["described"].items()  # in older ones each worker has its own
     }
     costs = {pinned: CostEntry(**entry) for pinned, entry in document["costs"].items()}
     before = Catalog(document["version"], (), costs, document["default_model"])
     return merge(before, described, {}), described
 
 
-def _as_alive(model: Model, alive: Mapping[WorkerId, WorkerRecord]) -> Model:
-    able = [record for record in alive.values() if model.pinned in record.models]
-    loaded = [record for record in able if model.pinned in record.resident]
-    residency = "disk" if not loaded else "ram" if all(record.device == "cpu" for record in loaded) else "vram"
-    return dataclasses.replace(model, workers=len(able), residency=residency)
+def _each_once(described: Descriptions) -> list[Sequence[Model]]:
+    """Return each description once, by the first worker that gave it."""
+    return list({id(described[worker_id]): described[worker_id] for worker_id in sorted(described)}.values())
+
+
+def _tally(alive: Mapping[WorkerId, WorkerRecord]) -> _Tally:
+    tally = _Tally()
+    for models, workers in Counter(record.models for record in alive.values()).items():  # few differ
+        tally.able.update(dict.fromkeys(models, workers))
+    for models, resident, on_cpu in {(r.models, r.resident, r.device == "cpu") for r in alive.values()}:
+        (tally.in_ram if on_cpu else tally.in_vram).update({*resident} & {*models})
+    return tally
+
+
+def _as_alive(model: Model, tally: _Tally) -> Model:
+    pinned = model.pinned
+    residency = "vram" if pinned in tally.in_vram else "ram" if pinned in tally.in_ram else "disk"
+    return dataclasses.replace(model, workers=tally.able[pinned], residency=residency)
 
 
 def _standing(model: Model) -> tuple[bool, int, str]:
@@ -98,7 +135,7 @@ def _default(before: Catalog, described: Descriptions, chosen: Mapping[str, Mode
     """Keep the default while it is usable; else the first usable model of the first worker."""
     if before.default_model in chosen and chosen[before.default_model].usable:
         return before.default_model
-    firsts = (model.id for worker_id in sorted(described) for model in described[worker_id])
+    firsts = (model.id for models in _each_once(described) for model in models)
     return next((model_id for model_id in firsts if chosen[model_id].usable), "")
 
 

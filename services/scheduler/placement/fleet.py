@@ -53,6 +53,7 @@ class Fleet:
         self._book = Seats()
         self._followed: Mapping[WorkerId, WorkerRecord] = {}
         self._servers: dict[Incarnation, ModelServer] = {}
+        self._leaving: dict[Incarnation, asyncio.Event] = {}  # of those that somebody waits for to go
 
     def workers(self) -> Mapping[WorkerId, WorkerRecord]:
         """Return the fleet as last known."""
@@ -172,8 +173,9 @@ class Fleet:
         return self._servers[key_of(record)]
 
     async def gone(self, record: WorkerRecord) -> None:
-        """Wait until this incarnation of a worker is no longer in the fleet."""
-        await self._directory.wait_for(lambda: not self._alive(key_of(record)))
+        """Wait until this incarnation of a worker is no longer in the fleet; `run` must be running."""
+        if self._alive(key_of(record)):
+            await self._leaving.setdefault(key_of(record), asyncio.Event()).wait()
 
     async def appeared(self, worker_id: WorkerId) -> WorkerRecord:
         """Wait until a worker is in the fleet and return its record."""
@@ -187,6 +189,7 @@ class Fleet:
             while True:
                 await self._directory.wait_for(functools.partial(self._differs_from, seen))
                 seen = self.workers()
+                self._tell_who_left()
                 await self._forget_the_gone()
                 self._changed()
         finally:
@@ -204,6 +207,10 @@ class Fleet:
 
     def _differs_from(self, seen: Mapping[WorkerId, WorkerRecord]) -> bool:
         return self.workers() is not seen  # each snapshot is a mapping of its own
+
+    def _tell_who_left(self) -> None:
+        for key in [key for key in self._leaving if not self._alive(key)]:
+            self._leaving.pop(key).set()
 
     async def _forget_the_gone(self) -> None:
         for key in [key for key in self._servers if not self._alive(key) and not self._book.holds_any(key)]:

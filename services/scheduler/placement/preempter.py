@@ -23,7 +23,7 @@ from libs.ids import JobId, WorkerId
 from services.scheduler.attempts.outcome import Attempt
 from services.scheduler.instruments import Instruments
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.order.ordering import Offer, Waiting
+from services.scheduler.order.ordering import TIERS, Offer, Waiting
 from services.scheduler.order.shares import rank
 from services.scheduler.placement import preemption
 from services.scheduler.placement.fleet import Fleet
@@ -54,18 +54,21 @@ class Preempter:
         self._instruments = instruments
         self._clock = clock
         self._entries: dict[JobId, _Entry] = {}
+        self._touched: dict[JobId, _Entry] = {}  # of them, those that were ever asked to make room: few
         self._tasks: set[asyncio.Task[None]] = set()
 
     def began(self, attempt: Attempt) -> None:
         """Follow an attempt; one that is taken up from an earlier leader may be parked since then."""
         entry = self._entries[attempt.job.id] = _Entry(attempt)
         if attempt.attach:
+            self._touched[attempt.job.id] = entry
             entry.moving = True
             self._start(self._bring_back(entry))
 
     def over(self, job_id: JobId) -> None:
         """Follow an attempt no longer."""
         entry = self._entries.pop(job_id, None)
+        self._touched.pop(job_id, None)
         if entry is not None:
             entry.over.set()
 
@@ -89,8 +92,7 @@ class Preempter:
 
     def make_room(self) -> None:
         """Ask workers to park jobs for those of higher tiers that wait. Call it when no row is free for anybody."""
-        lowest = max((rank(entry.attempt.job.tier) for entry in self._entries.values()), default=0)
-        if not lowest or not len(self._jobs.ordering):
+        if not len(self._jobs.ordering) or not self._lower_than_waits():
             return
         candidates = self._candidates()
         if not candidates:
@@ -102,13 +104,13 @@ class Preempter:
             if victim is None:
                 return
             candidates.remove(victim)
-            entry = self._entries[victim.job_id]
+            entry = self._touched[victim.job_id] = self._entries[victim.job_id]
             entry.moving = True
             self._start(self._park(entry))
 
     def next_moment(self) -> float | None:
         """Return when the next parked job has waited for too long, or one that could not be parked is asked again."""
-        entries = [entry for entry in self._entries.values() if not entry.moving]
+        entries = [entry for entry in self._touched.values() if not entry.moving]
         moments = [entry.parked_at + PARKED_S for entry in entries if entry.parked_at is not None]
         moments += [entry.not_before for entry in entries]
         return min((moment for moment in moments if moment > self._clock.now()), default=None)
@@ -118,6 +120,11 @@ class Preempter:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _lower_than_waits(self) -> bool:
+        """Whether anything runs that is of a lower tier than a job that waits."""
+        highest = min((rank(tier) for tier in TIERS if self._jobs.ordering.depth(tier)), default=len(TIERS))
+        return any(rank(entry.attempt.job.tier) > highest for entry in self._entries.values())
 
     def _candidates(self) -> list[Running]:
         now, parked = self._clock.now(), self._parked_by_worker()
@@ -143,7 +150,7 @@ class Preempter:
 
     def _parked_by_worker(self) -> dict[WorkerId, list[Parked]]:
         found: dict[WorkerId, list[Parked]] = {}
-        for job_id, entry in self._entries.items():
+        for job_id, entry in self._touched.items():
             if entry.parked_at is not None and not entry.moving and entry.not_before <= self._clock.now():
                 worker = entry.attempt.worker
                 parked = Parked(job_id, entry.attempt.job.tier, worker, entry.parked_at)
@@ -151,7 +158,7 @@ class Preempter:
         return found
 
     def _moving(self) -> int:
-        return sum(entry.moving for entry in self._entries.values())
+        return sum(entry.moving for entry in self._touched.values())
 
     async def _park(self, entry: _Entry) -> None:
         attempt = entry.attempt

@@ -13,6 +13,7 @@ No model leaves that draws, that is pinned there, or that jobs wait for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -58,6 +59,14 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class _Spread:
+    """Who has the models: how many devices, and how many rows these have together."""
+
+    copies: Mapping[str, int]
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Bring `model` to a worker; `evict` leave first."""
 
@@ -76,8 +85,9 @@ def plan(devices: Sequence[Device], outlook: Outlook) -> list[Load]:
     """Return the loads to begin now, at most one for each device."""
     open_to = {device.record.worker_id: device for device in devices if not device.loading}
     found: list[Load] = []
-    for model in _wanted(devices, outlook):
-        options = [_option(model, device, devices, outlook) for device in open_to.values()]
+    spread = _spread(devices)
+    for model in _wanted(devices, outlook, spread):
+        options = [_option(model, device, spread, outlook) for device in open_to.values()]
         best = max((option for option in options if option is not None), default=None, key=_worth)
         if best is not None:
             found.append(best.load)
@@ -85,12 +95,12 @@ def plan(devices: Sequence[Device], outlook: Outlook) -> list[Load]:
     return found
 
 
-def _wanted(devices: Sequence[Device], outlook: Outlook) -> list[str]:
+def _wanted(devices: Sequence[Device], outlook: Outlook, spread: _Spread) -> list[str]:
     """Return the models that a load could be worth for, the most urgent first."""
     pinned = {model for device in devices for model in device.pinned if model not in device.record.resident}
     models = pinned | set(outlook.queued_s) | set(outlook.expected)
-    have = {model for device in devices for model in device.record.resident}
-    models = {m for m in models if m in pinned or m not in have or _waits_too_long(m, devices, outlook)}
+    have = spread.copies
+    models = {m for m in models if m in pinned or m not in have or _waits_too_long(m, devices, outlook, spread)}
 
     def urgency(model: str) -> tuple[bool, bool, float, float, str]:
         first, queued_s = model == outlook.next_cold, outlook.queued_s.get(model, 0.0)
@@ -99,7 +109,7 @@ def _wanted(devices: Sequence[Device], outlook: Outlook) -> list[str]:
     return sorted(models, key=urgency)
 
 
-def _option(model: str, device: Device, devices: Sequence[Device], outlook: Outlook) -> _Option | None:
+def _option(model: str, device: Device, spread: _Spread, outlook: Outlook) -> _Option | None:
     """Return what loading a model on a device would bring; None: it is not done."""
     record = device.record
     if model not in record.models or model in record.resident:
@@ -107,7 +117,7 @@ def _option(model: str, device: Device, devices: Sequence[Device], outlook: Outl
     load_s = outlook.load_s(model, record)
     if model in device.pinned:
         gain_s = float("inf")
-    elif _spread(model, devices) and not _replica_pays(model, device, devices, outlook, load_s):
+    elif model in spread.copies and not _replica_pays(model, device, spread, outlook, load_s):
         return None
     else:
         gain_s = outlook.chance(model) * load_s
@@ -115,7 +125,7 @@ def _option(model: str, device: Device, devices: Sequence[Device], outlook: Outl
     if leaving is None or (leaving and not device.idle and model not in outlook.queued_s and gain_s < float("inf")):
         return None
     if model not in outlook.queued_s:  # else somebody will have to leave for it anyway
-        gain_s -= sum(_loss_s(each, device, devices, outlook) for each in leaving)
+        gain_s -= sum(_loss_s(each, device, spread, outlook) for each in leaving)
     if gain_s <= max(LEAST_GAIN_S, LEAST_SHARE * load_s):
         return None
     return _Option(gain_s, Load(record, model, leaving))
@@ -134,27 +144,32 @@ def _who_leaves(model: str, device: Device, outlook: Outlook) -> tuple[str, ...]
     return tuple(leaving) if short <= 0 else None
 
 
-def _loss_s(model: str, device: Device, devices: Iterable[Device], outlook: Outlook) -> float:
-    elsewhere = any(model in other.record.resident for other in devices if other is not device)
+def _loss_s(model: str, device: Device, spread: _Spread, outlook: Outlook) -> float:
+    elsewhere = spread.copies.get(model, 0) - (model in device.record.resident)
     return 0.0 if elsewhere else outlook.chance(model) * outlook.load_s(model, device.record)
 
 
-def _spread(model: str, devices: Iterable[Device]) -> bool:
-    return any(model in device.record.resident for device in devices)
+def _spread(devices: Iterable[Device]) -> _Spread:
+    copies: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    for device in devices:
+        copies.update(device.record.resident)
+        for model in device.record.resident:
+            rows[model] += device.record.rows
+    return _Spread(copies, rows)
 
 
-def _waits_too_long(model: str, devices: Sequence[Device], outlook: Outlook) -> bool:
-    return any(
-        _replica_pays(model, device, devices, outlook, outlook.load_s(model, device.record))
+def _waits_too_long(model: str, devices: Sequence[Device], outlook: Outlook, spread: _Spread) -> bool:
+    return model in outlook.queued_s and any(
+        _replica_pays(model, device, spread, outlook, outlook.load_s(model, device.record))
         for device in devices
         if model in device.record.models and model not in device.record.resident
     )
 
 
-def _replica_pays(model: str, device: Device, devices: Sequence[Device], outlook: Outlook, load_s: float) -> bool:
+def _replica_pays(model: str, device: Device, spread: _Spread, outlook: Outlook, load_s: float) -> bool:
     """Return whether its jobs wait longer for those that have it than for one more that must load it."""
-    rows = sum(other.record.rows for other in devices if model in other.record.resident)
-    wait_s = outlook.queued_s.get(model, 0.0) / max(1, rows)
+    wait_s = outlook.queued_s.get(model, 0.0) / max(1, spread.rows.get(model, 0))
     return wait_s > load_s + device.wait_s
 
 

@@ -25,6 +25,7 @@ from services.scheduler.placement.seats import Incarnation, key_of
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 2.0
+ASKED_AT_ONCE = 16  # workers
 LOAD_S = 300.0  # after which a load that never arrived is given up
 REST_S = 30.0  # for a worker that did not do as it was asked
 _GPU_SHARE, _CPU_SHARE = 0.85, 0.5  # of a device's memory that its worker keeps weights in, by its defaults
@@ -38,6 +39,7 @@ class Preloader:
         self._fleet = fleet
         self._instruments = instruments
         self._clock = clock
+        self._turn = asyncio.Semaphore(ASKED_AT_ONCE)
         self._bytes: dict[Incarnation, dict[str, float]] = {}
         self._under_way: dict[Incarnation, tuple[str, float]] = {}  # the model, and until when it is waited for
 
@@ -68,7 +70,8 @@ class Preloader:
     async def _weigh(self, record: WorkerRecord) -> None:
         places: list[ModelPlace] = []
         try:
-            places = await self._fleet.server(record).residency()
+            async with self._turn:
+                places = await self._fleet.server(record).residency()
         except errors.DarkroomError as error:
             self._complain(record, error)
         if places:

@@ -22,6 +22,7 @@ from libs.devstack import probes
 from libs.devstack.ports import free_port
 from libs.devstack.postgres import PostgresServer
 from libs.devstack.process import Process, log_tail, signal_group, spawn
+from libs.errors import Unavailable
 from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
@@ -121,7 +122,14 @@ async def _workers(notes: Path, fleet: Fleet) -> AsyncIterator[tuple[int, str]]:
 
 async def _until_known(mesh: Mesh) -> None:
     """Wait until the scheduler has heard from every worker what it can draw."""
-    async with asyncio.timeout(_START_S):
-        async for catalog in mesh.client.watch_catalog():
-            if len(catalog.models) == mesh.plan.models and all(m.workers == mesh.plan.count for m in catalog.models):
-                return
+
+    async def are_known() -> bool:
+        try:
+            async for catalog in mesh.client.watch_catalog():
+                if {model.workers for model in catalog.models} == {mesh.plan.count}:
+                    return len(catalog.models) == mesh.plan.models
+        except Unavailable:  # it has much to do
+            return False
+        return False
+
+    await waiting.until(are_known, _START_S)

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from libs.coordination.registry import Presence, Snapshot
-from libs.fleet.directory import Directory
+from libs.fleet.directory import LEAST_BETWEEN_S, Directory
 from libs.fleet.record import WORKERS_PREFIX, WorkerRecord
 from libs.ids import WorkerId
+from libs.testing.clock import ManualClock
 
 ONE = WorkerRecord(WorkerId("one"), "i", "127.0.0.1:20001", "cpu", 0, (), (), rows=9, rows_in_use=0, started_at=0.0)
 TWO = replace(ONE, worker_id=WorkerId("two"))
@@ -92,3 +93,32 @@ async def test_waiting_ends_when_the_fleet_is_as_wanted(directory: Directory, re
     await send(directory, registry, state(ONE, TWO))
     async with asyncio.timeout(5):
         await waiting
+
+
+async def test_changes_that_come_together_are_told_once() -> None:
+    registry, clock = SentStates(), ManualClock()
+    directory = Directory(registry, clock)
+    task = asyncio.create_task(directory.run())
+    await send(directory, registry, state(ONE))
+    first = directory.workers()
+    for rows in (1, 2, 3):
+        registry.states.put_nowait(state(replace(ONE, rows=rows)))
+    await clock.settle()
+    assert directory.workers() is first
+    await clock.advance(LEAST_BETWEEN_S)
+    assert directory.workers()[ONE.worker_id].rows == 3
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_came_just_before_the_registry_went_is_not_lost() -> None:
+    registry, clock = SentStates(), ManualClock()
+    directory = Directory(registry, clock)
+    task = asyncio.create_task(directory.run())
+    await send(directory, registry, state(ONE))
+    registry.states.put_nowait(state(ONE, TWO))
+    registry.states.put_nowait(state(ONE, TWO, stale_since=5.0))
+    await clock.advance(LEAST_BETWEEN_S)
+    assert (set(directory.workers()), directory.stale_since) == ({ONE.worker_id, TWO.worker_id}, 5.0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -12,7 +12,7 @@ from libs.errors import Unavailable
 from libs.generation.cost import CostEntry
 from libs.generation.model import Model, ModelLimits
 from libs.ids import WorkerId
-from services.scheduler.catalog_merge import Catalog, forget_replaced, from_document, merge, to_document
+from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
 from tests.unit.services.scheduler.fakes import MODEL, Bench, FakeModelServer, record
 
 W0, W1 = WorkerId("modelserver-0"), WorkerId("w1")
@@ -66,6 +66,16 @@ def test_what_is_kept_comes_back_without_workers() -> None:
     assert [(m.id, m.workers) for m in kept.models] == [("shapes", 0), ("bad", 0), ("flux", 0)]
     assert kept.costs[MODEL.pinned] == CostEntry(fixed=1.0)
     assert kept.version > catalog.version  # its workers went
+
+
+def test_what_equal_workers_say_is_kept_once_and_older_documents_are_read() -> None:
+    equal = {WorkerId(f"w{n}"): said for n in range(3) for said in ([FLUX, MODEL],)}
+    described = {worker_id: alike(equal, [FLUX, MODEL]) for worker_id in equal}
+    document = json.loads(json.dumps(to_document(merge(Catalog(), described, {}), described)))
+    assert (len(document["descriptions"]), document["described"]) == (1, {"w0": 0, "w1": 0, "w2": 0})
+    older = {**document, "described": {"w0": document["descriptions"][0]}}
+    del older["descriptions"]
+    assert from_document(older)[1] == {WorkerId("w0"): [FLUX, MODEL]}
 
 
 def test_only_workers_whose_models_others_have_are_forgotten() -> None:
