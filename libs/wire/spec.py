@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from typing import Any
 
 from darkroom.v1 import job_pb2 as pb
@@ -17,6 +18,7 @@ _PLAIN = (
     *("input_image", "mask_image", "cache", "allow_downgrade"),
 )
 _OPTIONAL = ("width", "height", "images", "steps", "guidance_scale", "seed", "output_quality")
+_OF_FEW = ("model", "sampler", "output_format", "cache")  # of few values: a million specs share their strings
 _SOMETIMES = ("strength", "frames", "fps")  # None where a spec has no such thing
 
 
@@ -31,6 +33,7 @@ def spec_from_pb(spec: pb.JobSpec) -> GenerationSpec:
     """Return a spec that was resolved before it was sent."""
     plain = {name: getattr(spec, name) for name in _PLAIN + _OPTIONAL}
     given = {name: getattr(spec, name) for name in _SOMETIMES if spec.HasField(name)}  # type: ignore[arg-type]
+    plain = _sharing(plain)
     return GenerationSpec(**plain, **given, labels=dict(spec.labels), loras=_loras(spec), webhook=_webhook(spec))
 
 
@@ -55,7 +58,7 @@ def spec_from_json(document: dict[str, Any]) -> GenerationSpec:
     loras = tuple(LoraUse(**use) for use in document.get("loras", ()))  # specs of before adapters have none
     told = document.get("webhook")
     webhook = told and Webhook(told["url"], tuple(told["events"]))
-    return GenerationSpec(**{**document, "loras": loras, "webhook": webhook})
+    return GenerationSpec(**_sharing({**document, "loras": loras, "webhook": webhook}))
 
 
 def request_digest(request: SpecRequest) -> str:
@@ -70,6 +73,10 @@ def request_digest(request: SpecRequest) -> str:
     if request.webhook:
         canonical["webhook"] = dataclasses.astuple(request.webhook)
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
+
+
+def _sharing(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {name: sys.intern(fields[name]) for name in _OF_FEW if name in fields}
 
 
 def _loras(spec: pb.JobSpec) -> tuple[LoraUse, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from libs.clock import Clock
@@ -18,25 +17,13 @@ from services.scheduler.alarm import Alarm
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
+from services.scheduler.open_job import Book
 from services.scheduler.order.deadlines import Deadlines
 from services.scheduler.order.ordering import Ordering, Waiting
 from services.scheduler.placement.backlog import Backlog
 from services.scheduler.placement.popularity import Popularity
 from services.scheduler.results.joined_runs import JoinedRuns
 from services.scheduler.results.reuse import waits_for_a_run
-
-
-@dataclass(slots=True)
-class _Entry:
-    job: Job
-    worker: WorkerRecord | None = None
-    followed: bool = False  # an attempt of it is, here
-    stop: asyncio.Event = field(default_factory=asyncio.Event)  # its owner wants it stopped
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    avoid: set[WorkerId] = field(default_factory=set)
-    alone: bool = False  # its next attempts want a worker of their own
-    recalled: bool = False  # its worker was told to give it back
-    drew: bool = False  # an attempt at it told progress, counted or not
 
 
 class Follower(Protocol):
@@ -66,7 +53,7 @@ class OpenJobs:
         self._hub = hub
         self._instruments = instruments
         self._clock = clock
-        self._entries: dict[JobId, _Entry] = {}
+        self._entries = Book()
         self._deadlines = Deadlines()
         self.ordering = Ordering()
         self.backlog = Backlog()
@@ -92,12 +79,13 @@ class OpenJobs:
 
     def queued(self, job: Job) -> None:
         """A job waits: it is new, or an attempt was lost. News that is older than what is known changes nothing."""
-        if job.id not in self._entries:
+        known = self.get(job.id)
+        if known is None:
             self.popularity.note(job.model_version, job.created_at)
-        entry = self._entries.setdefault(job.id, _Entry(job))
-        if _age(job) < _age(entry.job):
+        elif _age(job) < _age(known):
             return
-        entry.job, entry.worker, entry.followed, entry.recalled = job, None, False, False
+        entry = self._entries.keep(job)
+        entry.worker, entry.followed, entry.recalled = None, False, False
         self._hub.attempt_over(job.id)
         self.ordering.remove(job.id)
         if waits_for_a_run(job):
@@ -117,8 +105,8 @@ class OpenJobs:
 
     def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
         """An attempt runs on a worker since `began_at`."""
-        entry = self._entries.setdefault(job.id, _Entry(job))
-        entry.job, entry.worker, entry.followed = job, worker, True
+        entry = self._entries.keep(job)
+        entry.worker, entry.followed = worker, True
         self.ordering.started(job.id, began_at)
         self.backlog.remove(job.id)
         self._instruments.attempt_started(job, began_at)
@@ -127,21 +115,20 @@ class OpenJobs:
 
     def taken_up(self, job: Job) -> None:
         """An attempt runs since an earlier leader and is followed from now on."""
-        entry = self._entries.setdefault(job.id, _Entry(job))
-        entry.job, entry.followed = job, True
+        entry = self._entries.keep(job)
+        entry.followed = True
         if job.cancel_requested:
-            entry.stop.set()
+            entry.stop_signal().set()
         self.joined.goes_on(job)
         self._hub.mark(job.id)
         _tell(self.followers, lambda follower: follower.started(job, job.started_at or job.queued_at))
 
     def handed_over(self, gone: Job, heir: Job) -> bool:
         """A joiner took over a run whose owner went. False when that run is not followed here any more."""
-        before, entry = self._entries.get(gone.id), self._entries.setdefault(heir.id, _Entry(heir))
-        entry.job = heir
+        before, entry = self._entries.get(gone.id), self._entries.keep(heir)
         goes_on = before is not None and before.followed
         if before is not None and goes_on:
-            entry.worker, entry.followed, entry.stop, entry.drew = before.worker, True, before.stop, before.drew
+            entry.take_over(before)
             self.joined.take_over(gone.id, heir)
             _tell(self.followers, lambda follower: follower.started(heir, heir.started_at or heir.queued_at))
         if before is not None:
@@ -159,9 +146,7 @@ class OpenJobs:
 
     def gone(self, job_id: JobId) -> None:
         """A job is not open any more, or is not known to the store."""
-        entry = self._entries.pop(job_id, None)
-        if entry is not None:
-            entry.ended.set()
+        self._entries.forget(job_id)
         self.ordering.remove(job_id)
         self.backlog.remove(job_id)
         self._hub.attempt_over(job_id)
@@ -174,17 +159,19 @@ class OpenJobs:
     def stop_signal(self, job_id: JobId) -> asyncio.Event:
         """Return the signal that a job's owner wants it stopped; already ended jobs have one nobody hears."""
         entry = self._entries.get(job_id)
-        return entry.stop if entry else asyncio.Event()
+        return entry.stop_signal() if entry else asyncio.Event()
 
     def avoid(self, job_id: JobId, worker: WorkerId) -> None:
         """Prefer other workers for a job from now on."""
-        if job_id in self._entries:
-            self._entries[job_id].avoid.add(worker)
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            entry.avoid |= {worker}
 
     def drew(self, job_id: JobId) -> None:
         """An attempt began to draw: the job does not expire any more."""
-        if job_id in self._entries:
-            self._entries[job_id].drew = True
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            entry.drew = True
 
     def recall(self, job_id: JobId) -> Job | None:
         """Note that a running job is taken back from its worker, and return it; None when it does not run."""
@@ -201,8 +188,9 @@ class OpenJobs:
 
     def leave_alone(self, job_id: JobId) -> None:
         """Give the job a worker of its own from now on."""
-        if job_id in self._entries:
-            self._entries[job_id].alone = True
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            entry.alone = True
 
     def alone(self, job_id: JobId) -> bool:
         """Return whether a job wants a worker of its own."""
@@ -212,7 +200,7 @@ class OpenJobs:
     def avoided(self, job_id: JobId) -> frozenset[WorkerId]:
         """Return the workers that come last for a job."""
         entry = self._entries.get(job_id)
-        return frozenset(entry.avoid) if entry else frozenset()
+        return entry.avoid if entry else frozenset()
 
     def runs(self, job_id: JobId) -> bool:
         """Return whether an attempt of the job is followed here."""
@@ -221,11 +209,11 @@ class OpenJobs:
 
     def all(self) -> list[Job]:
         """Return every open job."""
-        return [entry.job for entry in self._entries.values()]
+        return self._entries.all()
 
     def running(self) -> list[Job]:
         """Return the jobs with an attempt on a worker."""
-        return [job for job in self.all() if job.state is JobState.RUNNING]
+        return self._entries.running()
 
     def _join(self, job: Job) -> None:
         runs = job.drawn_by in self._entries
@@ -237,7 +225,7 @@ class OpenJobs:
         """Wait until a job is open no more."""
         entry = self._entries.get(job_id)
         if entry is not None:
-            await entry.ended.wait()
+            await entry.ended_signal().wait()
 
     def next_deadline(self) -> float | None:
         """Return the next moment at which a job may expire."""
@@ -248,7 +236,7 @@ class OpenJobs:
         late = []
         for job_id in self._deadlines.take_due(self._clock.now()):
             entry = self._entries.get(job_id)
-            run = self._entries.get(self.joined.waits_for(job_id) or job_id, entry)
+            run = self._entries.get(self.joined.waits_for(job_id) or job_id) or entry
             if entry is None or run is None or run.drew or run.job.counted_attempts:
                 continue
             if entry.job.state is JobState.QUEUED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,11 +30,11 @@ def job_from_submit(request: pb.SubmitRequest, *, now: float, traceparent: str) 
     spec = spec_from_pb(request.spec)
     return Job(
         id=JobId(request.job_id),
-        tenant_id=TenantId(request.tenant_id),
-        tier=request.tier,
-        key_id=KeyId(request.key_id),
-        model=request.model,
-        model_version=request.model_version,
+        tenant_id=TenantId(sys.intern(request.tenant_id)),  # long queues repeat these: one string each
+        tier=sys.intern(request.tier),
+        key_id=KeyId(sys.intern(request.key_id)),
+        model=sys.intern(request.model),
+        model_version=sys.intern(request.model_version),
         spec=spec,
         estimated_units=request.estimated_units,
         created_at=now,

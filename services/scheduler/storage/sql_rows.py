@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ _PLAIN = tuple(
     for field in dataclasses.fields(Job)
     if field.name not in ("spec", "state", "request_id", "failure", "images", "stages")
 )
+_REPEATED = ("tenant_id", "tier", "key_id", "model", "model_version")  # many jobs have the same: they share a string
 _IMAGE = tuple(field.name for field in dataclasses.fields(ImageStored))
 _ATTEMPT = tuple(field.name for field in dataclasses.fields(AttemptRecord))
 
@@ -41,7 +43,7 @@ def job_of(row: RowMapping, images: Sequence[ImageStored] = ()) -> Job:
     """Return the job of a row and its images."""
     failure = row["failure"]
     return Job(
-        **{name: row[name] for name in _PLAIN},
+        **{name: row[name] for name in _PLAIN} | {name: sys.intern(row[name]) for name in _REPEATED},
         spec=spec_from_json(row["spec"]),
         state=JobState(row["state"]),
         request_id=row["request_id"] or "",
