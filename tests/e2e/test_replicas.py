@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +22,8 @@ from tests.e2e.conftest import StartStack, http_client
 PROMPT = "a red circle left of a blue square"
 JOBS, STEPS = 4, 24
 WITHIN_S = 120.0
-SCHEDULERS = ("scheduler", "scheduler-1")
+ALONE = 999  # the seed of a job that is drawn before all others
+SCHEDULERS, WORKER = ("scheduler", "scheduler-1"), "modelserver-0"
 
 
 @pytest.fixture
@@ -40,12 +42,15 @@ async def test_the_leader_is_killed_and_the_database_stops_at_once(
 ) -> None:
     stack = start(start_stack, postgres)
     async with http_client(stack) as client, asyncio.timeout(WITHIN_S):
+        rows_a_step = await rows_of_a_step(stack, client)
+        before = await rows_drawn(stack, client)
         ids = await begin(client)
         victim = leader(stack)
         stack.kill(victim)
         ids += await submit_all(client, first_seed=JOBS)  # the other one takes them
         await assert_each_ended_once_and_was_drawn_once(stack, client, ids)
         assert leader(stack) != victim
+        assert await rows_drawn(stack, client) - before == 2 * JOBS * STEPS * rows_a_step, "a step was drawn again"
         await stack.wait_ready(victim)
         more = await begin(client, first_seed=2 * JOBS)
         await postgres.stop_immediate()
@@ -99,6 +104,23 @@ async def begin(client: httpx.AsyncClient, first_seed: int = 0) -> list[str]:
 
     await waiting.until(one_runs, WITHIN_S)
     return ids
+
+
+async def rows_of_a_step(stack: RunningStack, client: httpx.AsyncClient) -> float:
+    """Draw a job and return how many rows its device drew for each of its steps."""
+    before, job_id = await rows_drawn(stack, client), await submit(client, seed=ALONE)
+    await assert_each_ended_once_and_was_drawn_once(stack, client, [job_id])
+    rows = await rows_drawn(stack, client) - before
+    assert rows
+    assert rows % STEPS == 0, rows
+    return rows / STEPS
+
+
+async def rows_drawn(stack: RunningStack, client: httpx.AsyncClient) -> float:
+    """Return how many rows the device has drawn in all, as the model server counts them forward by forward."""
+    series = (await client.get(f"http://{stack.addresses['metrics'][WORKER]}/metrics")).text
+    found = re.search(r"^darkroom_batch_rows_sum\S* (\S+)$", series, re.M)
+    return float(found[1]) if found else 0.0
 
 
 async def submit_all(client: httpx.AsyncClient, first_seed: int) -> list[str]:
