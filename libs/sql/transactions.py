@@ -8,13 +8,14 @@ be cancelled, and must be: a server that vanished would keep the connection for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.sql.engines import Engines
 from libs.sql.failures import DatabaseAway, reaching
+from libs.sql.notices import notices
 
 R = TypeVar("R")
 Work = Callable[[AsyncConnection], Awaitable[R]]
@@ -35,6 +36,10 @@ class Transactions:
         """Return what `work` returns; it must not change anything, and on SQLite never waits for a writer."""
         limit_s = timeout_s or self._engines.timeout_s
         return await self._finish(self._read(work, limit_s), limit_s)
+
+    def notices(self, channel: str) -> AsyncGenerator[None, None]:
+        """Hear what other processes tell on a channel; see `libs.sql.notices`."""
+        return notices(self._engines, channel)
 
     async def close(self) -> None:
         """Let what runs finish and give every connection back."""

@@ -17,6 +17,7 @@ from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import StageDone
 from libs.ids import JobId, WorkerId
+from services.scheduler.alarm import first
 from services.scheduler.operators.operations import Wishes
 from services.scheduler.placement import placement
 from services.scheduler.placement.placement import PREFETCH_S, Obstacle, Seat
@@ -25,6 +26,7 @@ from services.scheduler.placement.seats import Incarnation, Seats, key_of
 logger = logging.getLogger(__name__)
 
 REFUSED_REST_S = 1.0  # it is busy with something we did not count, like the orphan of a lost attempt
+RETURN_S = 5.0  # for a living worker to be in the fleet again: its backoff, its new lease, its record
 LOST_REST_S = 10.0  # its record may outlive it by a lease; a new incarnation is free of it at once
 
 
@@ -173,9 +175,17 @@ class Fleet:
         return self._servers[key_of(record)]
 
     async def gone(self, record: WorkerRecord) -> None:
-        """Wait until this incarnation of a worker is no longer in the fleet; `run` must be running."""
-        if self._alive(key_of(record)):
-            await self._leaving.setdefault(key_of(record), asyncio.Event()).wait()
+        """Wait until this incarnation of a worker is gone for RETURN_S, or another has its place; `run` must be running.
+
+        An etcd that stood still for longer than leases last lets them all expire in its first moment, before anybody
+        can hold a new one: the whole fleet is gone then, and back a moment later, drawing what it drew.
+        """
+        away = False
+        while not away:
+            if self._alive(key_of(record)):
+                await self._leaving.setdefault(key_of(record), asyncio.Event()).wait()
+            await first(self.appeared(record.worker_id), self._clock.sleep(RETURN_S))
+            away = not self._alive(key_of(record))
 
     async def appeared(self, worker_id: WorkerId) -> WorkerRecord:
         """Wait until a worker is in the fleet and return its record."""

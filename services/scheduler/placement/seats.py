@@ -124,8 +124,8 @@ class Seats:
         return tuple(sorted(self._given.get(key_of(record), ())))
 
     def holds_any(self, key: Incarnation) -> bool:
-        """Return whether a worker has anything of ours."""
-        return key in self._given
+        """Return whether a worker has anything of ours, drawn or parked."""
+        return key in self._given or key in self._parked
 
     def ends_soon(self, record: WorkerRecord, job_id: JobId, now: float) -> bool:
         """Take in that a job is about to end; True when that is news."""

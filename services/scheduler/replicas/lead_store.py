@@ -8,7 +8,7 @@ become visible out of the order of their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +81,13 @@ class LeadStore(Protocol):
 
     async def notes(self, epoch: int, limit: int) -> list[Note]:
         """Return notes for the leader, oldest first. Raises Deposed when `epoch` does not lead any more."""
+        ...
+
+    def hear_notes(self) -> AsyncGenerator[None, None]:
+        """Yield once it hears, then when there may be notes or another leads.
+
+        Ends at once in a store that cannot tell. Words may be lost; after StoreUnavailable all are, until called again.
+        """
         ...
 
     async def notes_taken(self, ids: Sequence[int]) -> None:

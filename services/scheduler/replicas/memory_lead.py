@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 
 from libs.ids import JobId
 from services.scheduler.replicas.lead_store import UNELECTED, Claim, Leader, Note, epoch_for
@@ -16,12 +17,14 @@ class MemoryLead:
         self._leader = Leader(0, "", UNELECTED, 0.0)
         self._notes: dict[int, Note] = {}
         self._last_note = 0
+        self._ears: set[asyncio.Event] = set()
 
     async def take_lead(self, holder: str, now: float, claim: Claim = UNELECTED) -> int:
         """Raise the epoch."""
         epoch = epoch_for(self._leader, holder, claim)
         if epoch != self._leader.epoch:
             self._leader = Leader(epoch, holder, claim, now)
+            self._tell()
         return epoch
 
     async def leader(self) -> Leader:
@@ -32,6 +35,18 @@ class MemoryLead:
         """Return notes for the leader, oldest first."""
         self._check(epoch)
         return list(self._notes.values())[:limit]
+
+    async def hear_notes(self) -> AsyncGenerator[None, None]:
+        """Yield once it hears, then when there may be notes or another leads."""
+        told = asyncio.Event()
+        self._ears.add(told)
+        try:
+            while True:
+                yield
+                await told.wait()
+                told.clear()
+        finally:
+            self._ears.discard(told)
 
     async def notes_taken(self, ids: Sequence[int]) -> None:
         """Remove notes."""
@@ -47,3 +62,8 @@ class MemoryLead:
         if epoch != self._leader.epoch:
             self._last_note += 1
             self._notes[self._last_note] = Note(self._last_note, job_id)
+            self._tell()
+
+    def _tell(self) -> None:
+        for told in self._ears:
+            told.set()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
+from libs.sql.notices import notify
 from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Leader, Note, epoch_for
 from services.scheduler.storage import sql_reads
 from services.scheduler.storage.sql_schema import leader, notes
 from services.scheduler.storage.sql_transactions import Transactions
 
 _ROW = leader.c.id == 1
+_CHANNEL = "darkroom_notes"
 
 
 class SqlLead:
@@ -40,6 +42,10 @@ class SqlLead:
 
         return await self._transactions.read(fetch)
 
+    def hear_notes(self) -> AsyncGenerator[None, None]:
+        """Yield once it hears, then when there may be notes or another leads."""
+        return self._transactions.notices(_CHANNEL)
+
     async def notes_taken(self, ids: Sequence[int]) -> None:
         """Remove notes."""
         await self._transactions.write(lambda connection: connection.execute(delete(notes).where(notes.c.id.in_(ids))))
@@ -56,6 +62,7 @@ async def leave_notes(connection: AsyncConnection, job_ids: Sequence[JobId]) -> 
     """Tell the leader, whoever that is, to look at jobs."""
     if job_ids:
         await connection.execute(insert(notes), [{"job_id": job_id} for job_id in job_ids])
+        await notify(connection, _CHANNEL)
 
 
 async def _take(connection: AsyncConnection, holder: str, now: float, claim: Claim) -> int:
@@ -72,6 +79,7 @@ async def _take(connection: AsyncConnection, holder: str, now: float, claim: Cla
         "address": claim.address,
     }
     await connection.execute(update(leader).where(_ROW).values(values))
+    await notify(connection, _CHANNEL)  # whoever led looks, and finds that it does not any more
     return epoch
 
 

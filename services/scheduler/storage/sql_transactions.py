@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from libs.sql import failures, transactions
@@ -44,6 +44,13 @@ class Transactions:
         """Return what `work` returns; it must not change anything."""
         with as_the_store_says():
             return await self._transactions.read(work, timeout_s)
+
+    async def notices(self, channel: str) -> AsyncGenerator[None, None]:
+        """Yield once it listens, then when another process told something; ends at once where nobody can listen."""
+        with as_the_store_says():
+            async with aclosing(self._transactions.notices(channel)) as told:
+                async for _ in told:
+                    yield
 
     async def close(self) -> None:
         """Let what runs finish and give every connection back."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from contextlib import aclosing
 
 import pytest
 
+from libs.sql.addresses import is_sqlite
 from services.scheduler.replicas.lead_store import NOBODY, UNELECTED, Claim, Outrun
 from services.scheduler.storage.store import Deposed, JobStore
 from tests.contract.job_store.samples import NOW, TENANT, a_job, a_start, queued
 
 FIRST = Claim("etcd-1", 7, "127.0.0.1:1")
+WITHIN_S = 30.0
 
 
 def later(claim: Claim, revision: int) -> Claim:
@@ -57,6 +61,20 @@ async def test_the_leader_is_told_what_others_accept_and_cancel(store: JobStore)
     assert await store.notes(epoch, 1) == notes[:1]
     await store.notes_taken([note.id for note in notes])
     assert await store.notes(epoch, 10) == []
+
+
+async def test_who_listens_is_told_of_notes_and_of_another_leader(store: JobStore, url: str) -> None:
+    async with aclosing(store.hear_notes()) as told, asyncio.timeout(WITHIN_S):
+        if is_sqlite(url):  # there is one scheduler on a file
+            assert [word async for word in told] == []
+            return
+        await anext(told)
+        await store.accept(a_job(1), [], NOBODY)
+        await anext(told)
+        await store.request_cancel(a_job(1).id, TENANT)
+        await anext(told)
+        await store.take_lead("another", NOW)
+        await anext(told)
 
 
 async def test_a_leader_that_is_no_more_gets_no_notes(store: JobStore) -> None:

@@ -10,6 +10,7 @@ from libs.clients.modelserver import AttemptEvent, AttemptFailed, Order, Progres
 from libs.generation.attempt import FailureKind
 from services.scheduler.attempts.listening import PATIENCE_S
 from services.scheduler.job import Job, JobState
+from services.scheduler.placement.fleet import RETURN_S
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, FakeModelServer, pictures, record, silence
 
 UNREACHED = WorkerRefused("cannot be reached", reason="UNAVAILABLE")
@@ -65,6 +66,30 @@ async def test_a_worker_that_does_not_come_back_has_lost_its_attempt_after_a_whi
         await bench.clock.advance(0.1)
         assert (await bench.now(ran.id)).state is JobState.QUEUED
         assert await bench.outcomes(ran.id) == [("lost", "SCHEDULER_RESTARTED")]
+
+
+async def test_a_fleet_that_is_gone_for_a_moment_goes_on_with_what_it_drew(bench: Bench) -> None:
+    async with bench.running():
+        server, ran = await begin(bench)
+        await bench.workers()
+        await bench.clock.advance(RETURN_S - 0.1)
+        await bench.workers(record(rows_in_use=1))
+        await bench.clock.advance(2 * RETURN_S)
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert (await bench.now(ran.id)).state is JobState.SUCCEEDED
+    assert await bench.outcomes(ran.id) == [("succeeded", "")]
+    assert not server.attached
+
+
+async def test_a_worker_that_stays_away_has_lost_its_attempt(bench: Bench) -> None:
+    async with bench.running():
+        _, ran = await begin(bench)
+        for away_s in (RETURN_S - 0.1, RETURN_S):  # each time anew
+            assert await bench.outcomes(ran.id) == [("running", "")]
+            await bench.workers()
+            await bench.clock.advance(away_s)
+            await bench.workers(record())
+        assert await bench.outcomes(ran.id) == [("lost", "WORKER_LOST")]
 
 
 async def test_a_wish_to_cancel_outlives_the_scheduler(bench: Bench) -> None:
