@@ -14,6 +14,7 @@ from libs.generation.attempt import FailureKind
 from libs.ids import TenantId, WorkerId
 from libs.testing.clock import ManualClock
 from services.scheduler.job import JobState
+from services.scheduler.placement.fleet import RETURN_S
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import Requeue, Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
@@ -160,6 +161,7 @@ async def test_a_cancel_that_only_the_store_remembers_is_kept(bench: Bench) -> N
         one, two = await bench.submit(), await bench.submit()
         await bench.store.request_cancel(one.id, TENANT)
         await bench.workers()
+        await bench.clock.advance(RETURN_S)
         assert (await bench.now(one.id)).state is JobState.CANCELLED
         epoch = scheduler.reconciler.epoch
     await bench.store.start(Start(two.id, 1, WorkerId("w"), epoch, 1.0))

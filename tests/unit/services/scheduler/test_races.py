@@ -15,6 +15,7 @@ from libs.generation.attempt import FailureKind
 from libs.generation.model import Model
 from libs.ids import JobId, TenantId
 from services.scheduler.job import Job, JobState
+from services.scheduler.placement.fleet import RETURN_S
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import (
@@ -75,21 +76,21 @@ async def test_a_retry_has_one_start_and_its_own_wait(bench: Bench) -> None:
         began_at = bench.clock.now()
         await bench.workers(record(), script=silence)
         waiting = await bench.submit()
-        await bench.clock.advance(5.0)
         await bench.workers()
+        await bench.clock.advance(RETURN_S)
         await bench.clock.advance(3.0)
         await bench.workers(record(incarnation="b"))
         done = await bench.now(waiting.id)
     assert (done.state, done.started_at) == (JobState.SUCCEEDED, began_at)
-    assert (done.stages[0].start_s, done.stages[0].end_s) == (began_at + 5, began_at + 8)
+    assert (done.stages[0].start_s, done.stages[0].end_s) == (began_at + RETURN_S, began_at + RETURN_S + 3)
 
 
 async def test_a_job_cancelled_while_it_waits_for_a_retry_has_no_time_that_runs_backwards(bench: Bench) -> None:
     async with bench.running() as scheduler:
         await bench.workers(record(), script=silence)
         waiting = await bench.submit()
-        await bench.clock.advance(5.0)
         await bench.workers()
+        await bench.clock.advance(RETURN_S)
         await bench.now(waiting.id)
         ended = await scheduler.desk.cancel(waiting.id, TENANT)
     assert ended.state is JobState.CANCELLED
