@@ -6,7 +6,9 @@ is RUNNING in the store while nobody follows it here was never sent to its worke
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import AsyncIterator
 
 from libs.clock import Clock
 from libs.ids import JobId
@@ -20,6 +22,7 @@ from services.scheduler.storage.store import JobStore, Requeue
 
 logger = logging.getLogger(__name__)
 
+PAGE = 1000  # jobs that are read at once
 LOOKS_S = (1.0, 5.0, 30.0)  # a commit that timed out here may still land there a little later
 
 
@@ -42,7 +45,7 @@ class Reconciler:
     async def recover(self) -> list[Job]:
         """Rebuild memory from the store. Returns the jobs whose attempts run since an earlier leader."""
         orphans = []
-        for job in await persistently(self._clock, self._store.open_jobs):
+        async for job in self._open_jobs():
             if job.state is JobState.RUNNING:
                 orphans.append(job)
                 self._jobs.taken_up(job)
@@ -95,6 +98,16 @@ class Reconciler:
             await self.give_back(job, "refused", "UNAVAILABLE")
         elif job.cancel_requested:  # the answer to its owner's wish was lost
             self._jobs.stop_signal(job.id).set()
+
+    async def _open_jobs(self) -> AsyncIterator[Job]:
+        """Read in pages: a million jobs as rows and as jobs at once would not fit, and others want their turn."""
+        last: Job | None = None
+        while True:
+            page = await persistently(self._clock, functools.partial(self._store.open_jobs, last, PAGE))
+            for last in page:
+                yield last
+            if len(page) < PAGE:
+                return
 
     async def _look(self, looks: int, job_id: JobId) -> None:
         if await self.resolve(job_id) is None and looks + 1 < len(LOOKS_S):

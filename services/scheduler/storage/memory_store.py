@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 
 from libs.ids import JobId, TenantId, WorkerId
@@ -155,9 +156,11 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryDeliveries, MemoryRetention, 
             self._blobs.pop(sha256, None)
         return gone
 
-    async def open_jobs(self) -> list[Job]:
-        """Return every QUEUED and RUNNING job, oldest first."""
-        return sorted((job for job in self._jobs.values() if job.open), key=lambda job: (job.created_at, job.id))
+    async def open_jobs(self, behind: Job | None = None, limit: int | None = None) -> list[Job]:
+        """Return QUEUED and RUNNING jobs, oldest first."""
+        after = (behind.created_at, behind.id) if behind else (-math.inf, "")
+        found = [job for job in self._jobs.values() if job.open and (job.created_at, job.id) > after]
+        return sorted(found, key=lambda job: (job.created_at, job.id))[:limit]
 
     async def open_totals(self) -> list[OpenTotal]:
         """Return how much waits and runs, in no order."""

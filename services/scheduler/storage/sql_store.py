@@ -29,7 +29,7 @@ from services.scheduler.storage import changes, sql_accept, sql_reads, sql_rows,
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.group_commit import CAPACITY, GroupCommit
 from services.scheduler.storage.sql_accept import Offer
-from services.scheduler.storage.sql_schema import OPEN, attempts, documents, job_events, jobs, outbox
+from services.scheduler.storage.sql_schema import attempts, documents, job_events, jobs, outbox
 from services.scheduler.storage.sql_transactions import Contended, Transactions
 from services.scheduler.storage.store import (
     Accepted,
@@ -148,9 +148,9 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
         return await self._transactions.write(forget)
 
-    async def open_jobs(self) -> list[Job]:
-        """Return every QUEUED and RUNNING job, oldest first."""
-        return await self._jobs(select(jobs).where(OPEN).order_by(jobs.c.created_at, jobs.c.id), _SCAN_TIMEOUT_S)
+    async def open_jobs(self, behind: Job | None = None, limit: int | None = None) -> list[Job]:
+        """Return QUEUED and RUNNING jobs, oldest first."""
+        return await self._jobs(sql_reads.oldest_first(behind, limit), _SCAN_TIMEOUT_S)
 
     async def open_totals(self) -> list[OpenTotal]:
         """Return how much waits and runs, in no order."""

@@ -230,8 +230,11 @@ class JobStore(LeadStore, ResultStore, DeliveryStore, Protocol):
         """
         ...
 
-    async def open_jobs(self) -> list[Job]:
-        """Return every QUEUED and RUNNING job, oldest first: what a leader rebuilds its memory from."""
+    async def open_jobs(self, behind: Job | None = None, limit: int | None = None) -> list[Job]:
+        """Return QUEUED and RUNNING jobs, oldest first: what a leader rebuilds its memory from, page by page.
+
+        Only those behind a job by age, and at most `limit`, if these are given.
+        """
         ...
 
     async def open_totals(self) -> list[OpenTotal]:

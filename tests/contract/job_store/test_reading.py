@@ -90,6 +90,18 @@ async def test_open_jobs_are_those_that_can_still_change_oldest_first(store: Job
     assert await store.open_jobs() == [waiting, active, lost]
 
 
+async def test_open_jobs_come_page_by_page_also_where_several_are_as_old(store: JobStore) -> None:
+    jobs = [await queued(store, number, created_at=NOW + number // 4) for number in range(1, 8)]
+    first = await store.open_jobs(limit=2)
+    second = await store.open_jobs(first[-1], 2)
+    await store.end(an_ending(second[-1], 0, Change.CANCEL))
+    await queued(store, 9, created_at=NOW + 9)
+    third = await store.open_jobs(second[-1], 3)
+    rest = await store.open_jobs(third[-1])
+    assert [job.id for job in first + second + third] == [job.id for job in jobs]
+    assert [job.id for job in rest] == [a_job(9).id]
+
+
 async def test_deleting_returns_the_pictures_nobody_else_has(store: JobStore) -> None:
     shared, own = an_image(0, "a" * 64), an_image(1, "b" * 64)
     first = await succeeded(store, 1, images=(shared, own))

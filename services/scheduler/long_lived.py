@@ -1,0 +1,46 @@
+"""Spares Python's collector the waiting jobs: they are no garbage, and walking over a million of them takes seconds.
+
+The collector looks at everything again whenever that has grown by a quarter, and nothing else runs meanwhile. So, while
+many jobs wait, what is alive is put aside once every so many jobs. A job that is put aside is freed all the same when
+it goes: nothing refers to itself in it. What does and is caught by chance lies there until the queue is short again.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from libs.ids import JobId
+from services.scheduler.job import Job
+from services.scheduler.open_jobs import OpenJobs
+
+MANY = 25_000  # waiting jobs, from which on it pays; so many must come between two times
+
+
+class LongLived:
+    """Is told what happens to open jobs."""
+
+    def __init__(self, jobs: OpenJobs) -> None:
+        jobs.followers.append(self)
+        self._jobs = jobs
+        self._came = 0  # since the last time
+        self._aside = False
+
+    def queued(self, _job: Job) -> None:
+        """A job waits (again)."""
+        self._came += 1
+        if self._came >= MANY and len(self._jobs.ordering) >= MANY:
+            gc.collect()  # of what came since: that is soon done
+            gc.freeze()
+            self._came, self._aside = 0, True
+
+    def started(self, job: Job, began_at: float) -> None:
+        """Nothing is to be done."""
+
+    def ended(self, job: Job) -> None:
+        """Nothing is to be done."""
+
+    def gone(self, _job_id: JobId) -> None:
+        """A job is not open any more."""
+        if self._aside and len(self._jobs.ordering) < MANY // 2:
+            gc.unfreeze()
+            self._aside = False

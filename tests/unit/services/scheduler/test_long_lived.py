@@ -1,0 +1,45 @@
+"""What waits is put aside from Python's collector while much of it does."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from services.scheduler import long_lived
+from tests.unit.services.scheduler.fakes import Bench
+
+
+@pytest.fixture(autouse=True)
+def _collector_as_it_was() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+async def test_a_long_queue_is_put_aside_and_a_short_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_lived, "MANY", 4)
+    bench = Bench()
+    async with bench.running() as scheduler:
+        jobs = [await bench.submit() for _ in range(3)]
+        assert gc.get_freeze_count() == 0
+        jobs.append(await bench.submit())
+        assert gc.get_freeze_count() > 0
+        for job in jobs[:2]:
+            await scheduler.desk.cancel(job.id, job.tenant_id)
+        assert gc.get_freeze_count() > 0
+        await scheduler.desk.cancel(jobs[2].id, jobs[2].tenant_id)
+        assert gc.get_freeze_count() == 0
+
+
+async def test_a_queue_that_stays_long_is_put_aside_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_lived, "MANY", 4)
+    bench = Bench()
+    async with bench.running():
+        for _ in range(4):
+            await bench.submit()
+        kept = [[number] for number in range(1000)]
+        once = gc.get_freeze_count()
+        for _ in range(4):
+            await bench.submit()
+        assert gc.get_freeze_count() >= once + len(kept)
