@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import dead, fleet, generate, jobs, keys, models, queue
+from libs.cli import dead, fleet, generate, jobs, keys, models, queue, schedulers
 from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(keys.app, name="keys")
 app.command("generate")(generate.generate)
 app.add_typer(dead.app, name="dead")
 app.command("queue")(queue.queue)
+app.command("schedulers")(schedulers.schedulers)
 app.command("workers")(fleet.workers)
 app.command("drain")(fleet.drain)
 app.command("undrain")(fleet.undrain)

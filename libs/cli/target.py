@@ -58,15 +58,20 @@ class Target:
         async with channel:
             yield PublicClient(channel, self.api_key())
 
-    @asynccontextmanager
-    async def admin(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
-        """Open the internal listener of `service` (`scheduler` or `ratelimiter`) with the operator's tokens."""
+    def internal(self, service: str) -> str:
+        """Return host:port of the internal listener of `service`; several with commas. Raises TargetUnknown."""
         address = self.environ.get(ADMIN_ADDRESS) or self._addresses().get(service, "")
         if not address:
             raise TargetUnknown(
                 f"No stack runs in {self.data}. Name its folder with --data, or set {ADMIN_ADDRESS}, "
                 f"{OPERATOR_TOKEN} and {MESH_TOKEN}."
             )
+        return address
+
+    @asynccontextmanager
+    async def admin(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
+        """Open the internal listener of `service` (`scheduler` or `ratelimiter`) with the operator's tokens."""
+        address = self.internal(service)
         mesh = self._token(MESH_TOKEN, secret_files.MESH_TOKEN)
         operator = self._token(OPERATOR_TOKEN, secret_files.OPERATOR_TOKEN)
         async with open_channel(address, mesh_token=mesh, operator_token=operator) as channel:

@@ -5,29 +5,15 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from libs.devstack.process import Probe
 from libs.rpc import deadlines
-
-# A proxy that the environment names is not the way to this machine.
-_OPTIONS = (("grpc.enable_http_proxy", 0),)
+from libs.rpc.health import serves
 
 
 def grpc_serving(address: str) -> Probe:
     """Return a probe: does grpc.health.v1 say SERVING for the whole server?"""
 
-    async def probe() -> bool:
-        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=deadlines.HEALTH_S)
-            except grpc.aio.AioRpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    return probe
+    return lambda: serves(address)
 
 
 def http_answers(address: str, path: str, word: str) -> Probe:

@@ -48,6 +48,7 @@ class RpcServer:
         self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._services: tuple[str, ...] = ()
+        self._roles: set[str] = set()
         self.port = 0
 
     async def start(self, services: Sequence[str]) -> None:
@@ -67,9 +68,16 @@ class RpcServer:
         for service in self._services:
             await self._health.set(service, serving)
 
+    async def take_role(self, role: str) -> None:
+        """Say SERVING to a name that is no service, until the drain: a role that only one process has at a time."""
+        self._roles.add(role)
+        await self._health.set(role, health_pb2.HealthCheckResponse.SERVING)
+
     async def drain(self, grace_s: float, drain: Callable[[], Awaitable[None]] | None = None) -> None:
         """Stop taking calls, let the service hand back or finish its work, then stop within `grace_s`."""
         await self.set_ready(False)
+        for role in self._roles:
+            await self._health.set(role, health_pb2.HealthCheckResponse.NOT_SERVING)
         if drain is not None:
             try:
                 async with asyncio.timeout(grace_s):

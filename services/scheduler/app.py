@@ -27,6 +27,7 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.fleet import directory
 from libs.rpc.channel import open_channel
+from libs.rpc.health import LEADER
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
 from services.scheduler import scaler_servicer
@@ -48,7 +49,7 @@ from services.scheduler.forecast import instruments as forecast
 from services.scheduler.forecast.estimator import Estimator
 from services.scheduler.forecast.forecaster import Forecaster
 from services.scheduler.forecast.scaling import TARGET_DRAIN_S, Scaling
-from services.scheduler.instruments import Instruments, observe
+from services.scheduler.instruments import Instruments, observe, observe_lead
 from services.scheduler.job import Job
 from services.scheduler.long_lived import LongLived
 from services.scheduler.migrations.upgrade import upgrade
@@ -202,6 +203,7 @@ class Scheduler:
         self.forecaster.on_demand = scaling.ring
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
         self.ward.observe()
+        observe_lead(lambda: self.lead.serving)
         return scaling
 
     def _job_ended(self, job: Job) -> None:
@@ -248,12 +250,12 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             running = [agents.create_task(fleet.run())]
             if is_sqlite(settings.database):
                 scheduler.lead.epoch = await leadership.take(store, clock, holder)
-                running.append(await _lead(scheduler, agents))
+                running.append(await _lead(scheduler, server, agents))
                 await server.start(SERVICES)
             else:
                 await server.start(SERVICES)
                 candidacy = _candidacy(settings, etcd, store, holder, server.port)
-                running.append(agents.create_task(_lead_once_elected(scheduler, candidacy, line)))
+                running.append(agents.create_task(_lead_once_elected(scheduler, server, candidacy, line)))
             await server.set_ready(True)
             async with scaler_servicer.serving(settings.scaler_listen, scheduler.scaling):
                 yield server
@@ -271,23 +273,24 @@ def _candidacy(settings: Settings, etcd: EtcdClient, store: JobStore, holder: st
     return Candidacy(etcd, store, SystemClock(), holder=holder, address=address, lease_ttl_s=ttl_s)
 
 
-async def _lead_once_elected(scheduler: Scheduler, candidacy: Candidacy, line: LeaderLine) -> None:
+async def _lead_once_elected(scheduler: Scheduler, server: RpcServer, candidacy: Candidacy, line: LeaderLine) -> None:
     """Stand by until elected, then lead until cancelled. Raises Deposed (in a group)."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(candidacy.run())
         scheduler.lead.epoch = await candidacy.win()
         tasks.create_task(candidacy.hold())
-        await _lead(scheduler, tasks)
+        await _lead(scheduler, server, tasks)
         tasks.create_task(scheduler.handover.run())
         await line.close()
 
 
-async def _lead(scheduler: Scheduler, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+async def _lead(scheduler: Scheduler, server: RpcServer, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
     """Begin to lead; returns the task that does once memory is rebuilt."""
     ready = asyncio.Event()
     leading = tasks.create_task(scheduler.run(ready))
     await ready.wait()
     scheduler.lead.serving = True
+    await server.take_role(LEADER)
     return leading
 
 

@@ -84,6 +84,13 @@ def observe(
     _observe_fleet(workers, given)
 
 
+def observe_lead(leads: Callable[[], bool]) -> None:
+    """Show whether this process leads."""
+    shown = [lambda _: [Observation(int(leads()))]]
+    told = "1 on the scheduler that leads, 0 on those that stand by"
+    metrics.meter().create_observable_gauge("darkroom_scheduler_leads", shown, description=told)
+
+
 def _observe_queue(ordering: Ordering, now: Callable[[], float]) -> None:
     def each(value: Callable[[str], float]) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
         return [lambda _: [Observation(value(tier), {"tier": tier}) for tier in TIERS]]

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -19,6 +20,7 @@ from libs.clients.scheduler_admin import SchedulerAdminClient
 from libs.clock import SystemClock
 from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
+from libs.rpc import health
 from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
@@ -29,8 +31,13 @@ from services.scheduler.storage.store import Deposed
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, good, silent
 from tests.integration.services.scheduler.test_service import TENANT, follow, kinds, submission, until_held
 
-Replica = tuple[SchedulerClient, SchedulerAdminClient]
 WITHIN_S = 20.0
+
+
+class Replica(NamedTuple):
+    client: SchedulerClient
+    admin: SchedulerAdminClient
+    address: str
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -63,9 +70,10 @@ def settings(tmp_path: Path, etcd: EtcdServer, postgres_url: str) -> Settings:
 @asynccontextmanager
 async def replica(settings: Settings) -> AsyncIterator[Replica]:
     async with AsyncExitStack() as after, app.running(settings) as server:
-        channel = open_channel(f"127.0.0.1:{server.port}", mesh_token=TOKEN, operator_token=OPERATOR)
+        address = f"127.0.0.1:{server.port}"
+        channel = open_channel(address, mesh_token=TOKEN, operator_token=OPERATOR)
         await after.enter_async_context(channel)
-        yield SchedulerClient(channel), SchedulerAdminClient(channel)
+        yield Replica(SchedulerClient(channel), SchedulerAdminClient(channel), address)
 
 
 def somebody_leads(replica: Replica) -> Callable[[], Awaitable[bool]]:
@@ -84,7 +92,9 @@ async def test_a_standby_takes_cancels_and_relays(settings: Settings, registry: 
     async with replica(settings) as leading, announced(worker, registry):
         await waiting.until(somebody_leads(leading), WITHIN_S)
         async with replica(settings) as standby:
-            client, admin = standby
+            client, admin, address = standby
+            assert [await health.serves(at, health.LEADER) for at in (leading.address, address)] == [True, False]
+            assert await health.serves(address)
             wanted = submission()
             assert not (await client.submit(wanted)).existing
             await until_held(worker)
@@ -141,8 +151,9 @@ async def lead_without_etcd(
     async def is_fenced_by_the_store_only() -> bool:
         return "the lease of the lead is lost" in caplog.text
 
-    async with announced(Worker(), registry), replica(settings) as (client, admin):
-        await waiting.until(somebody_leads((client, admin)), WITHIN_S)
+    async with announced(Worker(), registry), replica(settings) as leading:
+        client, admin, _ = leading
+        await waiting.until(somebody_leads(leading), WITHIN_S)
         async with asyncio.timeout(WITHIN_S):
             while not await admin.list_workers():
                 await waiting.pause()

@@ -1,4 +1,4 @@
-"""`darkroom dead|queue|drain|undrain|pin|unpin|pins`: what is asked of the scheduler and how the answer is told."""
+"""`darkroom dead|queue|schedulers|drain|undrain|pin|unpin|pins`: what is asked of the scheduler and how the answer is told."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from libs.cli.target import Target
 from libs.clients.scheduler_admin import DeadLetter, ModelQueue, Pin, QueueView, TenantQueue, TierQueue
 from libs.errors import NotFound
 from libs.ids import JobId, TenantId, WorkerId
+from libs.rpc import health
 
 RUN = CliRunner()
 LETTER = DeadLetter(
@@ -88,6 +89,19 @@ def test_a_letter_that_is_not_there_is_told_in_a_sentence(asked):
     result = run("dead", "requeue", "job_9")
     assert result.exit_code == 1
     assert "There is no dead letter 'job_9'. [JOB_NOT_FOUND]" in result.output
+
+
+def test_schedulers_tell_which_of_them_leads(monkeypatch):
+    serving = {("a:1", ""), ("b:2", ""), ("b:2", health.LEADER)}
+
+    async def serves(address, name=""):
+        return (address, name) in serving
+
+    monkeypatch.setattr(health, "serves", serves)
+    monkeypatch.setenv("DARKROOM_ADMIN_ADDRESS", "a:1,b:2,c:3")
+    rows = [" ".join(line.split()) for line in run("schedulers").output.splitlines()]
+    assert rows[1:] == ["a:1 stands by", "b:2 leads", "c:3 does not answer"]
+    assert json.loads(run("schedulers", "--json").output)[1] == {"address": "b:2", "state": "leads"}
 
 
 def test_the_queue_is_counted_by_tier_by_model_and_by_tenant(asked):

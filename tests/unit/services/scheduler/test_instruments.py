@@ -48,6 +48,7 @@ async def test_what_ended_what_waits_and_who_works(reader: InMemoryMetricReader)
         await bench.clock.advance(7.0)
         values = read(reader)
     expected: dict[tuple[str, ...], float] = {
+        ("darkroom_scheduler_leads",): 1,
         ("darkroom_jobs_total", "shapes", "succeeded", "pro"): 1,
         ("darkroom_jobs_total", "shapes", "failed", "other"): 1,
         ("darkroom_job_seconds", "shapes", "succeeded", "pro"): 1,
