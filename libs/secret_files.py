@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -10,6 +13,7 @@ from pathlib import Path
 
 _LEAST_LENGTH = 16  # characters of a token, bytes of a signing key: anyone could sign with an empty one
 MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
+WEBHOOK_SECRET = "webhook-secret"
 
 
 class SecretMissing(Exception):
@@ -50,6 +54,15 @@ def read_signing_keys(folder: Path) -> SigningKeys:
         raise SecretMissing(f"{folder / SIGNING_KEYS} is not a list of signing keys: {error}") from error
 
 
+def webhook_secret(deployment_secret: str, tenant: str) -> str:
+    """Return what webhooks of a tenant are signed with.
+
+    Each has its own, from the one of the deployment: who knows it can forge nothing that another tenant would take.
+    """
+    key = hmac.new(deployment_secret.encode(), f"webhooks of {tenant}".encode(), hashlib.sha256).digest()
+    return "whsec_" + base64.b64encode(key).decode()
+
+
 def ensure(folder: Path) -> None:
     """Make the folder (0700) and every secret that is absent (0600)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +72,7 @@ def ensure(folder: Path) -> None:
         MESH_TOKEN: secrets.token_urlsafe(32),
         OPERATOR_TOKEN: secrets.token_urlsafe(32),
         SIGNING_KEYS: signing,
+        WEBHOOK_SECRET: secrets.token_urlsafe(32),
     }
     for name, value in wanted.items():
         path = folder / name

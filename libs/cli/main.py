@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import dead, fleet, generate, jobs, keys, models, queue, schedulers
+from libs.cli import dead, fleet, generate, jobs, keys, models, queue, schedulers, webhooks
 from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command("generate")(generate.generate)
 app.add_typer(dead.app, name="dead")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("queue")(queue.queue)
 app.command("schedulers")(schedulers.schedulers)
 app.command("workers")(fleet.workers)

@@ -77,8 +77,12 @@ class Target:
         async with open_channel(address, mesh_token=mesh, operator_token=operator) as channel:
             yield channel
 
+    def secret(self, name: str) -> str:
+        """Return a secret of the stack of the data folder; raises SecretMissing."""
+        return secret_files.read_token(self.data / "secrets", name)
+
     def _token(self, variable: str, name: str) -> str:
-        return self.environ.get(variable) or secret_files.read_token(self.data / "secrets", name)
+        return self.environ.get(variable) or self.secret(name)
 
     def _addresses(self) -> dict[str, str]:
         try:

@@ -32,6 +32,7 @@ class ServiceEnvironment:
             SCHEDULER_ADDRESS=self.addresses.schedulers,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
+            WEBHOOK_INSECURE="1" if self.settings.webhook_insecure else "",
             FAILPOINT=self.settings.failpoint,
         )
 

@@ -78,6 +78,8 @@ class StackSettings:
     """Seconds that ended jobs with their events are kept; 0 leaves it to the scheduler."""
     cache_scope: str = ""
     """`global` or `tenant`: whose drawn pictures may answer a job. Empty: the scheduler's default."""
+    webhook_insecure: bool = False
+    """Whether webhooks may go to http addresses and into private networks."""
     drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds a service may take to finish its calls when it is stopped."""
     log_level: str = field(default="info", metadata={"check": settings.one_of("debug", "info", "warning", "error")})

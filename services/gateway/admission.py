@@ -40,6 +40,7 @@ from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
 from services.gateway.uploads import Uploads
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Admission:
         uploads: Uploads,
         clock: Clock,
         after_reserve: Callable[[], None] = lambda: None,
+        destinations: Destinations = PUBLIC_ONLY,
     ) -> None:
         self._scheduler = scheduler
         self._limiter = limiter
@@ -73,13 +75,14 @@ class Admission:
         self._uploads = uploads
         self._clock = clock
         self._after_reserve = after_reserve
+        self._destinations = destinations
 
     async def admit(self, caller: Caller, draft: Draft) -> Admitted:
         """Return the job of a request, durable; or, for `validate_only`, what it would be."""
         known = await self._find(caller, draft)
         if known is not None:
             return _replay(known, draft)
-        priced = price(draft, self._catalog)
+        priced = price(draft, self._catalog, self._destinations)
         await self._uploads.check(caller.tenant_id, priced.spec)
         if draft.spec.validate_only:
             return Admitted(_unborn(draft, priced))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import cast
 
 import grpc
@@ -22,12 +25,13 @@ from darkroom.v1.site_service_pb2_grpc import SiteServiceServicer, add_SiteServi
 from darkroom.v1.upload_service_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
+from libs.clients.deliveries import DeliveryClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import Clock, SystemClock
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer, wait_for_stop
-from libs.secret_files import MESH_TOKEN, SigningKeys, read_signing_keys, read_token
+from libs.secret_files import MESH_TOKEN, WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
 from libs.telemetry import metrics
 from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView, CatalogWatcher
@@ -49,7 +53,12 @@ from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.upload_servicer import UploadServicer
 from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting
+from services.gateway.webhooks.addresses import resolver
+from services.gateway.webhooks.agent import WebhookAgent, WebhookMeasures
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
+from services.gateway.webhooks.sender import Sender
 
+_LOOK_UPS = 8  # names of webhooks that are looked up at a time
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
@@ -72,6 +81,7 @@ class Gateway:
         keys: SigningKeys,
         clock: Clock,
         after_reserve: Callable[[], None] = lambda: None,
+        destinations: Destinations = PUBLIC_ONLY,
     ) -> None:
         self.catalog, signer = CatalogView(), Signer(keys)
         self.watcher = CatalogWatcher(scheduler, self.catalog, clock)
@@ -79,11 +89,11 @@ class Gateway:
         presenter = Presenter(links)
         self.relay = EventRelay(scheduler, presenter, clock)
         self._uploads = Uploads(blobs, limiter, clock)
-        admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve)
+        admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve, destinations)
         self._parts = Parts(
             scheduler=scheduler,
             creation=Creation(admission, Waiting(scheduler, self.relay, clock), presenter),
-            estimator=Estimator(scheduler, limiter, self.catalog, self._uploads),
+            estimator=Estimator(scheduler, limiter, self.catalog, self._uploads, destinations),
             relay=self.relay,
             downloads=Downloads(scheduler, blobs, links, clock),
             presenter=presenter,
@@ -109,19 +119,19 @@ class Gateway:
 async def main(settings: Settings) -> None:
     """Serve until a signal comes."""
     token = read_token(settings.secrets_folder, MESH_TOKEN)
-    keys = read_signing_keys(settings.secrets_folder)
+    keys, secret = read_signing_keys(settings.secrets_folder), read_token(settings.secrets_folder, WEBHOOK_SECRET)
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     async with (
         open_channel(settings.scheduler_address, mesh_token=token) as scheduler,
         open_channel(settings.limiter_address, mesh_token=token) as limiter,
     ):
-        gateway = Gateway(
-            SchedulerClient(scheduler), LimiterClient(limiter), blobs, keys, SystemClock(), _failpoint(settings)
-        )
+        peers, destinations = (SchedulerClient(scheduler), LimiterClient(limiter)), settings.destinations
+        gateway = Gateway(*peers, blobs, keys, SystemClock(), _failpoint(settings), destinations)
         server = RpcServer(settings.listen, mesh_token=token)
         gateway.add_to(server.grpc)
         await server.start(SERVICES)
-        await _serve(gateway, server, settings.drain_s)
+        async with _delivering(DeliveryClient(scheduler), destinations, secret):
+            await _serve(gateway, server, settings.drain_s)
 
 
 async def _serve(gateway: Gateway, server: RpcServer, drain_s: float) -> None:
@@ -135,6 +145,22 @@ async def _serve(gateway: Gateway, server: RpcServer, drain_s: float) -> None:
 
         await server.drain(drain_s, end_streams)
         watching.cancel()
+
+
+@asynccontextmanager
+async def _delivering(deliveries: DeliveryClient, destinations: Destinations, secret: str) -> AsyncIterator[None]:
+    """Deliver webhooks inside the block."""
+    clock, names = SystemClock(), ThreadPoolExecutor(_LOOK_UPS, "webhook-names")
+    sender = Sender(destinations, partial(webhook_secret, secret), resolver(names), clock)
+    agent = WebhookAgent(deliveries, sender, WebhookMeasures(metrics.meter()), clock)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            delivering = tasks.create_task(agent.run())
+            yield
+            delivering.cancel()
+    finally:
+        names.shutdown(wait=False, cancel_futures=True)
+        await sender.close()
 
 
 def _failpoint(settings: Settings) -> Callable[[], None]:

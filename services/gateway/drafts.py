@@ -12,6 +12,7 @@ from libs.generation.model import Model
 from libs.generation.spec import SEED_SPACE, GenerationSpec, SpecRequest, invalid, resolve
 from libs.wire.spec import request_from_pb
 from services.gateway.catalog import CatalogView
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
 
 MAX_REQUEST_ID = 128
 _MAX_WORD = 200  # characters of a model or sampler name; longer ones would not fit into an error's headers
@@ -44,12 +45,12 @@ class Priced:
     units: float
 
 
-def price(draft: Draft, catalog: CatalogView) -> Priced:
-    """Check the whole request and price it.
+def price(draft: Draft, catalog: CatalogView, destinations: Destinations = PUBLIC_ONLY) -> Priced:
+    """Check the whole request and price it; `destinations` says where its webhook may go.
 
     Raises InvalidRequest naming every invalid field, or what `CatalogView.find` raises when only the model is wrong.
     """
-    problems = [*draft.problems, *text_problems(draft)]
+    problems = [*draft.problems, *text_problems(draft), *destinations.problems(draft.spec)]
     if problems:
         raise _all_at_once(draft, catalog, problems)
     model = catalog.find(draft.spec.model)

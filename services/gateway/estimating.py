@@ -12,6 +12,7 @@ from services.gateway.drafts import Draft, Priced, price
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
 from services.gateway.uploads import Uploads
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
 
 _UNITS_A_SECOND = 1000.0  # a unit is a millisecond of the reference device
 _P90 = 1.5  # until run times are calibrated: the bound up to which a job is charged
@@ -20,15 +21,23 @@ _P90 = 1.5  # until run times are calibrated: the bound up to which a job is cha
 class Estimator:
     """Answers estimates."""
 
-    def __init__(self, scheduler: Scheduler, limiter: Limiter, catalog: CatalogView, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        limiter: Limiter,
+        catalog: CatalogView,
+        uploads: Uploads,
+        destinations: Destinations = PUBLIC_ONLY,
+    ) -> None:
         self._scheduler = scheduler
         self._limiter = limiter
         self._catalog = catalog
         self._uploads = uploads
+        self._destinations = destinations
 
     async def estimate(self, caller: Caller, draft: Draft) -> pb.Estimate:
         """Return the estimate; raises InvalidRequest as a creation would."""
-        priced = price(draft, self._catalog)
+        priced = price(draft, self._catalog, self._destinations)
         await self._uploads.check(caller.tenant_id, priced.spec)
         decision = await self._limiter.peek(caller.tenant_id, caller.tier, priced.units)
         headers.add(decision.headers)

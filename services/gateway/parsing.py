@@ -130,36 +130,44 @@ def _problems(field: FieldDescriptor, shown: str, value: Any) -> list[Violation]
     repeated = value.repeated if isinstance(value, _Object) else []
     if repeated:
         return [Violation(shown, f"holds {_shown(key)} more than once") for key in repeated[:3]]
-    message = _listed(field)
-    if message is None:
-        return [] if _fits(field, value) else [_wrong(shown, _words(field), value)]
+    if not _takes_list(field):
+        return _entry_problems(field, shown, value)
     if not isinstance(value, list):
         return [_wrong(shown, _words(field), value)]
     entries = enumerate(value[:_MOST_ENTRIES])
-    return [one for index, entry in entries for one in _entry_problems(message, f"{shown}[{index}]", entry)]
+    return [one for index, entry in entries for one in _entry_problems(field, f"{shown}[{index}]", entry)]
 
 
-def _entry_problems(message: Descriptor, shown: str, entry: Any) -> list[Violation]:
+def _entry_problems(field: FieldDescriptor, shown: str, entry: Any) -> list[Violation]:
+    message = _object_of(field)
+    if message is None:
+        return [] if _fits(field, entry) else [_wrong(shown, _WORDS[field.type], entry)]
     if not isinstance(entry, _Object):
         return [_wrong(shown, "an object", entry)]
     problems = [Violation(shown, f"holds {_shown(key)} more than once") for key in entry.repeated[:3]]
     for key, value in entry.items():
-        field = _field(message, key)
-        if field is None:
+        inner = _field(message, key)
+        if inner is None:
             problems.append(Violation(f"{shown}.{_shown(key)}", _unknown(key, list(message.fields_by_name))))
         elif value is not None:
-            problems += _problems(field, f"{shown}.{field.name}", value)
+            problems += _problems(inner, f"{shown}.{inner.name}", value)
     return problems
 
 
-def _listed(field: FieldDescriptor) -> Descriptor | None:
-    """Return what a field takes a list of, if it does; a map repeats, too, and takes one object."""
-    message = field.message_type if field.is_repeated else None
+def _object_of(field: FieldDescriptor) -> Descriptor | None:
+    """Return the message of an object, or of a list's objects; a map is no message of its own."""
+    message = field.message_type
     return None if message is None or message.GetOptions().map_entry else message
 
 
+def _takes_list(field: FieldDescriptor) -> bool:
+    """Whether a field takes a list; a map repeats, too, and takes one object."""
+    return field.is_repeated and (field.message_type is None or _object_of(field) is not None)
+
+
 def _words(field: FieldDescriptor) -> str:
-    return "a list of objects" if _listed(field) else _WORDS[field.type]
+    one, many = ("an object", "objects") if _object_of(field) else (_WORDS[field.type], "texts")
+    return f"a list of {many}" if _takes_list(field) else one
 
 
 def _fits(field: FieldDescriptor, value: Any) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from libs import settings
 from libs.rpc.process import ProcessSettings
+from services.gateway.webhooks.destinations import Destinations
 
 AFTER_RESERVE = "after_reserve"
 
@@ -20,8 +21,15 @@ class Settings(ProcessSettings):
     """host:port of the rate limiter."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
+    webhook_insecure: bool = False
+    """Webhooks may also go to http addresses and into private networks: for tests and rehearsal."""
     failpoint: str = field(default="", metadata={"check": settings.one_of("", AFTER_RESERVE)})
     """For fault tests: where the process dies at once. `after_reserve`: between Reserve and Submit."""
+
+    @property
+    def destinations(self) -> Destinations:
+        """Where webhooks may go."""
+        return Destinations(self.webhook_insecure)
 
     @property
     def blob_place(self) -> str:

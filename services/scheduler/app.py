@@ -30,7 +30,7 @@ from libs.rpc.channel import open_channel
 from libs.rpc.health import LEADER
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
-from services.scheduler import scaler_servicer
+from services.scheduler import delivery_servicer, scaler_servicer
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
 from services.scheduler.attempts.checkpoint_sweeper import CheckpointSweeper
 from services.scheduler.attempts.checkpoints import CheckpointBook
@@ -85,7 +85,7 @@ from services.scheduler.storage.store import JobStore
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("darkroom.scheduler.v1.SchedulerService", "darkroom.scheduler.v1.AdminService")
+SERVICES = tuple(f"darkroom.scheduler.v1.{name}Service" for name in ("Scheduler", "Admin", "Delivery"))
 STANDBY_ANSWERS = frozenset(("Submit", "FindJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob"))  # from the store
 Connect = Callable[[str], ModelServer]
 
@@ -161,6 +161,7 @@ class Scheduler:
         relay = Relay(scheduler_service_pb2_grpc.SchedulerServiceStub, services, line)
         front = Front(self.lead, own, relay, standing_by, STANDBY_ANSWERS)
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(cast("SchedulerServicer", front), server)
+        delivery_servicer.add_to(server, parts.store, self._clock)
         moves = ModelMoves(self.fleet, self.catalog)
         admin = AdminServicer(AdminParts(self.fleet, self.jobs, moves, self.operator_desk, self.ward, self._clock))
         services = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from libs import secret_files
 from libs.cli import fleet, output
 from libs.cli.main import app
 from libs.clients.scheduler_admin import WorkerView
@@ -42,6 +43,8 @@ def test_version() -> None:
         ["pin"],
         ["unpin"],
         ["pins"],
+        ["webhooks"],
+        ["webhooks", "secret"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
@@ -109,3 +112,13 @@ def test_a_worker_tells_what_keeps_it_from_jobs() -> None:
 def test_cells_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(("prompt",), [("a \\[bold]b[/bold] [red]c",)])
     assert "a \\[bold]b[/bold] [red]c" in capsys.readouterr().out
+
+
+def test_the_secret_of_a_tenants_webhooks_is_shown(tmp_path: Path) -> None:
+    secret_files.ensure(tmp_path / "secrets")
+    made = secret_files.webhook_secret((tmp_path / "secrets" / "webhook-secret").read_text(), "acme")
+    asked = ["--data", str(tmp_path), "webhooks", "secret", "acme"]
+    assert RUN.invoke(app, asked).output == f"{made}\n"
+    assert json.loads(RUN.invoke(app, [*asked, "--json"]).output) == {"tenant": "acme", "secret": made}
+    elsewhere = RUN.invoke(app, ["--data", str(tmp_path / "nowhere"), "webhooks", "secret", "acme"])
+    assert elsewhere.exit_code == 1

@@ -120,6 +120,7 @@ class Delivery(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job it happened to."""
     sequence: _builtins.int
@@ -142,6 +143,8 @@ class Delivery(_message.Message):
     """Why it failed, for `failed`."""
     image_index: _builtins.int
     """Which picture is ready, for `image`."""
+    host: _builtins.str
+    """Host of the address, with its port: what `busy_hosts` names."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -166,10 +169,11 @@ class Delivery(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         error_reason: _builtins.str = ...,
         image_index: _builtins.int | None = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "error_reason", b"error_reason", "event", b"event", "image_index", b"image_index", "job_id", b"job_id", "labels", b"labels", "model", b"model", "model_version", b"model_version", "sequence", b"sequence", "state", b"state", "tenant_id", b"tenant_id", "time", b"time", "tries", b"tries", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "error_reason", b"error_reason", "event", b"event", "host", b"host", "image_index", b"image_index", "job_id", b"job_id", "labels", b"labels", "model", b"model", "model_version", b"model_version", "sequence", b"sequence", "state", b"state", "tenant_id", b"tenant_id", "time", b"time", "tries", b"tries", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_index: _TypeAlias = _typing.Literal["image_index"]  # noqa: Y015
     _WhichOneofArgType__image_index: _TypeAlias = _typing.Literal["_image_index", b"_image_index"]  # noqa: Y015

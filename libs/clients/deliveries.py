@@ -1,0 +1,113 @@
+"""Calls to the scheduler's DeliveryService: what is to be told to webhooks, and what came of it.
+
+Every failure is a DarkroomError: the scheduler's own, or Unavailable with `part: scheduler` when it did not answer.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import grpc
+
+from darkroom.scheduler.v1 import delivery_service_pb2 as pb
+from darkroom.scheduler.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+from darkroom.v1 import job_pb2
+from libs.clients.scheduler import PEER
+from libs.ids import JobId, TenantId
+from libs.rpc import deadlines
+from libs.rpc.status import translated
+
+
+class Outcome(enum.Enum):
+    """What came of a try; the values are the names on the wire."""
+
+    DELIVERED = "DELIVERED"  # it was taken
+    FAILED = "FAILED"  # it was not, and is tried again
+    GONE = "GONE"  # nobody wants it there any more
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event that somebody is to be told of. `time` in Unix seconds; `state` is a name of the public enum."""
+
+    job_id: JobId
+    sequence: int
+    tries: int
+    tenant_id: TenantId
+    url: str
+    host: str  # of the URL, with its port
+    event: str
+    time: float
+    state: str
+    model: str
+    model_version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    error_reason: str = ""
+    image_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Deliveries that are the claimer's for its lease, and how many are not over in all."""
+
+    deliveries: tuple[Delivery, ...]
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a try: the HTTP status if there was an answer, a word for why it failed."""
+
+    outcome: Outcome
+    status: int = 0
+    reason: str = ""
+    retry_after_s: float = 0.0
+
+
+class DeliveryClient:
+    """One channel's worth of DeliveryService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = DeliveryServiceStub(channel)
+
+    async def claim(self, limit: int, lease_s: float, busy_hosts: Collection[str]) -> Claimed:
+        """Lease deliveries that are due, none to `busy_hosts`."""
+        request = pb.ClaimDeliveriesRequest(limit=limit, lease_s=lease_s, busy_hosts=sorted(busy_hosts))
+        with translated(PEER):
+            answer = await self._stub.ClaimDeliveries(request, timeout=deadlines.COMMIT_S)
+        return Claimed(tuple(_delivery(each) for each in answer.deliveries), answer.waiting)
+
+    async def report(self, delivery: Delivery, result: Result) -> None:
+        """Say what came of a try."""
+        request = pb.ReportDeliveryRequest(
+            job_id=delivery.job_id,
+            sequence=delivery.sequence,
+            tries=delivery.tries,
+            outcome=pb.ReportDeliveryRequest.Outcome.Value(result.outcome.value),
+            status=result.status,
+            reason=result.reason,
+            retry_after_s=result.retry_after_s,
+        )
+        with translated(PEER):
+            await self._stub.ReportDelivery(request, timeout=deadlines.COMMIT_S)
+
+
+def _delivery(message: pb.Delivery) -> Delivery:
+    return Delivery(
+        job_id=JobId(message.job_id),
+        sequence=message.sequence,
+        tries=message.tries,
+        tenant_id=TenantId(message.tenant_id),
+        url=message.url,
+        host=message.host,
+        event=message.event,
+        time=message.time.ToNanoseconds() / 1e9,
+        state=job_pb2.Job.State.Name(message.state),
+        model=message.model,
+        model_version=message.model_version,
+        labels=dict(message.labels),
+        error_reason=message.error_reason,
+        image_index=message.image_index if message.HasField("image_index") else None,
+    )
