@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from libs import errors
-from libs.blobs.store import BlobStore, image_key
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
 from services.scheduler.alarm import first
@@ -16,6 +15,7 @@ from services.scheduler.attempts.reconciler import Reconciler
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.results import takeover
+from services.scheduler.results.removal import Removal
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.store import HandOver
 from services.scheduler.settlement import charging, endings
@@ -35,7 +35,7 @@ class Desk:
         store: JobStore,
         jobs: OpenJobs,
         reconciler: Reconciler,
-        blobs: BlobStore,
+        removal: Removal,
         clock: Clock,
         *,
         result_life_s: float,
@@ -43,7 +43,7 @@ class Desk:
         self._store = store
         self._jobs = jobs
         self._reconciler = reconciler
-        self._blobs = blobs
+        self._removal = removal
         self._clock = clock
         self._result_life_s = result_life_s
 
@@ -76,16 +76,13 @@ class Desk:
         if job.open:
             await self.cancel(job_id, tenant)
             await self._wait_ended(job_id)
-        drawn_again = self._is_drawn_again(job)
-        hashes = await self._store.delete(job_id, tenant)
-        if hashes is None:
+        spare = self._is_drawn_again(job)
+        marked = await self._store.delete(job_id, tenant, self._clock.now(), spare=spare)
+        if marked is None:
             raise unknown(job_id)
         self._jobs.gone(job_id)
-        if drawn_again or self._is_drawn_again(job):
-            logger.info("pictures are left to a job that draws the same", extra={"job_id": job_id})
-            return
-        for sha256 in hashes:
-            await self._remove(job_id, sha256)
+        if marked:
+            await self._remove(job_id, marked)
 
     async def _accept(self, job: Job) -> Accepted:
         confirmation = charging.confirmation(job)
@@ -148,21 +145,18 @@ class Desk:
             raise still_running()
 
     def _is_drawn_again(self, job: Job) -> bool:
-        """Whether an attempt that runs may bring the same pictures.
-
-        Its worker finds them stored and does not store them again; the store learns of them only when it ends.
-        """
+        """Whether an attempt that runs may bring the same pictures; without them it would have to be drawn again."""
         return any(
             (other.model_version, other.spec.prompt) == (job.model_version, job.spec.prompt)
             for other in self._jobs.running()
             if other.id != job.id
         )
 
-    async def _remove(self, job_id: JobId, sha256: str) -> None:
+    async def _remove(self, job_id: JobId, marked: Sequence[str]) -> None:
         try:
-            await self._blobs.delete(image_key(sha256))
-        except (errors.DarkroomError, ValueError) as error:  # nobody can reach it any more; the sweep finds it
-            logger.warning("a picture could not be removed", extra={"job_id": job_id, "cause": str(error)})
+            await self._removal.remove(marked)
+        except StoreUnavailable as error:  # they are marked, and the sweep removes them
+            logger.warning("pictures are left to the sweep", extra={"job_id": job_id, "cause": str(error)})
 
 
 def still_running() -> errors.Unavailable:

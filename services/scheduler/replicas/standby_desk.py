@@ -38,10 +38,10 @@ class StandbyDesk:
     async def delete(self, job_id: JobId, tenant: TenantId) -> None:
         """Remove a job's prompt, and its pictures from everybody's reach; an open one is cancelled first.
 
-        The bytes are left to the sweep: only the leader knows whether an attempt draws the same just now.
+        The bytes are marked and left to the leader's sweep.
         """
         await self._end(job_id, tenant)
-        if await self._store.delete(job_id, tenant) is None:
+        if await self._store.delete(job_id, tenant, self._clock.now()) is None:
             raise unknown(job_id)
         logger.info("job deleted while standing by", extra={"job_id": job_id})
 

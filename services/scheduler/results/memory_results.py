@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from libs.ids import JobId
@@ -81,6 +81,16 @@ class MemoryResults:
             latest = None if None in times else max(time for time in times if time is not None)
             kept[image.sha256] = replace(blob, expires_at=latest, doomed_at=None, removed_at=None)
         self._blobs.update(kept)
+
+    def _let_go(self, hashes: Collection[str], now: float, *, spare: bool) -> tuple[str, ...]:
+        """Mark pictures that nobody refers to, or forget them; return those that are marked by this."""
+        lying = sorted(self._lying().keys() & hashes)
+        for sha256 in lying:
+            if spare:
+                del self._blobs[sha256]
+            else:
+                self._blobs[sha256] = replace(self._blobs[sha256], doomed_at=now)
+        return () if spare else tuple(lying)
 
     def _fenced(self, job_id: JobId, epoch: int) -> Job | None:
         raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, case, func, or_, select
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.sql.inserts import dialect_insert
@@ -32,6 +32,16 @@ async def keep(connection: AsyncConnection, job: Job) -> None:
     anew = await _upsert(connection, doomed, blobs.c.removed_at < began_at - REMOVAL_MARGIN_S)
     if len(anew) < len(doomed):
         raise PicturesSwept(f"pictures of {job.id} are being removed")
+
+
+async def let_go(connection: AsyncConnection, hashes: Collection[str], now: float, *, spare: bool) -> tuple[str, ...]:
+    """Mark pictures that nobody refers to, or forget them; return those that are marked by this."""
+    lying = (blobs.c.sha256.in_(hashes), blobs.c.doomed_at.is_(None))
+    if spare:
+        await connection.execute(delete(blobs).where(*lying))
+        return ()
+    marked = update(blobs).where(*lying).values(doomed_at=now)
+    return tuple(sorted(await connection.scalars(marked.returning(blobs.c.sha256))))
 
 
 async def _upsert(

@@ -1,6 +1,6 @@
 """Removes what is over: pictures, uploads, records. Marked in SQL before an object goes.
 
-An object that no job refers to (the result of an attempt whose commit was lost) goes once it was seen so for as long
+An object that nothing tells of (the result of an attempt whose commit was lost) goes once it was seen so for as long
 as results live; a restart counts anew. Uploads stay while a job that waits names them.
 """
 
@@ -17,6 +17,7 @@ from libs.ids import UploadId
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.keeping import Results
+from services.scheduler.results.removal import Removal
 from services.scheduler.storage.store import JobStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class ResultSweeper:
         self._store = store
         self._jobs = jobs
         self._blobs, self._keeping = results.blobs, results.keeping
+        self._removal = Removal(store, results.blobs, clock, lead)
         self._clock = clock
         self._lead = lead
         self._unknown_since: dict[str, float] = {}
@@ -44,12 +46,13 @@ class ResultSweeper:
             if lists:
                 next_listing = self._clock.now() + LISTING_S
             try:
-                await self._round(lists=lists)
+                await self.sweep(lists=lists)
             except (DarkroomError, StoreUnavailable, ValueError) as error:  # the next round goes on
                 logger.warning("results not swept", extra={"cause": str(error)})
             await self._clock.sleep(ROUND_S)
 
-    async def _round(self, *, lists: bool) -> None:
+    async def sweep(self, *, lists: bool) -> None:
+        """Remove what is over; with `lists`, look also for what nothing tells of. Raises what store and blobs raise."""
         now = self._clock.now()
         if lists:
             await self._list_pictures(now)
@@ -62,21 +65,10 @@ class ResultSweeper:
 
     async def _sweep_pictures(self, now: float) -> int:
         """Remove a batch of pictures whose time is over; returns how many went."""
-        doomed = await self._store.doom(self._lead.epoch, now, BATCH)
-        gone = [sha256 for sha256 in doomed if await self._remove(sha256)]
-        await self._store.removed(gone, self._lead.epoch, self._clock.now())
-        return len(gone)
-
-    async def _remove(self, sha256: str) -> bool:
-        try:
-            await self._blobs.delete(image_key(sha256))
-        except DarkroomError as error:  # it stays marked; the others need not wait for it
-            logger.warning("a picture could not be removed", extra={"sha256": sha256, "cause": str(error)})
-            return False
-        return True
+        return await self._removal.remove(await self._store.doom(self._lead.epoch, now, BATCH))
 
     async def _list_pictures(self, now: float) -> None:
-        hashes = [key.split("/")[1] async for key in self._blobs.list_keys("images")]
+        hashes = [key.partition("/")[2] async for key in self._blobs.list_keys("images") if _is_picture(key)]
         unknown: dict[str, float] = {}
         for start in range(0, len(hashes), BATCH):
             for sha256 in await self._store.unknown(hashes[start : start + BATCH]):
@@ -104,3 +96,11 @@ async def _all_of(sweep: Callable[[], Awaitable[int]]) -> int:
         if swept < BATCH:
             break
     return total
+
+
+def _is_picture(key: str) -> bool:
+    """Return whether an object has the name of a picture; what else lies there is not ours."""
+    try:
+        return key == image_key(key.partition("/")[2])
+    except ValueError:
+        return False

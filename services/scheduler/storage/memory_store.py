@@ -141,8 +141,10 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryDeliveries, MemoryRetention, 
         self._leave_note(job_id, epoch)
         return self._jobs[job_id]
 
-    async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
-        """Forget an ended job; return the pictures that nobody refers to any more."""
+    async def delete(
+        self, job_id: JobId, tenant: TenantId, now: float, *, spare: bool = False
+    ) -> tuple[str, ...] | None:
+        """Forget an ended job; mark and return the pictures that nobody refers to any more."""
         job = await self.get(job_id, tenant)
         if job is None:
             return None
@@ -151,10 +153,7 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryDeliveries, MemoryRetention, 
         self._events.pop(job_id, None)
         self._forget_deliveries(job_id)
         referred = {image.sha256 for other in self._jobs.values() for image in other.images}
-        gone = tuple(sorted({image.sha256 for image in job.images} - referred))
-        for sha256 in gone:
-            self._blobs.pop(sha256, None)
-        return gone
+        return self._let_go({image.sha256 for image in job.images} - referred, now, spare=spare)
 
     async def open_jobs(self, behind: Job | None = None, limit: int | None = None) -> list[Job]:
         """Return QUEUED and RUNNING jobs, oldest first."""

@@ -137,14 +137,16 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
         return await self._transactions.write(mark)
 
-    async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
-        """Forget an ended job; return the pictures that nobody refers to any more."""
+    async def delete(
+        self, job_id: JobId, tenant: TenantId, now: float, *, spare: bool = False
+    ) -> tuple[str, ...] | None:
+        """Forget an ended job; mark and return the pictures that nobody refers to any more."""
 
         async def forget(connection: AsyncConnection) -> tuple[str, ...] | None:
             job = await sql_reads.locked_job(connection, job_id)
             if job is None or job.tenant_id != tenant:
                 return None
-            return await sql_writes.forget(connection, job)
+            return await sql_writes.forget(connection, job, now, spare=spare)
 
         return await self._transactions.write(forget)
 

@@ -58,8 +58,8 @@ def event_values(job: Job, events: Sequence[NewEvent], first_seq: int) -> list[d
     ]
 
 
-async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
-    """Remove what a job's owner wrote and drew; return the pictures that nobody refers to any more."""
+async def forget(connection: AsyncConnection, job: Job, now: float, *, spare: bool) -> tuple[str, ...]:
+    """Remove what a job's owner wrote and drew; mark and return the pictures that nobody refers to any more."""
     hashes = sorted({image.sha256 for image in job.images})
     values = sql_rows.job_values(changes.forgotten(job)) | {"deleted": True}
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))
@@ -70,9 +70,7 @@ async def forget(connection: AsyncConnection, job: Job) -> tuple[str, ...]:
     await connection.execute(locking)
     await connection.execute(delete(job_images).where(job_images.c.job_id == job.id))
     kept = set(await connection.scalars(select(job_images.c.sha256).where(job_images.c.sha256.in_(hashes))))
-    gone = tuple(sha256 for sha256 in hashes if sha256 not in kept)
-    await connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone)))
-    return gone
+    return await sql_blobs.let_go(connection, [sha256 for sha256 in hashes if sha256 not in kept], now, spare=spare)
 
 
 async def write_images(connection: AsyncConnection, job: Job) -> None:

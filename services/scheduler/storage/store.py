@@ -222,11 +222,14 @@ class JobStore(LeadStore, ResultStore, DeliveryStore, Protocol):
         """
         ...
 
-    async def delete(self, job_id: JobId, tenant: TenantId) -> tuple[str, ...] | None:
+    async def delete(
+        self, job_id: JobId, tenant: TenantId, now: float, *, spare: bool = False
+    ) -> tuple[str, ...] | None:
         """Remove prompt, labels, images, events and deliveries of an ended job.
 
-        Returns the SHA-256 of pictures that no other job refers to; None when there is no such job. An open job
-        must be ended first.
+        Pictures that no other job refers to are marked as `doom` does; returns the SHA-256 of those that were not
+        marked before, None when there is no such job. With `spare` they are only forgotten: a run that brings them
+        may have them, else they go as what nothing tells of. An open job must be ended first.
         """
         ...
 

@@ -52,7 +52,7 @@ async def test_dead_letters_are_the_latest_first_and_no_other_failures(store: Jo
 
 async def test_a_deleted_dead_letter_is_gone(store: JobStore) -> None:
     job = await dead(store)
-    assert await store.delete(job.id, job.tenant_id) is not None
+    assert await store.delete(job.id, job.tenant_id, NOW) is not None
     assert await store.dead_letters(9) == []
     assert await store.alter(a_revival(job)) is None
 

@@ -71,7 +71,7 @@ async def test_a_job_is_there_only_for_its_tenant(store: JobStore) -> None:
     assert await store.get(job.id, TENANT) == job
     assert await store.get(job.id, OTHER) is None
     assert await store.get(UNKNOWN) is None
-    assert await store.delete(job.id, OTHER) is None
+    assert await store.delete(job.id, OTHER, NOW) is None
 
 
 async def test_events_resume_after_a_sequence(store: JobStore) -> None:
@@ -106,27 +106,27 @@ async def test_deleting_returns_the_pictures_nobody_else_has(store: JobStore) ->
     shared, own = an_image(0, "a" * 64), an_image(1, "b" * 64)
     first = await succeeded(store, 1, images=(shared, own))
     second = await succeeded(store, 2, images=(shared,))
-    assert await store.delete(first.id, TENANT) == ("b" * 64,)
+    assert await store.delete(first.id, TENANT, NOW) == ("b" * 64,)
     assert await store.get(second.id) == second
-    assert await store.delete(second.id, TENANT) == ("a" * 64,)
+    assert await store.delete(second.id, TENANT, NOW) == ("a" * 64,)
 
 
 async def test_two_deletions_at_once_leave_no_picture_behind(store: JobStore) -> None:
     shared = an_image(0, "a" * 64)
     jobs = [await succeeded(store, number, images=(shared,)) for number in (1, 2)]
-    gone = await asyncio.gather(*(store.delete(job.id, TENANT) for job in jobs))
+    gone = await asyncio.gather(*(store.delete(job.id, TENANT, NOW) for job in jobs))
     assert sorted(gone, key=lambda hashes: hashes or ()) == [(), ("a" * 64,)]
 
 
 async def test_a_deleted_job_is_gone_and_its_message_and_attempts_stay(store: JobStore) -> None:
     job = await store.end(a_success(await running(store, 1, request_id="r")))
     assert job is not None
-    await store.delete(job.id, TENANT)
+    await store.delete(job.id, TENANT, NOW)
     assert await store.get(job.id) is None
     assert await store.events(job.id, 0) == []
     assert await store.list_jobs(TENANT, "", 10, None) == []
     assert await store.find_request(TENANT, "r", NOW) is None
-    assert await store.delete(job.id, TENANT) is None
+    assert await store.delete(job.id, TENANT, NOW) is None
     assert len(await store.pending_messages(10, NOW)) == 1
     assert [attempt.gpu_ms for attempt in await store.attempts(job.id)] == [1500.0]
     assert not (await store.accept(a_job(2, request_id="r"), [])).existing
@@ -135,7 +135,7 @@ async def test_a_deleted_job_is_gone_and_its_message_and_attempts_stay(store: Jo
 async def test_an_open_job_cannot_be_deleted(store: JobStore) -> None:
     job = await running(store)
     with pytest.raises(IllegalChange):
-        await store.delete(job.id, TENANT)
+        await store.delete(job.id, TENANT, NOW)
     assert await store.get(job.id) == job
 
 

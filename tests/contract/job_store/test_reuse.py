@@ -88,10 +88,10 @@ async def test_a_hit_keeps_its_pictures_when_the_first_job_is_deleted_and_the_ke
 ) -> None:
     source = await drawn(store)
     hit = await offer(store, 2, tenant_id=OTHER)
-    assert await store.delete(source.id, TENANT) == ()
+    assert await store.delete(source.id, TENANT, NOW) == ()
     assert await store.get(hit.id) == hit
     assert (await offer(store, 3)).state is JobState.QUEUED
-    assert await store.delete(hit.id, OTHER) == tuple(image.sha256 for image in hit.images)
+    assert await store.delete(hit.id, OTHER, NOW) == tuple(image.sha256 for image in hit.images)
 
 
 @pytest.mark.parametrize(("left_s", "cache"), [(MARGIN_S + 1, "HIT"), (MARGIN_S, "MISS"), (-1.0, "MISS")])
@@ -186,7 +186,7 @@ async def test_a_joiner_waits_and_ends_with_its_run_for_nothing(store: JobStore)
     settles = [m.payload for m in await store.pending_messages(99, NOW) if m.kind == "settle"]
     assert [(p["tenant_id"], p["charged_units"]) for p in settles if "tenant_id" in p] == [(OTHER, 0.0)]
     assert await store.follow(joiner.id, 1, LATER) is None
-    assert await store.delete(run.id, TENANT) == ()
+    assert await store.delete(run.id, TENANT, NOW) == ()
 
 
 SHARED = Failure("SAFETY_OUTPUT_BLOCKED", "It shows what is not allowed.", {"charged": "true"})
@@ -232,7 +232,7 @@ async def test_joiners_of_a_deleted_run_are_drawn(store: JobStore) -> None:
     run = await runs(store)
     joiner = await offer(store, 2)
     await store.end(a_success(run))
-    assert await store.delete(run.id, TENANT) is not None
+    assert await store.delete(run.id, TENANT, NOW) is not None
     free = await store.follow(joiner.id, 1, LATER)
     assert free is not None
     assert free.cache == "MISS"

@@ -96,7 +96,7 @@ CHANGES: dict[str, tuple[Prepare, Act]] = {
     "end": (running, lambda store, job: store.end(a_success(job))),
     "requeue": (running, lambda store, job: store.requeue(a_requeue(job))),
     "cancel": (running, lambda store, job: store.request_cancel(job.id, TENANT)),
-    "delete": (succeeded, lambda store, job: store.delete(job.id, TENANT)),
+    "delete": (succeeded, lambda store, job: store.delete(job.id, TENANT, 0.0)),
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
 from libs.clients.modelserver import AttemptFailed, Progress
 from libs.errors import NotFound, Unavailable
@@ -102,6 +104,43 @@ async def test_delete_removes_the_pictures_nobody_else_has(bench: Bench) -> None
         assert not await bench.blobs.exists(keys[0])
         with pytest.raises(NotFound):
             await scheduler.desk.delete(one.id, TENANT)
+
+
+class Overtaken(MemoryBlobs):
+    """Lets something happen before an object goes."""
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    async def delete(self, key: str) -> None:
+        await self._meanwhile()
+        await super().delete(key)
+
+
+async def test_a_job_that_brings_a_picture_while_another_is_deleted_with_it_is_drawn_again(bench: Bench) -> None:
+    async def meanwhile() -> None:
+        server.say(server.orders[1], *pictures(server.orders[1]))
+        await bench.clock.settle()
+
+    bench.blobs = Overtaken(meanwhile)
+    key = image_key(f"{0:064x}")
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        one = await bench.submit()
+        await bench.blobs.put(key, b"png", "image/png")
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        other = await bench.submit(spec=spec(prompt="another that is drawn alike"))
+        await scheduler.desk.delete(one.id, TENANT)
+        assert not await bench.blobs.exists(key)
+        assert (await bench.now(other.id)).state is JobState.QUEUED
+        assert (await bench.outcomes(other.id), (await bench.now(other.id)).counted_attempts) == (
+            *([("lost", "PICTURES_SWEPT")], 0),
+        )
+        await bench.clock.advance(60.0)
+        await bench.blobs.put(key, b"png", "image/png")
+        server.say(server.orders[2], *pictures(server.orders[2]))
+        assert (await bench.now(other.id)).state is JobState.SUCCEEDED
 
 
 async def test_delete_stops_a_running_job_first(bench: Bench) -> None:

@@ -141,5 +141,5 @@ async def test_a_deleted_job_ends_its_watch() -> None:
     epoch = await store.take_lead("test", 0.0)
     waiting = (await store.accept(job(1.0), [])).job
     await store.end(endings.cancelled(waiting, epoch=epoch, now=2.0))
-    await store.delete(waiting.id, waiting.tenant_id)
+    await store.delete(waiting.id, waiting.tenant_id, 3.0)
     assert [event async for event in hub.watch(waiting.id, 0)] == []
