@@ -171,7 +171,7 @@ async def test_the_count_of_what_waits_is_bounded(store: JobStore) -> None:
 async def test_deliveries_go_with_their_job(store: JobStore) -> None:
     deleted, forgotten = await done(store), await done(store, 2)
     [one, other] = await claim(store)
-    await store.delete(deleted.id, TENANT)
+    await store.delete(deleted.id, TENANT, NOW)
     kept = await store.get(forgotten.id)
     assert kept is not None
     assert await store.report_delivery(report(one, Told.FAILED)) is None
@@ -185,5 +185,5 @@ async def test_a_deleted_job_forgets_whom_it_told(store: JobStore) -> None:
     assert job.spec.webhook is not None
     ended = await store.end(an_ending(job, 0, Change.CANCEL))
     assert ended is not None
-    await store.delete(job.id, TENANT)
+    await store.delete(job.id, TENANT, NOW)
     assert await claim(store) == []
