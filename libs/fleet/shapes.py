@@ -31,6 +31,19 @@ class Shape:
         """Return the shape of a job."""
         return cls(model_version, size_class(spec.width * spec.height * (spec.frames or 1)), rows_of(spec))
 
+    @classmethod
+    def of_line(cls, line: str) -> Shape:
+        """Return the shape that a line is named after; of a plain `id@version` only the model is known."""
+        parts = line.rsplit(" ", 2)
+        if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+            return cls(parts[0], int(parts[1]), int(parts[2]))
+        return cls(line)
+
+    @property
+    def line(self) -> str:
+        """The name of the line in which jobs of this shape wait."""
+        return f"{self.model} {self.size} {self.rows}"
+
 
 def size_class(pixels: int) -> int:
     """Return the class of a size: each holds the sizes up to twice those of the one before."""

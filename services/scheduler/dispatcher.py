@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.ids import WorkerId
 from services.scheduler.attempts import checkpoints, spans
 from services.scheduler.attempts.outcome import Attempt
@@ -90,7 +91,7 @@ class Dispatcher:
         avoid, needed = self._jobs.avoided(waiting.job_id), self._jobs.backlog.models()
         if self._jobs.alone(waiting.job_id):
             avoid |= self._fleet.busy()
-        record = self._fleet.place(waiting.model_version, avoid, needed)
+        record = self._fleet.place(waiting.line, avoid, needed)
         return None if isinstance(record, Obstacle) else (waiting, record)
 
     async def _begin(self, job: Job, record: WorkerRecord) -> Attempt | None:
@@ -104,7 +105,7 @@ class Dispatcher:
             return None
         stop = self._jobs.stop_signal(job.id)
         self._jobs.started(started, record, now)
-        self._fleet.give(record, job.id, alone=self._jobs.alone(job.id))
+        self._fleet.give(record, job.id, job.shape, alone=self._jobs.alone(job.id))
         spans.record_queue(started, now)
         resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
@@ -124,11 +125,11 @@ class Dispatcher:
         self._jobs.ordering.judge(self._why_never, anew=workers is not seen)
         self._seen = workers
 
-    def _why_never(self, model_version: str) -> str | None:
-        """Return why nobody alive can run a model; None when somebody can, be they busy."""
-        if self._fleet.feasible(model_version):
+    def _why_never(self, line: str) -> str | None:
+        """Return why nobody alive can run the jobs of a line; None when somebody can, be they busy."""
+        if self._fleet.feasible(Shape.of_line(line).model):
             return None
-        found = self._fleet.place(model_version, ())
+        found = self._fleet.place(line, ())
         return found.value if isinstance(found, Obstacle) else None
 
     def _next_moment(self) -> float | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from libs.fleet.shapes import Shape
 from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId
@@ -170,6 +171,11 @@ class Job:
     revivals: int = 0  # how often it came back from the dead letters
     run_of: JobId = JobId("")  # its run was taken over: its worker knows it as attempt `run_attempt` of that job
     run_attempt: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        """What it needs of a worker beside its model: rows, by size."""
+        return Shape.of(self.model_version, self.spec)
 
     @property
     def open(self) -> bool:

@@ -7,6 +7,7 @@ readers and the metrics.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -264,6 +265,7 @@ def _waiting(job: Job) -> Waiting:
         priority=job.spec.priority,
         not_before=job.not_before,
         weight=job.tenant_weight,
+        shape=sys.intern(job.shape.line),
     )
 
 

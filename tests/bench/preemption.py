@@ -127,7 +127,7 @@ class Town:
                 for job in rows
                 if preemption.may_park(job.parks, self._seat(worker), len(self._parked[worker]))
             }
-            able = [Running(i, job.waiting.tier, _record(w), job.since) for i, (w, job) in running.items()]
+            able = [Running(i, job.waiting.tier, self._seat(w), job.since) for i, (w, job) in running.items()]
             victim = preemption.victim(waiting, able) if waiting else None
             if victim is None:
                 return

@@ -52,7 +52,7 @@ class Reattachment:
     def expect(self, orphans: Sequence[Job]) -> None:
         """Keep their places on their workers; to be called before anything is dispatched."""
         for job in orphans:
-            self._fleet.expect(job.worker, job.id)
+            self._fleet.expect(job.worker, job.id, job.shape)
 
     async def run(self, orphans: Sequence[Job]) -> None:
         """Follow them all to their ends. Raises Deposed."""
@@ -70,7 +70,7 @@ class Reattachment:
             return
         logger.info("attempt taken up again", extra=fields)
         run, _ = job.run
-        self._fleet.give(worker, run)
+        self._fleet.give(worker, run, job.shape)
         self._fleet.expect_no_more(job.worker, job.id)
         try:
             await self._runner.run(await self._attempt(job, worker))

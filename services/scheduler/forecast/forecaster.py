@@ -61,7 +61,9 @@ class Forecaster:
 
     def started(self, job: Job, began_at: float) -> None:
         """An attempt runs on `job.worker` since `began_at`."""
-        self._runs[job.id] = snapshot.Run(job.id, job.worker, job.model_version, job.estimated_units, began_at)
+        self._runs[job.id] = snapshot.Run(
+            job.id, job.worker, job.model_version, job.estimated_units, began_at, job.shape
+        )
         self.promises.started(job.id, began_at)
         self.outlook.left(job.id)
         self._dispatches += 1

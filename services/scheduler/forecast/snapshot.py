@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from libs.clients.modelserver import Progress
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.ids import JobId, WorkerId
 from services.scheduler.forecast.simulation import Costs, Rest, SimulatedWorker
 from services.scheduler.forecast.speeds import Speeds
 from services.scheduler.placement.load_times import RAM
 from services.scheduler.placement.placement import Seat
+
+_UNKNOWN = Shape("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Run:
     model: str
     units: float
     began_at: float
+    shape: Shape = _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def take(
     ordered = sorted(seats, key=lambda seat: seat.record.worker_id)
     number = {seat.record.worker_id: index for index, seat in enumerate(ordered)}
     rests = [
-        Rest(run.job_id, number[run.worker], _left_s(run, progress(run.job_id), speeds, now), run.units)
+        Rest(run.job_id, number[run.worker], _left_s(run, progress(run.job_id), speeds, now), run.units, run.shape)
         for run in runs
         if run.worker in number  # what ran on a worker that is gone will wait again, at a moment nobody knows
     ]
@@ -60,7 +64,9 @@ def _worker(seat: Seat) -> SimulatedWorker:
     record = seat.record
     models = record.models if seat.stays else ()
     resident = [model for model in record.resident if model in models]
-    return SimulatedWorker(record.worker_id, frozenset(models), resident, record.rows - seat.assigned, _room(record))
+    free = record.rows - seat.assigned
+    name = record.worker_id
+    return SimulatedWorker(name, frozenset(models), resident, free, _room(record), seat.assigned, seat.rows, seat.most)
 
 
 def _room(record: WorkerRecord) -> int:

@@ -11,8 +11,9 @@ to nobody. A tenant's priority orders only its own jobs; otherwise they go by ar
     lag        whose models were not to be had makes up for a minute of that at most
 
 Jobs of models that nobody alive can run wait apart with a reason, retries rest until their time; neither costs the
-others anything. Every operation takes O(log n) and as many steps as there are models with waiting jobs; the parts are
-in services/scheduler/order. After a restart all begin even.
+others anything. Wherever this says model, jobs that need different rows or sizes of it count as different ones (their
+lines), so that what fits nowhere now holds up nobody. Every operation takes O(log n) and as many steps as there are
+lines with waiting jobs; the parts are in services/scheduler/order. After a restart all begin even.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Ordering:
         """Return why nobody can run a waiting job; None when somebody can."""
         entry = self._index.get(job_id)
         waiting = entry[2] if entry else self._resting.jobs.get(job_id)
-        return self._apart.get(waiting.model_version) if waiting else None
+        return self._apart.get(waiting.line) if waiting else None
 
     def standing(self, job_id: JobId) -> Standing | None:
         """Return where a job stands; None when it does not wait. A retry stands where it will line up."""
@@ -186,8 +187,8 @@ class Ordering:
     def _line_up(self, waiting: Waiting) -> None:
         self._number += 1
         entry = (waiting.queued_at, self._number, waiting)
-        apart = waiting.model_version in self._apart
-        if not apart and waiting.model_version not in self._tiers.named(waiting.tier).lines:
-            self._unjudged[waiting.model_version] = None
+        apart = waiting.line in self._apart
+        if not apart and waiting.line not in self._tiers.named(waiting.tier).lines:
+            self._unjudged[waiting.line] = None
         self._index.put(entry)
         self._tiers.add(entry, apart=apart)

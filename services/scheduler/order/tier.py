@@ -59,7 +59,7 @@ class Tier:
     def add(self, entry: Entry, *, apart: bool) -> None:
         """Put a job in; `apart` when nobody can run its model."""
         waiting = entry[2]
-        tenant, model = self.own(waiting.tenant_id), waiting.model_version
+        tenant, model = self.own(waiting.tenant_id), waiting.line
         tenant.account.weight = waiting.weight if waiting.weight > 0.0 else 1.0
         new = model not in tenant.queues
         tenant.own(model).add(entry)
@@ -76,7 +76,7 @@ class Tier:
     def removed(self, entry: Entry, alive: Alive) -> None:
         """Forget a job that is alive no more."""
         waiting = entry[2]
-        tenant, model = self.own(waiting.tenant_id), waiting.model_version
+        tenant, model = self.own(waiting.tenant_id), waiting.line
         tenant.own(model).removed(entry, alive)
         self.ages.remove(waiting.queued_at)
         self.count -= 1
@@ -109,7 +109,7 @@ class Tier:
         least = min(tops.values())
         owed = self.tenants[least[2]]
         first = owed.first(costs)
-        if slack := costs[first[2].model_version]:
+        if slack := costs[first[2].line]:
             first = resident(self.tenants, tops, costs, (least[0], slack)) or first
         return Pick(first, owed.oldest(costs), least[0])
 
@@ -117,7 +117,7 @@ class Tier:
         """Charge the tenant of a job that starts, before it is removed; returns its account."""
         waiting = entry[2]
         tenant = self.own(waiting.tenant_id)
-        if waiting.model_version in self.lines and entry is tenant.first(self.lines):
+        if waiting.line in self.lines and entry is tenant.first(self.lines):
             tenant.overtaken = 0.0
         else:
             tenant.overtaken += waiting.units

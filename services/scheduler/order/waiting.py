@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from libs.ids import JobId, TenantId
 
-# What it costs to place a model version now, in units of loading: 0.0 where it is resident, None when nobody takes it.
+# What it costs to place a job of a line now, in units of loading: 0.0 where its model is resident, None: nobody takes it.
 Offer = Callable[[str], float | None]
 
 
@@ -24,6 +24,12 @@ class Waiting:
     priority: int = 0
     not_before: float = 0.0
     weight: float = 1.0  # its tenant's share beside others of the tier
+    shape: str = ""  # names the line of those that need the same of a worker; empty: its model version does
+
+    @property
+    def line(self) -> str:
+        """The line in which it waits."""
+        return self.shape or self.model_version
 
 
 Entry = tuple[float, int, Waiting]  # when it was queued, a running number, the job: sorts by arrival

@@ -15,6 +15,7 @@ from typing import Protocol
 from libs.clients.modelserver import ModelServer
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.generation.attempt import StageDone
 from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import first
@@ -83,24 +84,27 @@ class Fleet:
         """Return whether somebody takes a job of this model now."""
         return self.offer(model_version) is not None
 
-    def offer(self, model_version: str) -> float | None:
-        """Return the units of loading that placing a job of this model now would cost; None when nobody takes it."""
-        seconds = self._seats.offer_s(model_version)
+    def offer(self, line: str) -> float | None:
+        """Return the units of loading that placing a job of this line now would cost; None when nobody takes it."""
+        seconds = self._seats.offer_s(line)
         return None if seconds is None else seconds * 1000.0
 
     def offer_of(self, record: WorkerRecord) -> Callable[[str], float | None]:
         """Return the same question to one worker, whether it has a free row or not."""
-        return lambda model: self.load_s(model, record) * 1000.0 if model in record.models else None
+
+        def offer(line: str) -> float | None:
+            model = Shape.of_line(line).model
+            return self.load_s(model, record) * 1000.0 if model in record.models else None
+
+        return offer
 
     def load_s(self, model_version: str, record: WorkerRecord) -> float:
         """Return about how many seconds a worker needs to have a model on its device."""
         return self._book.loads.seconds(model_version, placement.place_of(model_version, record))
 
-    def place(
-        self, model_version: str, avoid: Collection[WorkerId], needed: Collection[str] = ()
-    ) -> WorkerRecord | Obstacle:
-        """Return the worker that gets a job, or what stands in the way; jobs wait for the models `needed`."""
-        return self._seats.choose(model_version, avoid, needed)
+    def place(self, line: str, avoid: Collection[WorkerId], needed: Collection[str] = ()) -> WorkerRecord | Obstacle:
+        """Return the worker that gets a job of a line, or what stands in the way; jobs wait for the models `needed`."""
+        return self._seats.choose(line, avoid, needed)
 
     def feasible(self, model_version: str) -> bool:
         """Return whether a living worker can run the model at all."""
@@ -114,13 +118,13 @@ class Fleet:
         """Return the workers that were given something."""
         return frozenset(seat.record.worker_id for seat in self._seats.all() if seat.assigned)
 
-    def give(self, record: WorkerRecord, job_id: JobId, *, alone: bool = False) -> None:
+    def give(self, record: WorkerRecord, job_id: JobId, shape: Shape, *, alone: bool = False) -> None:
         """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
-        self._seats.give(record, job_id, self._clock.now(), alone=alone)
+        self._seats.give(record, job_id, self._clock.now(), shape=shape, alone=alone)
 
-    def expect(self, worker_id: WorkerId, job_id: JobId) -> None:
+    def expect(self, worker_id: WorkerId, job_id: JobId, shape: Shape) -> None:
         """Count a job on a worker of which only the name is known, until `expect_no_more`."""
-        self._seats.expect(worker_id, job_id, self._clock.now())
+        self._seats.expect(worker_id, job_id, self._clock.now(), shape)
 
     def expect_no_more(self, worker_id: WorkerId, job_id: JobId) -> None:
         """Count it no longer by the name."""

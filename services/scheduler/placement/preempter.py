@@ -19,6 +19,7 @@ from libs import errors
 from libs.backoff import Backoff
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.ids import JobId, WorkerId
 from services.scheduler.attempts.outcome import Attempt
 from services.scheduler.instruments import Instruments
@@ -27,6 +28,7 @@ from services.scheduler.order.ordering import TIERS, Offer, Waiting
 from services.scheduler.order.shares import rank
 from services.scheduler.placement import preemption
 from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preemption import PARKED_S, Parked, Running
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class Preempter:
             again = preemption.goes_on(parked, seat, rival.tier if rival else None, now)
             if again is not None:
                 self._resume(self._entries[again.job_id], late=now - again.since >= PARKED_S)
-            elif rival is not None and seat is not None and seat.free:
+            elif rival is not None and seat is not None and _gets_the_rows(rival, seat, parked):
                 return rival, seat.record
         return None
 
@@ -136,7 +138,8 @@ class Preempter:
             since = entry.attempt.began_at if entry.since is None else entry.since
             seat, there = self._fleet.seat(worker), len(parked.get(worker.worker_id, ()))
             if seat is not None and preemption.may_park(entry.parks, seat, there):
-                found.append(Running(job_id, entry.attempt.job.tier, seat.record, since))
+                job = entry.attempt.job
+                found.append(Running(job_id, job.tier, seat, since, job.shape.rows))
         return found
 
     def _cost_at(self, workers: list[WorkerRecord]) -> Offer:
@@ -153,7 +156,8 @@ class Preempter:
         for job_id, entry in self._touched.items():
             if entry.parked_at is not None and not entry.moving and entry.not_before <= self._clock.now():
                 worker = entry.attempt.worker
-                parked = Parked(job_id, entry.attempt.job.tier, worker, entry.parked_at)
+                job = entry.attempt.job
+                parked = Parked(job_id, job.tier, worker, entry.parked_at, job.shape)
                 found.setdefault(worker.worker_id, []).append(parked)
         return found
 
@@ -185,7 +189,7 @@ class Preempter:
     def _resume(self, entry: _Entry, *, late: bool) -> None:
         entry.moving = True
         self._instruments.preemption("overdue" if late else "resumed")
-        self._fleet.give(entry.attempt.worker, entry.attempt.job.id)
+        self._fleet.give(entry.attempt.worker, entry.attempt.job.id, entry.attempt.job.shape)
         self._start(self._bring_back(entry))
 
     async def _bring_back(self, entry: _Entry) -> None:
@@ -210,6 +214,11 @@ class Preempter:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _gets_the_rows(rival: Waiting, seat: Seat, parked: list[Parked]) -> bool:
+    fits = seat.stays and not seat.resting and seat.has_rows_for(Shape.of_line(rival.line))
+    return fits and preemption.goes_before(parked, rival.tier)
 
 
 def _fields(entry: _Entry) -> dict[str, object]:

@@ -2,16 +2,19 @@
 
 A job is parked at a step and keeps what it has drawn. Only a strictly lower tier makes room, only for a job that came
 after it had begun (one that was chosen before a higher tier's job was chosen with intent: its share, or a model that is
-there), at most MOST_PARKS times, and of those the lowest tier and the latest begun where the model is near. A parked
+there), at most MOST_PARKS times, and of those the lowest tier and the latest begun where the model is near; and only where
+enough of them can make room that it fits. What is free then is kept for it and for those that are parked. A parked
 job goes on as soon as its worker has a row for which no job of a higher tier waits; after PARKED_S it goes on anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape, fits
 from libs.ids import JobId
 from services.scheduler.order.ordering import Waiting
 from services.scheduler.order.shares import rank
@@ -21,6 +24,7 @@ from services.scheduler.placement.placement import Seat, place_of
 MOST_PARKS = 2  # of one attempt
 MOST_PARKED = 4  # on one worker: their state is in its memory
 PARKED_S = 60.0  # after which a parked job goes on whoever waits
+_UNKNOWN = Shape("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,14 @@ class Running:
 
     job_id: JobId
     tier: str
-    worker: WorkerRecord
+    seat: Seat
     since: float
+    rows: int = 1
+
+    @property
+    def worker(self) -> WorkerRecord:
+        """Where it draws."""
+        return self.seat.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +51,12 @@ class Parked:
     tier: str
     worker: WorkerRecord
     since: float
+    shape: Shape = _UNKNOWN
 
 
 def may_park(parks: int, seat: Seat, parked_there: int) -> bool:
     """Return whether a job that was parked `parks` times could make room on its worker, where others are parked."""
-    if not seat.stays or seat.resting or seat.free or seat.assigned > seat.record.rows:
+    if not seat.stays or seat.resting or seat.waits:
         return False
     return parks < MOST_PARKS and parked_there < MOST_PARKED
 
@@ -59,10 +70,11 @@ def victim(waiting: Waiting, candidates: Iterable[Running]) -> Running | None:
         and job.since < waiting.queued_at
         and waiting.model_version in job.worker.models
     ]
-    return min(able, key=lambda job: _preference(job, waiting.model_version), default=None)
+    enough = _enough(Shape.of_line(waiting.line), able)
+    return min(enough, key=lambda job: _preference(job, waiting.model_version), default=None)
 
 
-def goes_on(parked: Iterable[Parked], seat: Seat | None, rival_tier: str | None, now: float) -> Parked | None:
+def goes_on(parked: Collection[Parked], seat: Seat | None, rival_tier: str | None, now: float) -> Parked | None:
     """Return which of a worker's parked jobs goes on now; a job of `rival_tier` waits for the same row."""
     if seat is None or seat.resting:
         return None
@@ -70,11 +82,33 @@ def goes_on(parked: Iterable[Parked], seat: Seat | None, rival_tier: str | None,
     if first is None:
         return None
     late = [job for job in parked if now - job.since >= PARKED_S]
-    if late and seat.assigned <= seat.record.rows:
+    if late and not seat.waits:
         return min(late, key=lambda job: (job.since, job.job_id))
-    if seat.record.rows <= seat.assigned:
+    if not seat.has_rows_for(first.shape):
         return None
-    return None if rival_tier is not None and rank(rival_tier) < rank(first.tier) else first
+    return None if goes_before(parked, rival_tier) else first
+
+
+def goes_before(parked: Iterable[Parked], rival_tier: str | None) -> bool:
+    """Return whether a job of a tier gets the rows of a worker before those that are parked there."""
+    return rival_tier is not None and all(rank(rival_tier) < rank(job.tier) for job in parked)
+
+
+def _enough(shape: Shape, able: Iterable[Running]) -> list[Running]:
+    """Return those on workers where the job does not fit now, and would when as many of them as may be were parked."""
+    by_worker: defaultdict[str, list[Running]] = defaultdict(list)
+    for job in able:
+        by_worker[job.worker.worker_id].append(job)
+    return [job for jobs in by_worker.values() if _would_fit(shape, jobs) for job in jobs]
+
+
+def _would_fit(shape: Shape, able: list[Running]) -> bool:
+    seat = able[0].seat
+    most = max(0, MOST_PARKED - seat.parked)
+    rows = sum(sorted((job.rows for job in able), reverse=True)[:most])
+    jobs = seat.assigned - min(most, len(able))
+    room = fits(shape, jobs, max(0, seat.rows - rows), seat.most_for, seat.record.rows)
+    return room and not seat.has_rows_for(shape)
 
 
 def _preference(job: Running, model_version: str) -> tuple[int, int, float, str]:

@@ -11,13 +11,17 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape, drawing, most_rows
 from libs.ids import JobId, WorkerId
 from services.scheduler.operators.operations import Wished, Wishes
 from services.scheduler.placement import placement
 from services.scheduler.placement.load_times import PLACES, LoadTimes
 from services.scheduler.placement.placement import Obstacle, Seat
+from services.scheduler.placement.takers import Takers
 
 _LOOKED_AT = 32  # takers that one choice looks at; those given something last come last, so all have their turn
+
+_UNKNOWN = Shape("")
 
 Incarnation = tuple[WorkerId, str]
 
@@ -30,9 +34,10 @@ class Seats:
         self._wishes: Wishes = Wished()
         self._records: Mapping[WorkerId, WorkerRecord] = {}
         self._seats: dict[WorkerId, Seat] = {}
-        self._takers: dict[str, dict[str, dict[WorkerId, None]]] = {}  # by model version, then place of its weights
-        self._given: dict[Incarnation, set[JobId]] = {}
-        self._expected: dict[WorkerId, set[JobId]] = {}  # what they were given by an earlier leader
+        self._most: dict[WorkerId, Mapping[tuple[str, int], int]] = {}  # rows, as their records say
+        self._takers = Takers()
+        self._given: dict[Incarnation, dict[JobId, Shape]] = {}  # in this order
+        self._expected: dict[WorkerId, dict[JobId, Shape]] = {}  # what they were given by an earlier leader
         self._ending: dict[Incarnation, set[JobId]] = {}  # of them
         self._parked: dict[Incarnation, set[JobId]] = {}  # not of them
         self._rests: dict[Incarnation, float] = {}  # until when, in Unix seconds
@@ -44,9 +49,11 @@ class Seats:
         """Take the fleet as it is now."""
         before, self._records = self._records, records
         for worker_id in before.keys() - records.keys():
+            self._most.pop(worker_id, None)
             self._seat(worker_id, now)
         for worker_id, record in records.items():
             if before.get(worker_id) is not record:
+                self._most[worker_id] = most_rows(record.model_rows)
                 self._seat(worker_id, now)
         alive = {key_of(record) for record in records.values()}
         self._rests = {key: end for key, end in self._rests.items() if key in alive}
@@ -58,25 +65,23 @@ class Seats:
         for worker_id in self._records:
             self._seat(worker_id, now)
 
-    def offer_s(self, model_version: str) -> float | None:
-        """Return the seconds of loading that a job of the model would cost now; None when nobody takes it."""
-        takers = self._takers.get(model_version)
+    def offer_s(self, line: str) -> float | None:
+        """Return the seconds of loading that a job of the line would cost now; None when nobody takes it."""
+        takers = self._takers.of(line, self._seats)
         if takers is None:
             return None
-        return self.loads.seconds(model_version, next(place for place in PLACES if takers[place]))
+        return self.loads.seconds(Shape.of_line(line).model, next(place for place in PLACES if takers[place]))
 
-    def choose(
-        self, model_version: str, avoid: Collection[WorkerId], needed: Collection[str]
-    ) -> WorkerRecord | Obstacle:
-        """Return who gets a job of the model, or what stands in the way."""
-        takers = list(itertools.islice(self._taking(model_version, avoid), _LOOKED_AT))
+    def choose(self, line: str, avoid: Collection[WorkerId], needed: Collection[str]) -> WorkerRecord | Obstacle:
+        """Return who gets a job of the line, or what stands in the way."""
+        takers = list(itertools.islice(self._taking(line, avoid), _LOOKED_AT))
         if takers:
-            return placement.best(model_version, takers, avoid, needed)
-        return placement.choose(model_version, self._seats.values(), avoid, needed)
+            return placement.best(line, takers, avoid, needed)
+        return placement.choose(line, self._seats.values(), avoid, needed)
 
     def models(self) -> set[str]:
         """Return the model versions that somebody takes now."""
-        return set(self._takers)
+        return {model for seat in self._seats.values() for model in seat.record.models if seat.takes(model)}
 
     def all(self) -> Collection[Seat]:
         """Return every seat."""
@@ -86,31 +91,35 @@ class Seats:
         """Return the seat of a worker that is alive."""
         return self._seats.get(worker_id)
 
-    def give(self, record: WorkerRecord, job_id: JobId, now: float, *, alone: bool = False) -> None:
+    def give(
+        self, record: WorkerRecord, job_id: JobId, now: float, *, shape: Shape = _UNKNOWN, alone: bool = False
+    ) -> None:
         """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
         if alone:
             self._alone.setdefault(key_of(record), set()).add(job_id)
-        self._given.setdefault(key_of(record), set()).add(job_id)
+        self._given.setdefault(key_of(record), {})[job_id] = shape
         self._parked.get(key_of(record), set()).discard(job_id)
         self._seat(record.worker_id, now)
 
-    def expect(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
+    def expect(self, worker_id: WorkerId, job_id: JobId, now: float, shape: Shape = _UNKNOWN) -> None:
         """Count a job on whatever run of a worker there is or will be."""
-        self._expected.setdefault(worker_id, set()).add(job_id)
+        self._expected.setdefault(worker_id, {})[job_id] = shape
         self._seat(worker_id, now)
 
     def expect_no_more(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
         """Count it so no longer."""
-        self._expected.get(worker_id, set()).discard(job_id)
+        self._expected.get(worker_id, {}).pop(job_id, None)
         self._seat(worker_id, now)
 
     def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
         """Count it no longer."""
-        for of in (self._given, self._ending, self._alone, self._parked):
-            jobs = of.get(key_of(record), set())
-            jobs.discard(job_id)
-            if not jobs:
-                of.pop(key_of(record), None)
+        key = key_of(record)
+        self._given.get(key, {}).pop(job_id, None)
+        for jobs in (self._ending, self._alone, self._parked):
+            jobs.get(key, set()).discard(job_id)
+        for held in (self._given, self._ending, self._alone, self._parked):
+            if not held.get(key):
+                held.pop(key, None)
         self._seat(record.worker_id, now)
 
     def park(self, record: WorkerRecord, job_id: JobId, now: float) -> None:
@@ -129,7 +138,7 @@ class Seats:
 
     def ends_soon(self, record: WorkerRecord, job_id: JobId, now: float) -> bool:
         """Take in that a job is about to end; True when that is news."""
-        jobs = self._given.get(key_of(record), set())
+        jobs = self._given.get(key_of(record), {})
         ending = self._ending.setdefault(key_of(record), set()) if job_id in jobs else {job_id}
         if job_id in ending:
             return False
@@ -165,8 +174,8 @@ class Seats:
         ends = itertools.chain(self._rests.values(), self._apart.values())
         return min((end for end in ends if end > now), default=None)
 
-    def _taking(self, model_version: str, avoid: Collection[WorkerId]) -> Iterator[Seat]:
-        takers = self._takers.get(model_version, {})
+    def _taking(self, line: str, avoid: Collection[WorkerId]) -> Iterator[Seat]:
+        takers = self._takers.of(line, self._seats) or {}
         near = [worker_id for place in PLACES for worker_id in takers.get(place, ())] if avoid else None
         if near is None:
             near = next(
@@ -176,45 +185,31 @@ class Seats:
 
     def _seat(self, worker_id: WorkerId, now: float) -> None:
         """Count a worker anew."""
-        self._forget(worker_id)
         record = self._records.get(worker_id)
         if record is None:
+            self._seats.pop(worker_id, None)
+            self._takers.drop(worker_id)
             return
-        key = key_of(record)
+        key, most = key_of(record), self._most[worker_id]
+        jobs = [*self._expected.get(worker_id, {}).values(), *self._given.get(key, {}).values()]
+        drawn, rows = drawing(jobs, lambda shape: most.get((shape.model, shape.size)), record.rows)
         seat = self._seats[worker_id] = Seat(
             record,
-            assigned=len(self._given.get(key, ())) + len(self._expected.get(worker_id, ())),
+            assigned=len(jobs),
             resting=self._rests.get(key, 0.0) > now or self._is_apart(key, now) or key in self._alone,
             drained=worker_id in self._wishes.drained,
             ending=len(self._ending.get(key, ())),
             parked=len(self._parked.get(key, ())),
             pinned=self._wishes.pins.get(worker_id, ()),
+            rows=rows,
+            waiting=len(jobs) - drawn,
+            most=most,
         )
-        if seat.free or seat.soon_free:
-            for model_version in record.models if seat.free else record.resident:
-                self._note_taker(seat, model_version)
+        self._takers.put(seat)
 
     def _is_apart(self, key: Incarnation, now: float) -> bool:
         until = self._apart.get(key)
         return until is not None and (until > now or key in self._given)
-
-    def _note_taker(self, seat: Seat, model_version: str) -> None:
-        if seat.takes(model_version):
-            takers = self._takers.setdefault(model_version, {place: {} for place in PLACES})
-            takers[placement.place_of(model_version, seat.record)][seat.record.worker_id] = None
-
-    def _forget(self, worker_id: WorkerId) -> None:
-        seat = self._seats.pop(worker_id, None)
-        if seat is None or not (seat.free or seat.soon_free):
-            return
-        for model_version in seat.record.models:
-            takers = self._takers.get(model_version)
-            if takers is None:
-                continue
-            for place in PLACES:
-                takers[place].pop(worker_id, None)
-            if not any(takers.values()):
-                del self._takers[model_version]
 
 
 def key_of(record: WorkerRecord) -> Incarnation:
