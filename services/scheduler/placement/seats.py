@@ -68,9 +68,10 @@ class Seats:
     def offer_s(self, line: str) -> float | None:
         """Return the seconds of loading that a job of the line would cost now; None when nobody takes it."""
         takers = self._takers.of(line, self._seats)
-        if takers is None:
-            return None
-        return self.loads.seconds(Shape.of_line(line).model, next(place for place in PLACES if takers[place]))
+        for place in PLACES:
+            if takers[place]:
+                return self.loads.seconds(self._takers.shape(line).model, place)
+        return None
 
     def choose(self, line: str, avoid: Collection[WorkerId], needed: Collection[str]) -> WorkerRecord | Obstacle:
         """Return who gets a job of the line, or what stands in the way."""
@@ -175,7 +176,7 @@ class Seats:
         return min((end for end in ends if end > now), default=None)
 
     def _taking(self, line: str, avoid: Collection[WorkerId]) -> Iterator[Seat]:
-        takers = self._takers.of(line, self._seats) or {}
+        takers = self._takers.of(line, self._seats)
         near = [worker_id for place in PLACES for worker_id in takers.get(place, ())] if avoid else None
         if near is None:
             near = next(

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.fleet.model_rows import ModelRows
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.generation.attempt import StageDone
 from libs.ids import JobId, WorkerId
 from services.scheduler.operators.operations import Wished
@@ -18,6 +20,8 @@ from tests.unit.services.scheduler.fakes import record
 MODELS = ("a@1", "b@1", "c@1")
 NAMES = ("w0", "w1", "w2")
 NOW = 1000.0
+TOLD = (ModelRows("a@1", 0, (("16x16", 4), ("64x64", 1))),)
+SHAPES = (Shape("a@1", 8, 2), Shape("a@1", 8, 1), Shape("a@1", 12, 2), Shape("b@1", 8, 2))
 
 
 def following(*records: WorkerRecord) -> Seats:
@@ -81,7 +85,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_the_index_answers_as_a_look_at_every_seat(steps: list[tuple[str, str, int]]) -> None:
     now = NOW
-    fleet = {WorkerId(n): record(n, rows=2, models=MODELS, resident=MODELS[:1]) for n in NAMES}
+    fleet = {WorkerId(n): record(n, rows=2, models=MODELS, resident=MODELS[:1], model_rows=TOLD) for n in NAMES}
     seats = following(*fleet.values())
     for what, name, number in steps:
         worker = fleet.get(WorkerId(name))
@@ -95,6 +99,8 @@ def test_the_index_answers_as_a_look_at_every_seat(steps: list[tuple[str, str, i
             seats.wish(Wished(drained=frozenset([WorkerId(name)] if number else [])), now)
         elif what == "rest" and worker is not None:
             seats.rest(worker, now + number, now)
+        elif worker is not None and what == "give":
+            seats.give(worker, JobId(str(number)), now, shape=SHAPES[number % len(SHAPES)])
         elif worker is not None:
             getattr(seats, what)(worker, JobId(str(number)), now)
         seats.wake(now)
@@ -103,11 +109,11 @@ def test_the_index_answers_as_a_look_at_every_seat(steps: list[tuple[str, str, i
 
 def check(seats: Seats) -> None:
     everyone = list(seats.all())
-    for model in MODELS:
-        takers = [seat for seat in everyone if seat.takes(model)]
+    for line in (*MODELS, *(shape.line for shape in SHAPES)):
+        model, takers = Shape.of_line(line).model, [seat for seat in everyone if seat.takes(line)]
         costs = [seats.loads.seconds(model, place_of(model, seat.record)) for seat in takers]
-        assert seats.offer_s(model) == min(costs, default=None)
-        chosen = seats.choose(model, (), ())
-        assert chosen == choose(model, everyone)
+        assert seats.offer_s(line) == min(costs, default=None)
+        chosen = seats.choose(line, (), ())
+        assert chosen == choose(line, everyone)
         assert isinstance(chosen, Obstacle) == (not takers)
     assert seats.models() == {model for seat in everyone for model in MODELS if seat.takes(model)}
