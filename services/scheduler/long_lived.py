@@ -13,7 +13,7 @@ from libs.ids import JobId
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 
-MANY = 25_000  # waiting jobs, from which on it pays; so many must come between two times
+MANY = 10_000  # waiting jobs, from which on it pays; so many must come between two times
 
 
 class LongLived:

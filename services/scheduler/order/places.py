@@ -181,8 +181,7 @@ def _part(row: list[Entry], entry: Entry) -> float:
 def _profiled(tier: Tier, made_at: int) -> _Profile:
     rows: list[tuple[float, float, float, float]] = []
     for tenant in tier.tenants.values():
-        units = sum(queue.units for model, queue in tenant.queues.items() if model in tier.lines)
-        weight, time = tenant.account.weight, tenant.account.time
+        units, weight, time = tenant.units, tenant.account.weight, tenant.account.time
         rows.append((time + units / weight, units, weight, weight * time))
     rows.sort()
     ends = [row[0] for row in rows]

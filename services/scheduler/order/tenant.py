@@ -12,13 +12,14 @@ from services.scheduler.order.waiting import Entry, rank
 class Tenant:
     """`owner` is whoever may change it, others copy it first."""
 
-    __slots__ = ("account", "lined", "overtaken", "owner", "queues", "running")
+    __slots__ = ("account", "lined", "overtaken", "owner", "queues", "running", "units")
 
     def __init__(self, owner: object) -> None:
         self.owner = owner
         self.account = Account()
         self.queues: dict[str, Queue] = {}  # by model version; none is empty
         self.lined = 0  # jobs of models that somebody can run
+        self.units = 0.0  # of them
         self.running = 0  # jobs that are charged by estimate
         self.overtaken = 0.0  # units of its own jobs that went before its first one
 
@@ -28,6 +29,7 @@ class Tenant:
         twin.account = self.account.copy()
         twin.queues = self.queues.copy()
         twin.lined, twin.running, twin.overtaken = self.lined, self.running, self.overtaken
+        twin.units = self.units
         return twin
 
     def own(self, model: str) -> Queue:
@@ -38,6 +40,11 @@ class Tenant:
         elif queue.owner is not self.owner:
             queue = self.queues[model] = queue.copy(self.owner)
         return queue
+
+    def count(self, jobs: int, units: float) -> None:
+        """Count jobs in the lines, or with negative numbers no longer."""
+        self.lined += jobs
+        self.units = self.units + units if self.lined else 0.0
 
     def first(self, models: Iterable[str]) -> Entry:
         """Return its best job of these models; there must be one."""

@@ -69,7 +69,7 @@ class Tier:
         if apart:
             self.apart.setdefault(model, {})[waiting.tenant_id] = None
             return
-        self._count_in(tenant, 1)
+        self._count_in(tenant, 1, waiting.units)
         if new:
             self._line_up(waiting.tenant_id, model)
 
@@ -83,7 +83,7 @@ class Tier:
         self.units = self.units - waiting.units if self.count else 0.0
         apart = model in self.apart
         if not apart:
-            tenant.lined -= 1
+            tenant.count(-1, -waiting.units)
             self.lined -= 1
             if not self.lined:  # nobody is behind whom to come back: those who come next are even with the last
                 self.clock = max(self.clock, tenant.account.time)
@@ -160,8 +160,9 @@ class Tier:
         queued = {name: None for name in names if name in self.tenants and model in self.tenants[name].queues}
         for name in queued:
             tenant = self.own(name)
-            tenant.lined -= tenant.queues[model].count
-            self.lined -= tenant.queues[model].count
+            queue = tenant.queues[model]
+            tenant.count(-queue.count, -queue.units)
+            self.lined -= queue.count
         if queued:
             self.apart[model] = queued
 
@@ -169,13 +170,13 @@ class Tier:
         """Put the jobs of a model back: somebody can run it."""
         for name in self.apart.pop(model, {}):
             tenant = self.own(name)
-            self._count_in(tenant, tenant.queues[model].count)
+            self._count_in(tenant, tenant.queues[model].count, tenant.queues[model].units)
             self._line_up(name, model)
 
-    def _count_in(self, tenant: Tenant, jobs: int) -> None:
+    def _count_in(self, tenant: Tenant, jobs: int, units: float) -> None:
         if not tenant.lined:
             tenant.account.enter(self.clock)
-        tenant.lined += jobs
+        tenant.count(jobs, units)
         self.lined += jobs
 
     def _line_up(self, tenant_id: TenantId, model: str) -> None:

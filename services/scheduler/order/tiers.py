@@ -86,7 +86,7 @@ class Tiers:
 
     def next(self, offer: Offer, now: float) -> Entry | None:
         """Return the next job; looking changes nothing."""
-        picks = dict(self._picks(offer))
+        picks = dict(self._picks(offer, now))
         usual = next(iter(picks), None)
         if usual is None:
             return None
@@ -112,16 +112,18 @@ class Tiers:
         self.lane.count(used=by_lane)
         return by_lane
 
-    def _picks(self, offer: Offer) -> Iterator[tuple[str, Pick]]:
-        """Give what each tier would start, the tier that is owed most first; only that one unless the lane is open."""
+    def _picks(self, offer: Offer, now: float) -> Iterator[tuple[str, Pick]]:
+        """Give what each tier would start, the tier that is owed most first; others only if they may use the lane."""
+        found = False
         for name in sorted((name for name, tier in self.by_name.items() if tier.lined), key=self._turn):
             tier = self.by_name[name]
+            if found and not (self.lane.open and tier.ages.any_before(now - self.shares.wait_s(name))):
+                continue
             tier.account.time = tier.account.caught_up(self._clock)
             pick = tier.pick(offer)
             if pick is not None:
+                found = True
                 yield name, pick
-                if not self.lane.open:
-                    return
 
     def _turn(self, name: str) -> tuple[float, int, str]:
         account = self.by_name[name].account

@@ -334,7 +334,7 @@ def test_a_lane_without_a_cap_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_tier_that_holds_up_the_others_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def picks(tiers: Tiers, offer: Any) -> Any:
+    def picks(tiers: Tiers, offer: Any, _now: float) -> Any:
         name = min((name for name, tier in tiers.by_name.items() if tier.lined), key=tiers._turn, default=None)
         pick = tiers.by_name[name].pick(offer) if name else None
         return [(name, pick)] if pick else []
