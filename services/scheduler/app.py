@@ -51,7 +51,6 @@ from services.scheduler.forecast.forecaster import Forecaster
 from services.scheduler.forecast.scaling import TARGET_DRAIN_S, Scaling
 from services.scheduler.instruments import Instruments, observe, observe_lead
 from services.scheduler.job import Job
-from services.scheduler.long_lived import LongLived
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operators.model_moves import ModelMoves
@@ -111,7 +110,6 @@ class Scheduler:
         self.lead = Lead(epoch, serving=epoch != NOBODY)
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
-        LongLived(self.jobs)
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
         self.operations = Operations(store, clock)
         self.operations.on_changed = lambda: self.fleet.wish(self.operations)

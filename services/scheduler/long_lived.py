@@ -11,24 +11,23 @@ import gc
 
 from libs.ids import JobId
 from services.scheduler.job import Job
-from services.scheduler.open_jobs import OpenJobs
+from services.scheduler.order.ordering import Ordering
 
 MANY = 10_000  # waiting jobs, from which on it pays; so many must come between two times
 
 
 class LongLived:
-    """Is told what happens to open jobs."""
+    """Is told what happens to the jobs that wait in an order."""
 
-    def __init__(self, jobs: OpenJobs) -> None:
-        jobs.followers.append(self)
-        self._jobs = jobs
+    def __init__(self, ordering: Ordering) -> None:
+        self._ordering = ordering
         self._came = 0  # since the last time
         self._aside = False
 
     def queued(self, _job: Job) -> None:
         """A job waits (again)."""
         self._came += 1
-        if self._came >= MANY and len(self._jobs.ordering) >= MANY:
+        if self._came >= MANY and len(self._ordering) >= MANY:
             gc.collect()  # of what came since: that is soon done
             gc.freeze()
             self._came, self._aside = 0, True
@@ -41,6 +40,6 @@ class LongLived:
 
     def gone(self, _job_id: JobId) -> None:
         """A job is not open any more."""
-        if self._aside and len(self._jobs.ordering) < MANY // 2:
+        if self._aside and len(self._ordering) < MANY // 2:
             gc.unfreeze()
             self._aside = False

@@ -18,6 +18,7 @@ from services.scheduler.alarm import Alarm
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState
+from services.scheduler.long_lived import LongLived
 from services.scheduler.open_job import Book
 from services.scheduler.order.deadlines import Deadlines
 from services.scheduler.order.ordering import Ordering, Waiting
@@ -63,7 +64,7 @@ class OpenJobs:
         self._hub.audience = self.joined.audience
         self.work = Alarm(clock)  # rings the dispatcher
         self.deadline = Alarm(clock)  # rings the expirer
-        self.followers: list[Follower] = []
+        self.followers: list[Follower] = [LongLived(self.ordering)]
         self.run_over = Alarm(clock)  # rings the follower
         self.on_outbox: Callable[[], None] = _nobody  # rings the outbox
         self.on_ended: Callable[[Job], None] = _nobody_else  # tells who clears up behind it
