@@ -2,7 +2,8 @@
 
 Durable events are never passed along: a change only marks its readers, and each reads the store after the last
 sequence it has. It subscribes before its first read, so nothing is lost, and sequences only grow, so nothing is
-doubled. Transient events wait in the reader's inbox, latest wins; a slow reader holds up nobody.
+doubled. An end that an operator took back is told only to who reads before that: who comes later hears of one end, who
+had heard of it goes on behind it. Transient events wait in the reader's inbox, latest wins; a slow reader holds up nobody.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class WatchHub:
         reader.marked = False
         events = await self._store.events(job_id, seq)
         if events:
-            return events
+            return _without_former_ends(events)
         job = await self._store.get(job_id)
         if job is not None and job.open:
             return []
@@ -139,6 +140,12 @@ class WatchHub:
                 reader.inbox.started(event.payload["attempt"])
         passing = reader.inbox.take_certain() if closing else reader.inbox.take(self._clock.now())
         return [*opening, *passing, *closing]
+
+
+def _without_former_ends(events: list[DurableEvent]) -> list[DurableEvent]:
+    """Return the events without ends that the job came back from."""
+    last = max((number for number, event in enumerate(events) if event.kind == "queued"), default=0)
+    return [event for number, event in enumerate(events) if number >= last or event.kind not in _CLOSING_KINDS]
 
 
 def _nobody(_job_id: JobId) -> Iterable[JobId]:

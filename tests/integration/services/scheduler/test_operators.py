@@ -34,7 +34,8 @@ async def test_a_dead_letter_is_listed_requeued_and_drawn(settings: Settings, re
     async with scheduler(settings) as (client, admin), announced(worker, registry):
         wanted = submission()
         await client.submit(wanted)
-        assert kinds(await follow(client, wanted.job_id))[-1] == "failed"
+        failed = await follow(client, wanted.job_id)
+        assert kinds(failed)[-1] == "failed"
         (letter,) = await admin.dead_letters()
         assert (letter.job_id, letter.tenant_id, letter.reason, letter.attempts) == (
             wanted.job_id,
@@ -45,7 +46,12 @@ async def test_a_dead_letter_is_listed_requeued_and_drawn(settings: Settings, re
         worker.script = good
         last = (await client.get_job(TENANT, wanted.job_id)).attempts[-1].attempt
         await admin.requeue_dead_letter(wanted.job_id)
-        assert kinds(await follow(client, wanted.job_id, after=8))[-1] == "completed"
+        again = await follow(client, wanted.job_id, after=failed[-1].sequence)
+        assert [kind for kind in kinds(again) if kind != "progress"] == ["queued", "started", "image", "completed"]
+        first = failed[-1].sequence + 1
+        assert [event.sequence for event in again if event.sequence] == [*range(first, first + 4)]
+        whole = [kind for kind in kinds(await follow(client, wanted.job_id)) if kind != "progress"]
+        assert whole == ["queued", "started"] * 4 + ["image", "completed"]
         job = await client.get_job(TENANT, wanted.job_id)
         assert job.attempts[-1].attempt == last + 1
         assert await admin.dead_letters() == []

@@ -145,6 +145,16 @@ async def test_resuming_passes_the_last_sequence_on(bench: Bench) -> None:
     assert bench.scheduler.watched_after == [2]
 
 
+async def test_a_reader_of_a_job_that_failed_and_was_queued_again_goes_on_from_its_place(bench: Bench) -> None:
+    again = (event(4, queued=job_pb2.QueuedEvent()), PROGRESS, event(5, completed=job_pb2.CompletedEvent()))
+    bench.scheduler.scripts = [again, again]
+    assert [parsed(frame)[:2] for frame in (await bench.frames(after=3))[1:]] == [
+        *(("queued", "4"), ("progress", ""), ("completed", "5")),
+    ]
+    assert [told.sequence for told in await bench.events(after=3)] == [4, 0, 5]
+    assert bench.scheduler.watched_after == [3, 3]
+
+
 async def test_nothing_is_left_after_the_final_event(bench: Bench) -> None:
     bench.scheduler.jobs[JOB] = job(job_pb2.Job.SUCCEEDED)
     bench.scheduler.scripts = [()]

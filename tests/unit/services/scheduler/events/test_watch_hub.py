@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from libs.clients.modelserver import Progress
 from libs.errors import Unavailable
+from libs.generation.attempt import ImageStored
 from libs.ids import JobId, WorkerId
 from libs.testing.clock import ManualClock
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.events.watch_inbox import Transient
-from services.scheduler.job import DurableEvent
+from services.scheduler.job import DurableEvent, Failure
 from services.scheduler.settlement import endings
 from services.scheduler.settlement.endings import Yield
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Requeue, Start
-from tests.unit.services.scheduler.fakes import job
+from services.scheduler.storage.store import Requeue, Revival, Start
+from tests.unit.services.scheduler.fakes import job, spec
 
 
 class SlowStore(MemoryStore):
@@ -133,6 +134,32 @@ async def test_a_slow_reader_holds_up_nobody_and_a_stop_ends_every_watch() -> No
     hub.stop()
     with pytest.raises(Unavailable, match="restarts"):
         await reading
+
+
+async def test_a_job_that_came_back_is_told_on_and_its_first_end_to_nobody_new() -> None:
+    store = MemoryStore()
+    hub = WatchHub(store, ManualClock())
+    epoch = await store.take_lead("test", 0.0)
+    job_id = (await store.accept(job(1.0, spec=spec(images=2)), [])).job.id
+    image = ImageStored(0, "a" * 64, "image/png", 64, 64, 7, 9)
+    first = await store.start(Start(job_id, 1, WorkerId("w"), epoch, 2.0))
+    assert first is not None
+    lost = Failure("WORKER_LOST", "Lost.")
+    await store.end(endings.partly(first, lost, Yield((image,)), epoch=epoch, now=3.0, result_life_s=9.0, dead=True))
+    seen = [event async for event in hub.watch(job_id, 0) if isinstance(event, DurableEvent)]
+    await store.alter(Revival(job_id, epoch, 4.0))
+    second = await store.start(Start(job_id, 2, WorkerId("w"), epoch, 5.0))
+    assert second is not None
+    await store.end(endings.succeeded(second, Yield((image,)), epoch=epoch, now=6.0, result_life_s=9.0))
+    assert [event.kind for event in seen] == ["queued", "started", "image", "failed"]
+
+    async def told(after: int) -> list[tuple[int, str]]:
+        return [(event.seq, event.kind) async for event in hub.watch(job_id, after) if isinstance(event, DurableEvent)]
+
+    again = [(5, "queued"), (6, "started"), (7, "image"), (8, "completed")]
+    assert await told(after=seen[-1].seq) == again
+    assert await told(after=2) == again
+    assert await told(after=0) == [(1, "queued"), (2, "started"), *again]
 
 
 async def test_a_deleted_job_ends_its_watch() -> None:
