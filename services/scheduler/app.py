@@ -70,7 +70,6 @@ from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.results.follower import Follower
 from services.scheduler.results.keeping import Results
 from services.scheduler.results.keys import Keys
-from services.scheduler.results.removal import Removal
 from services.scheduler.results.sweeper import ResultSweeper
 from services.scheduler.retries.substitution import Substitution
 from services.scheduler.retries.verdicts import Judge
@@ -127,12 +126,11 @@ class Scheduler:
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
         self.preloader = Preloader(self.jobs, self.fleet, instruments, clock)
-        removal = Removal(store, blobs, clock, self.lead)
-        self.desk = Desk(store, self.jobs, self.reconciler, removal, clock, result_life_s=life_s)
+        self.result_sweeper = ResultSweeper(store, self.jobs, results, clock, self.lead)
+        self.desk = Desk(store, self.jobs, self.reconciler, self.result_sweeper.removal, clock, result_life_s=life_s)
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
         self.follower, keys = Follower(store, self.jobs, clock, self.lead), Keys(self.fleet, results.keeping)
-        self.result_sweeper = ResultSweeper(store, self.jobs, results, clock, self.lead)
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
         self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 

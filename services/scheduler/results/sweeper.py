@@ -27,13 +27,13 @@ BATCH = 500
 
 
 class ResultSweeper:
-    """Sweeps while `run` runs."""
+    """Sweeps while `run` runs. `removal` may be used beside it."""
 
     def __init__(self, store: JobStore, jobs: OpenJobs, results: Results, clock: Clock, lead: Lead) -> None:
         self._store = store
         self._jobs = jobs
         self._blobs, self._keeping = results.blobs, results.keeping
-        self._removal = Removal(store, results.blobs, clock, lead)
+        self.removal = Removal(store, results.blobs, clock, lead)
         self._clock = clock
         self._lead = lead
         self._unknown_since: dict[str, float] = {}
@@ -65,7 +65,7 @@ class ResultSweeper:
 
     async def _sweep_pictures(self, now: float) -> int:
         """Remove a batch of pictures whose time is over; returns how many went."""
-        return await self._removal.remove(await self._store.doom(self._lead.epoch, now, BATCH))
+        return await self.removal.remove(await self._store.doom(self._lead.epoch, now, BATCH))
 
     async def _list_pictures(self, now: float) -> None:
         hashes = [key.partition("/")[2] async for key in self._blobs.list_keys("images") if _is_picture(key)]
