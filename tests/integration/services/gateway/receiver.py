@@ -28,13 +28,16 @@ class Receiver:
 
     answers: Sequence[bytes] = (OK,)
     posts: list[Post] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     names: list[str | None] = field(default_factory=list)  # that TLS clients asked for
     port: int = 0
 
     def __post_init__(self) -> None:
         self.release.set()
+
+    async def was_reached(self) -> bool:
+        """Whether anything has come."""
+        return bool(self.posts)
 
     @asynccontextmanager
     async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
@@ -63,7 +66,6 @@ class Receiver:
         post = Post(head[0], headers, await reader.readexactly(int(headers["content-length"])))
         answer = self.answers[min(len(self.posts), len(self.answers) - 1)]
         self.posts.append(post)
-        self.arrived.set()
         await self.release.wait()
         writer.write(answer)
         await writer.drain()
