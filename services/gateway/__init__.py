@@ -2,7 +2,7 @@
 
 Main path (`admission`):  parse → find by idempotency key → check and price → look up uploads → reserve → submit →
 answer. Beside it: `relay` (events to readers), `downloads` (pictures), `uploads` (pictures that requests start from),
-`estimating`, `health`, the page in `web/`.
+`estimating`, `health`, `webhooks/` (delivered to whom requests name), the page in `web/`.
 
     bytes of a REST body ── parsing ─┐
     typed message ───────────────────┴─ Draft ── drafts.price ── Priced ── admission ── Job ── presentation
@@ -12,6 +12,7 @@ tokens – is signed (`signing`). Envoy's configuration lies in `envoy/`.
 
 When a peer is gone: no scheduler: creating and reading answer 503 within a second, open event streams stay open with
 keepalives and go on after the last sequence when it is back, the catalog is kept. No rate limiter: creating answers
-503 LIMITER_DEGRADED, everything else works. No picture store: downloads answer 503. This process dies between
-Reserve and Submit: the reservation is tentative and expires.
+503 LIMITER_DEGRADED, everything else works. No picture store: downloads answer 503. No receiver of a webhook: it is
+tried again, for a day. This process dies between Reserve and Submit: the reservation is tentative and expires; while it
+sends a webhook: its lease runs out and another gateway sends it again.
 """

@@ -9,8 +9,9 @@ Main path of a job:
 States (job.py draws them): QUEUED ⇄ RUNNING → SUCCEEDED | FAILED | CANCELLED | EXPIRED.
 
 Packages: storage (the truth), order (which job next), placement (which worker, preemption, preloads), attempts (one
-run of a job), retries (what a failed one means), results (cache and retention), settlement (charges, outbox), events
-(watching), forecast (waits, needed workers), replicas (who leads), operators. Each package's docstring goes on.
+run of a job), retries (what a failed one means), results (cache and retention), settlement (charges, outbox), webhooks
+(deliveries that gateways claim), events (watching), forecast (waits, needed workers), replicas (who leads), operators.
+Each package's docstring goes on.
 
 SQL is the truth; memory (open_jobs, order.ordering) is an index over it that every start rebuilds. Whoever commits a
 change tells open_jobs once, after the commit. Two fences keep late writers out: the leader's epoch in every write,

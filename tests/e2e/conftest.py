@@ -25,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """Return a running stack that all tests share; who breaks a part of it waits until it is ready again."""
-    running = RunningStack(tmp_path_factory.mktemp("stack") / "data")
+    # Webhooks go to a receiver in the test's own process.
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "data", {"DARKROOM_WEBHOOK_INSECURE": "1"})
     running.start()
     yield running
     assert running.stop() == 0, running.console()

@@ -14,13 +14,17 @@ import grpc
 import httpx
 import pytest
 from PIL import Image
+from standardwebhooks import Webhook
 
 from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as rpc
 from darkroom.v1 import job_pb2
+from libs import secret_files
+from libs.testing import waiting
 from libs.testing.job_events import read_all
 from libs.testing.stack import RunningStack
 from services.modelserver.default_model.training.judge import HeldOut, held_out_prompts, judge
+from tests.integration.services.gateway.receiver import Receiver
 
 ASKED: HeldOut = held_out_prompts(seed=3, singles=0, relations=1)[0]
 STEPS, SEED = 20, 7
@@ -31,8 +35,20 @@ def assert_matches(data: bytes) -> None:
     assert verdict.right, verdict
 
 
-async def test_rest_and_events(client: httpx.AsyncClient) -> None:
-    created = await client.post("/v1/jobs", json={"prompt": ASKED.prompt, "seed": SEED, "cache": "bypass"})
+async def test_rest_and_events_and_webhook(client: httpx.AsyncClient, stack: RunningStack) -> None:
+    receiver = Receiver()
+    async with receiver.serving():
+        done = await drawn_and_followed(client, {"url": f"http://127.0.0.1:{receiver.port}/done"})
+        await waiting.until(receiver.was_reached, within_s=30)
+    [post] = receiver.posts
+    deployment = secret_files.read_token(stack.folder.root / "secrets", secret_files.WEBHOOK_SECRET)
+    told = Webhook(secret_files.webhook_secret(deployment, "dev")).verify(post.body, post.headers)
+    assert (told["type"], told["data"]["id"], told["data"]["state"]) == ("generation.completed", done, "SUCCEEDED")
+
+
+async def drawn_and_followed(client: httpx.AsyncClient, webhook: dict[str, str]) -> str:
+    body = {"prompt": ASKED.prompt, "seed": SEED, "cache": "bypass", "webhook": webhook}
+    created = await client.post("/v1/jobs", json=body)
     assert created.status_code == 202
     job = created.json()
     assert created.headers["location"] == f"/v1/jobs/{job['id']}"
@@ -64,6 +80,7 @@ async def test_rest_and_events(client: httpx.AsyncClient) -> None:
         assert linked.content == image.content
         assert "public" in linked.headers["cache-control"]
         assert (await nobody.get(done["images"][0]["url"].replace("s=", "s=x"))).status_code == 404
+    return str(job["id"])
 
 
 async def test_grpc_with_generated_stubs(stack: RunningStack) -> None:
