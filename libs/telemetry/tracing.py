@@ -6,7 +6,7 @@ restarted scheduler goes on in the same trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -65,9 +65,18 @@ def link_to(traceparent: str) -> list[trace.Link]:
     return [trace.Link(span)] if span.is_valid else []
 
 
-def record(name: str, start_s: float, end_s: float, context: Context, **attributes: str | int | float) -> None:
-    """Write a span that is already over; times in Unix seconds."""
+def record(
+    name: str,
+    start_s: float,
+    end_s: float,
+    context: Context,
+    events: Sequence[tuple[str, float]] = (),
+    **attributes: str | int | float,
+) -> None:
+    """Write a span that is already over, with what happened in it by name and moment; times in Unix seconds."""
     span = tracer().start_span(name, context=context, start_time=int(start_s * 1e9), attributes=attributes)
+    for event, moment in events:
+        span.add_event(event, timestamp=int(moment * 1e9))
     span.end(end_time=int(max(start_s, end_s) * 1e9))
 
 

@@ -70,6 +70,10 @@ class Attempt:
         """Whether anything has happened."""
         return bool(self._events)
 
+    def steps(self) -> list[Progress]:
+        """Return the steps that were drawn so far."""
+        return [event for event in self._events if isinstance(event, Progress)]
+
     def post(self, event: Event) -> None:
         """Tell every follower. What comes after the final event is dropped."""
         if self.outcome is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class AttemptRun:
     def step(self, step: int, total: int, eta_s: float) -> None:
         """Tell the progress."""
         self._pulse.stepped(self._id)
-        self._say(Progress(step, total, eta_s))
+        self._say(Progress(step, total, eta_s, time.time()))
 
     def preview(self, step: int, total: int, index: int, pixels: Pixels) -> None:
         """Show a rough picture."""

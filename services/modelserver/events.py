@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 
@@ -14,6 +14,7 @@ class Progress:
     step: int
     total: int
     eta_s: float
+    drawn_at: float = field(default=0.0, compare=False)  # when the device ended it, in Unix seconds
 
 
 @dataclass(frozen=True, slots=True)

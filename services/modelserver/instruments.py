@@ -22,7 +22,10 @@ Observe = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class StageRecorder:
-    """Writes each stage of an attempt as a span of its trace and into a histogram; of the prompt only the length."""
+    """Writes each stage of an attempt as a span of its trace and into a histogram; of the prompt only the length.
+
+    The span of `denoise` has an event at the end of each step, by the device's own word.
+    """
 
     def __init__(self) -> None:
         self._seconds = metrics.seconds_histogram("darkroom_stage_seconds", "Time in one stage of an attempt")
@@ -36,6 +39,7 @@ class StageRecorder:
             stage.start_s,
             stage.end_s,
             attempt.trace,
+            _steps_in(attempt, stage) if stage.name == "denoise" else (),
             job_id=order.job_id,
             attempt=order.attempt,
             model=order.pinned,
@@ -44,6 +48,12 @@ class StageRecorder:
             size=f"{order.spec.width}x{order.spec.height}",
             prompt_length=len(order.spec.prompt),
         )
+
+
+def _steps_in(attempt: Attempt, stage: StageDone) -> list[tuple[str, float]]:
+    """Return the steps that ended within a stage: one that is parked has several."""
+    within = (step for step in attempt.steps() if stage.start_s <= step.drawn_at <= stage.end_s)
+    return [(f"step {step.step}", step.drawn_at) for step in within]
 
 
 def observe_worker(worker_id: WorkerId, engine: Engine, rows_in_use: Callable[[], int], gpu: Gpu | None) -> None:

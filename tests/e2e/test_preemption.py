@@ -1,7 +1,8 @@
 """An enterprise job on a worker that free jobs keep busy: it draws next, and the one that made room loses nothing.
 
 The worker draws one job at a time. The picture of the job that was parked must be the one of a run that nobody
-disturbed, byte for byte, drawn in one attempt without a step twice.
+disturbed, byte for byte, drawn in one attempt without a step twice. When each step ended is the engine's own word, from
+the spans of the worker.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from libs.testing import waiting
 from libs.testing.job_events import Event, parse
 from libs.testing.stack import RunningStack
 from tests.e2e.conftest import http_client
+from tests.e2e.spans import SpanCollector, collecting
 
 STEPS, IMAGES = 30, 4  # a step of so many takes long beside a call through the mesh
 BEFORE = 5  # steps of the free job after which the other one is sent
-MOST_AFTER = 2  # steps that it still ends then: the one under way, and one more when its end and the call cross
+MOST_BEGUN = 1  # steps that it begins once the other one was accepted: one, when its beginning and the call cross
 WITHIN_S = 150.0
 SETTINGS = {"DARKROOM_DEVICES": "cpu", "DARKROOM_THREADS": "1", "DARKROOM_SLOTS": "1"}
 
@@ -31,15 +33,24 @@ Heard = list[tuple[str, Event]]  # of which job; in the order in which it was he
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    running = RunningStack(tmp_path_factory.mktemp("preemption") / "data", SETTINGS)
+def collected() -> Iterator[SpanCollector]:
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, collected: SpanCollector) -> Iterator[RunningStack]:
+    settings = SETTINGS | {"OTEL_EXPORTER_OTLP_ENDPOINT": collected.endpoint}
+    running = RunningStack(tmp_path_factory.mktemp("preemption") / "data", settings)
     running.start()
     yield running
     assert running.stop() == 0, running.console()
 
 
 @pytest.mark.timeout(240)
-async def test_a_free_job_makes_room_at_its_next_step_and_loses_nothing(stack: RunningStack) -> None:
+async def test_a_free_job_makes_room_at_its_next_step_and_loses_nothing(
+    stack: RunningStack, collected: SpanCollector
+) -> None:
     async with asyncio.timeout(WITHIN_S), http_client(stack) as client:
         await stack.wait_ready("modelserver-0")
         free = {"authorization": f"Bearer {await free_key(stack)}"}
@@ -52,9 +63,10 @@ async def test_a_free_job_makes_room_at_its_next_step_and_loses_nothing(stack: R
             tasks.create_task(follow(client, free, behind, heard))
             await waiting.until(lambda: drew(heard, victim), WITHIN_S)
             urgent = await submit(client, {}, seed=13)
-            at_submit = steps(heard, victim)[-1]
             tasks.create_task(follow(client, {}, urgent, heard))
-        assert_made_room(heard, victim, urgent, at_submit)
+        assert_made_room(heard, victim, urgent)
+        await waiting.until(lambda: are_told(collected, victim, urgent), WITHIN_S)
+        assert_by_the_engine(collected, victim, urgent)
         assert ends(heard) == [urgent, victim, behind], "the parked one goes on before those that wait"
         assert await picture(client, free, victim) == await picture(client, free, undisturbed)
         for job_id in (victim, behind):
@@ -62,17 +74,32 @@ async def test_a_free_job_makes_room_at_its_next_step_and_loses_nothing(stack: R
             assert [attempt["outcome"] for attempt in job["attempts"]] == ["succeeded"]
 
 
-def assert_made_room(heard: Heard, victim: str, urgent: str, at_submit: int) -> None:
+def assert_made_room(heard: Heard, victim: str, urgent: str) -> None:
     """Check that the victim stood still while the urgent job drew, began to at once, and repeated no step."""
     began = first(heard, urgent, "progress")
-    until = [event.data["step"] for job_id, event in heard[:began] if job_id == victim and event.name == "progress"]
     over = max(index for index, (of, event) in enumerate(heard) if of == urgent and event.name == "progress")
     meanwhile = [event.name for job_id, event in heard[began:over] if job_id == victim]
     assert meanwhile == [], "both drew at once"
-    assert until[-1] - at_submit <= MOST_AFTER, "it drew on"
     drawn = steps(heard, victim)
     assert drawn == sorted(set(drawn)), "a step was drawn twice"
     assert drawn[-1] == STEPS
+
+
+async def are_told(collected: SpanCollector, victim: str, urgent: str) -> bool:
+    """Return whether the worker has told where both were drawn."""
+    return len(collected.of_job(victim, "denoise")) == 2 and len(collected.of_job(urgent, "denoise")) == 1
+
+
+def assert_by_the_engine(collected: SpanCollector, victim: str, urgent: str) -> None:
+    """Check by the device's own clock that the victim began one step more at most, and then drew after the other."""
+    before, after = collected.of_job(victim, "denoise")
+    (drawn,) = collected.of_job(urgent, "denoise")
+    accepted_s = collected.of_job(urgent, "queue")[0].start_s
+    ended = [moment for _, moment in before.events]
+    begun = [moment for moment in ended[:-1] if moment > accepted_s]  # where one ends, the next one begins
+    assert len(begun) <= MOST_BEGUN, "it drew on"
+    assert before.end_s <= drawn.events[0][1] < drawn.events[-1][1] <= after.events[0][1], "both drew at once"
+    assert [name for name, _ in before.events + after.events] == [f"step {n}" for n in range(1, STEPS + 1)]
 
 
 async def follow(client: httpx.AsyncClient, key: dict[str, str], job_id: str, heard: Heard) -> None:

@@ -9,18 +9,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from libs.ids import WorkerId
-from libs.telemetry import metrics
+from libs.generation.attempt import StageDone
+from libs.ids import JobId, WorkerId
+from libs.telemetry import metrics, tracing
 from services.modelserver import instruments
+from services.modelserver.attempt import Attempt, Order
 from services.modelserver.engine.reasons import Reason, Unbatched
 from services.modelserver.engine.stats import EngineStats, Occupancy
+from services.modelserver.events import Progress
 from services.modelserver.fake_nvml import FakeNvml
 from services.modelserver.gpu import THROTTLES, Gpu, open_gpu
+from tests.unit.services.modelserver.bench import SPEC
 
 METRICS = Path(__file__).parents[4] / "docs" / "metrics.md"
 
@@ -112,3 +117,20 @@ def test_a_cpu_has_no_series_of_a_gpu(scrape: Scrape) -> None:
     assert "darkroom_gpu" not in scrape.text()
     assert scrape.value("darkroom_worker_memory_bytes", kind="device") == 5
     assert scrape.value("darkroom_ticks_total") == 0
+
+
+def test_each_stage_of_drawing_tells_the_steps_that_ended_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, tuple[tuple[str, float], ...]]] = []
+    monkeypatch.setattr(tracing, "record", lambda name, _s, _e, _t, events, **_: told.append((name, tuple(events))))
+    recorder = instruments.StageRecorder()
+    attempt = Attempt(Order(JobId("j"), 1, 1, "m@1", SPEC), Context(), recorder.record)
+    for event in (
+        StageDone("encode", 0.0, 1.0),
+        Progress(1, 3, 0.0, 2.0),
+        Progress(2, 3, 0.0, 3.0),
+        StageDone("denoise", 1.0, 3.0),  # it was parked
+        Progress(3, 3, 0.0, 9.0),
+        StageDone("denoise", 8.0, 9.0),
+    ):
+        attempt.post(event)
+    assert told == [("encode", ()), ("denoise", (("step 1", 2.0), ("step 2", 3.0))), ("denoise", (("step 3", 9.0),))]
