@@ -127,8 +127,11 @@ class ModelServer(Protocol):
         """
         ...
 
-    async def cancel(self, job_id: JobId, attempt: int) -> bool:
-        """Stop an attempt at its next step; False when it does not run there. Raises DarkroomError."""
+    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
+        """Stop an attempt at its next step; False when it does not run there. Raises DarkroomError.
+
+        Like `execute`, `park` and `resume` it is refused (EPOCH_STALE) when the worker has heard a later leader.
+        """
         ...
 
     async def describe_models(self) -> list[Model]:
@@ -147,11 +150,11 @@ class ModelServer(Protocol):
         """Return where every usable model's weights are. Raises DarkroomError."""
         ...
 
-    async def park(self, job_id: JobId, attempt: int) -> bool:
+    async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device, its state into memory; False when it cannot be. Raises DarkroomError."""
         ...
 
-    async def resume(self, job_id: JobId, attempt: int) -> bool:
+    async def resume(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Let a parked attempt go on; False when it is not parked there. Raises DarkroomError."""
         ...
 
@@ -181,9 +184,9 @@ class ModelServerClient:
         finally:
             call.cancel()
 
-    async def cancel(self, job_id: JobId, attempt: int) -> bool:
+    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Stop an attempt at its next step."""
-        request = pb.CancelAttemptRequest(job_id=job_id, attempt=attempt)
+        request = pb.CancelAttemptRequest(job_id=job_id, attempt=attempt, epoch=epoch)
         with translated(PEER):
             answer = await self._stub.CancelAttempt(request, timeout=deadlines.CONTROL_S)
         return bool(answer.found)
@@ -217,15 +220,15 @@ class ModelServerClient:
             for m in answer.models
         ]
 
-    async def park(self, job_id: JobId, attempt: int) -> bool:
+    async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device, its state into memory; False when it cannot be."""
-        request = pb.ParkAttemptRequest(job_id=job_id, attempt=attempt)
+        request = pb.ParkAttemptRequest(job_id=job_id, attempt=attempt, epoch=epoch)
         with translated(PEER):
             return bool((await self._stub.ParkAttempt(request, timeout=deadlines.CONTROL_S)).parked)
 
-    async def resume(self, job_id: JobId, attempt: int) -> bool:
+    async def resume(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Let a parked attempt go on; False when it is not parked there."""
-        request = pb.ResumeAttemptRequest(job_id=job_id, attempt=attempt)
+        request = pb.ResumeAttemptRequest(job_id=job_id, attempt=attempt, epoch=epoch)
         with translated(PEER):
             return bool((await self._stub.ResumeAttempt(request, timeout=deadlines.CONTROL_S)).resumed)
 

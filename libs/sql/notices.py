@@ -31,10 +31,10 @@ async def notices(engines: Engines, channel: str) -> AsyncGenerator[None, None]:
     if engines.is_sqlite:
         return
     told = asyncio.Event()
-    connection = engines.read.connect()
+    async with reaching(engines.timeout_s):
+        connection = await engines.read.connect()
     try:
         async with reaching(engines.timeout_s):
-            await connection.start()
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
             driver.add_termination_listener(lambda *_: told.set())
@@ -45,6 +45,5 @@ async def notices(engines: Engines, channel: str) -> AsyncGenerator[None, None]:
             told.clear()
         raise DatabaseAway("the connection that listens was lost")
     finally:
-        if not connection.closed:
-            await connection.invalidate()  # it must not go back to the pool listening
-            await connection.close()
+        await connection.invalidate()  # it must not go back to the pool listening
+        await connection.close()

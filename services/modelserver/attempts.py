@@ -36,10 +36,7 @@ class Attempts:
         for one that is only to be followed and is not known.
         """
         self._forget_old()
-        if order.epoch < self._epoch:
-            told = f"The epoch {order.epoch} has passed; {self._epoch} was seen here."
-            raise PreconditionFailed(told, reason="EPOCH_STALE", metadata={"epoch": str(self._epoch)})
-        self._epoch = order.epoch
+        self._heed(order.epoch)
         attempt = self._known.get(order.key)
         if attempt is None and order.attach:
             told = f"The attempt {order.attempt} at {order.job_id} is not known here."
@@ -52,23 +49,36 @@ class Attempts:
             self._known[order.key] = attempt
         return attempt
 
-    def cancel(self, key: Key) -> bool:
-        """Stop an attempt at its next step; returns False when there is nothing to stop."""
+    def cancel(self, key: Key, epoch: int) -> bool:
+        """Stop an attempt at its next step; returns False when there is nothing to stop.
+
+        Raises PreconditionFailed for a leader of the past, as `park` and `resume` do.
+        """
+        self._heed(epoch)
         attempt = self._known.get(key)
         if attempt is None or attempt.outcome is not None:
             return False
         self._worker.cancel(attempt)
         return True
 
-    async def park(self, key: Key) -> bool:
+    async def park(self, key: Key, epoch: int) -> bool:
         """Take an attempt off the device, to go on later; False when it does not draw here."""
+        self._heed(epoch)
         attempt = self._known.get(key)
         return attempt is not None and await self._worker.park(attempt)
 
-    async def resume(self, key: Key) -> bool:
+    async def resume(self, key: Key, epoch: int) -> bool:
         """Let a parked attempt go on; False when it is not parked here."""
+        self._heed(epoch)
         attempt = self._known.get(key)
         return attempt is not None and await self._worker.resume(attempt)
+
+    def _heed(self, epoch: int) -> None:
+        """Obey no leader that came before one that was heard."""
+        if epoch < self._epoch:
+            told = f"The epoch {epoch} has passed; {self._epoch} was seen here."
+            raise PreconditionFailed(told, reason="EPOCH_STALE", metadata={"epoch": str(self._epoch)})
+        self._epoch = epoch
 
     def _check_is_latest(self, order: Order) -> None:
         """An order that was long under way must not begin what its sender gave up and sent again as another attempt."""

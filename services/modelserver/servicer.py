@@ -39,7 +39,7 @@ class ModelServerServicer(rpc.ModelServerServiceServicer):
 
     async def CancelAttempt(self, request: pb.CancelAttemptRequest, _context: Context) -> pb.CancelAttemptResponse:
         """Stop an attempt."""
-        return pb.CancelAttemptResponse(found=self._attempts.cancel(wire.key_from_pb(request)))
+        return pb.CancelAttemptResponse(found=self._attempts.cancel(wire.key_from_pb(request), request.epoch))
 
     async def DescribeModels(self, _request: pb.DescribeModelsRequest, _context: Context) -> pb.DescribeModelsResponse:
         """List every model folder."""
@@ -62,8 +62,8 @@ class ModelServerServicer(rpc.ModelServerServiceServicer):
 
     async def ParkAttempt(self, request: pb.ParkAttemptRequest, _context: Context) -> pb.ParkAttemptResponse:
         """Take an attempt off the device."""
-        return pb.ParkAttemptResponse(parked=await self._attempts.park(wire.key_from_pb(request)))
+        return pb.ParkAttemptResponse(parked=await self._attempts.park(wire.key_from_pb(request), request.epoch))
 
     async def ResumeAttempt(self, request: pb.ResumeAttemptRequest, _context: Context) -> pb.ResumeAttemptResponse:
         """Let a parked attempt go on."""
-        return pb.ResumeAttemptResponse(resumed=await self._attempts.resume(wire.key_from_pb(request)))
+        return pb.ResumeAttemptResponse(resumed=await self._attempts.resume(wire.key_from_pb(request), request.epoch))

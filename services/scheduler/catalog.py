@@ -15,6 +15,7 @@ from libs.ids import WorkerId
 from services.scheduler.alarm import Alarm
 from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
 from services.scheduler.placement.fleet import Fleet
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
 
@@ -27,10 +28,11 @@ ASKED_AT_ONCE = 16  # workers; a large fleet that comes all at once must not hol
 class CatalogKeeper:
     """Keeps the catalog while `run` runs; it is kept in the store too, for the next start."""
 
-    def __init__(self, store: JobStore, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, store: JobStore, fleet: Fleet, clock: Clock, lead: Lead) -> None:
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._lead = lead
         self._described: dict[WorkerId, Sequence[Model]] = {}
         self._asked: dict[WorkerId, tuple[str, tuple[str, ...]]] = {}
         self._turn = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -112,7 +114,7 @@ class CatalogKeeper:
         told.set()
         logger.info("catalog changed", extra={"version": catalog.version, "models": len(catalog.models)})
         document = to_document(catalog, self._described)
-        await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document))
+        await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document, self._lead.epoch))
 
 
 def _state(record: WorkerRecord) -> tuple[str, tuple[str, ...]]:

@@ -111,7 +111,8 @@ class Dispatcher:
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
         logger.info("attempt started", extra=extra | {"resume_from": resume_from})
         out_of_memory = times_out_of_memory(earlier)
-        return Attempt(started, record, self._fleet.server(record), stop, span, now, out_of_memory, resume_from)
+        server = self._fleet.server(record)
+        return Attempt(started, record, server, epoch, stop, span, now, out_of_memory, resume_from)
 
     async def _run(self, attempt: Attempt) -> None:
         try:

@@ -19,7 +19,6 @@ from services.scheduler.attempts.checkpoints import CheckpointBook
 from services.scheduler.attempts.outcome import Attempt, Close, Heard
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.placement.fleet import REFUSED_REST_S, Fleet
-from services.scheduler.replicas.lead import Lead
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +48,11 @@ class _Breaks:
 class Listener:
     """Follows attempts on their workers."""
 
-    def __init__(self, fleet: Fleet, hub: WatchHub, book: CheckpointBook, clock: Clock, lead: Lead) -> None:
+    def __init__(self, fleet: Fleet, hub: WatchHub, book: CheckpointBook, clock: Clock) -> None:
         self._fleet = fleet
         self._hub = hub
         self._book = book
         self._clock = clock
-        self._lead = lead
 
     async def listen(self, attempt: Attempt, heard: Heard) -> Close:
         """Return how an attempt ended, as its worker says. Raises DarkroomError when it cannot be heard, and Deposed."""
@@ -81,7 +79,7 @@ class Listener:
         return Order(
             job_id=job.id,
             attempt=job.attempt,
-            epoch=self._lead.epoch,
+            epoch=attempt.epoch,
             model_version=job.model_version,
             spec=job.spec,
             resume_from=attempt.resume_from,

@@ -38,6 +38,7 @@ class Attempt:
     job: Job
     worker: WorkerRecord
     server: ModelServer
+    epoch: int  # of the leader that follows it
     stop: asyncio.Event
     span: Span
     began_at: float

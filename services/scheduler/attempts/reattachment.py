@@ -89,6 +89,7 @@ class Reattachment:
             job=job.evolve(id=run, attempt=number),  # the closer knows whose it is
             worker=worker,
             server=self._fleet.server(worker),
+            epoch=self._reconciler.epoch,
             stop=self._jobs.stop_signal(job.id),
             span=spans.take_up_attempt(this),
             began_at=max(this.started_at, job.started_at or 0.0),

@@ -126,7 +126,7 @@ class AttemptRunner:
 
     async def _stop(self, attempt: Attempt) -> bool:
         try:
-            return await attempt.server.cancel(attempt.job.id, attempt.job.attempt)
+            return await attempt.server.cancel(attempt.job.id, attempt.job.attempt, attempt.epoch)
         except errors.DarkroomError as error:
             extra = {"job_id": attempt.job.id, "worker_id": attempt.worker.worker_id, "cause": error.reason}
             logger.info("a worker could not be told to stop", extra=extra)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from libs.clock import Clock
 from libs.ids import WorkerId
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
 
@@ -68,9 +69,10 @@ def from_document(document: Mapping[str, Any]) -> Wished:
 class Operations:
     """The wishes that hold now; each change is kept before it holds."""
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
+    def __init__(self, store: JobStore, clock: Clock, lead: Lead) -> None:
         self._store = store
         self._clock = clock
+        self._lead = lead
         self._wished = Wished()
         self._changing = asyncio.Lock()
         self.on_changed: Callable[[], None] = _nobody  # rings the dispatcher
@@ -102,7 +104,7 @@ class Operations:
     async def _change(self, change: Callable[[Wished], Wished]) -> None:
         async with self._changing:  # one after the other, or the later document might lack the earlier wish
             wished = change(self._wished)
-            await self._store.save_document(DOCUMENT, wished.to_document())
+            await self._store.save_document(DOCUMENT, wished.to_document(), self._lead.epoch)
             self._wished = wished
         self.on_changed()
 

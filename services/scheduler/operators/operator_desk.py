@@ -130,7 +130,7 @@ class OperatorDesk:
         if job is None:
             return
         try:
-            await self._fleet.server(record).cancel(*job.run)
+            await self._fleet.server(record).cancel(*job.run, self._reconciler.epoch)
         except errors.DarkroomError as error:  # it ends by itself, or with its worker
             extra = {"job_id": job_id, "worker_id": record.worker_id, "cause": error.reason}
             logger.warning("a job could not be taken back", extra=extra)

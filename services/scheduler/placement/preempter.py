@@ -167,7 +167,7 @@ class Preempter:
     async def _park(self, entry: _Entry) -> None:
         attempt = entry.attempt
         try:
-            parked = await attempt.server.park(attempt.job.id, attempt.job.attempt)
+            parked = await attempt.server.park(attempt.job.id, attempt.job.attempt, attempt.epoch)
         except errors.DarkroomError as error:
             logger.info("a worker could not be asked to park", extra=_fields(entry) | {"cause": error.reason})
             await self._bring_back(entry)
@@ -197,7 +197,7 @@ class Preempter:
         attempt, backoff = entry.attempt, Backoff()
         while not entry.over.is_set():
             try:
-                found = await attempt.server.resume(attempt.job.id, attempt.job.attempt)
+                found = await attempt.server.resume(attempt.job.id, attempt.job.attempt, attempt.epoch)
                 break
             except errors.DarkroomError as error:
                 logger.info("a worker could not be asked to go on", extra=_fields(entry) | {"cause": error.reason})

@@ -52,15 +52,14 @@ class Note:
 
 
 def epoch_for(before: Leader, holder: str, claim: Claim) -> int:
-    """Return the epoch that a winner leads with: the one it has, when the answer to its first call was lost.
+    """Return the epoch that a winner leads with: the one it has, when the answer to its first call was lost or late.
 
     Raises Outrun for a claim of the leader's own cluster that is not later than the leader's.
     """
-    if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id:
-        if (before.holder, before.claim.revision) == (holder, claim.revision):
-            return before.epoch
-        if claim.revision <= before.claim.revision:
-            raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
+    if (before.holder, before.claim) == (holder, claim):
+        return before.epoch
+    if claim != UNELECTED and claim.cluster_id == before.claim.cluster_id and claim.revision <= before.claim.revision:
+        raise Outrun(f"{before.holder} won revision {before.claim.revision}, later than {claim.revision}")
     return before.epoch + 1
 
 

@@ -15,6 +15,7 @@ from services.scheduler.attempts.outcome import Attempt, Close, Done
 from services.scheduler.job import Job
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.seats import Incarnation, key_of
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.retries.quarantine import Quarantine
 from services.scheduler.retries.retry import Fault, Mishap
 from services.scheduler.storage.persistence import persistently
@@ -29,10 +30,11 @@ _BLAMED = frozenset({Fault.TRANSIENT, Fault.WORKER_LOST})  # memory is a matter 
 class Ward:
     """Hears how attempts end and holds the fleet to what follows."""
 
-    def __init__(self, store: JobStore, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, store: JobStore, fleet: Fleet, clock: Clock, lead: Lead) -> None:
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._lead = lead
         self._quarantine = Quarantine()
         self._told: frozenset[Incarnation] = frozenset()
 
@@ -103,7 +105,7 @@ class Ward:
 
     async def _save(self) -> None:
         try:
-            await self._store.save_document(DOCUMENT, self._quarantine.to_document())
+            await self._store.save_document(DOCUMENT, self._quarantine.to_document(), self._lead.epoch)
         except StoreUnavailable as error:  # it is found out again
             logger.warning("who is in quarantine was not written down", extra={"cause": str(error)})
 

@@ -31,10 +31,6 @@ class MemoryOutbox:
             message, _ = self._outbox[message_id]
             self._outbox[message_id] = dataclasses.replace(message, tries=message.tries + 1), retry_at
 
-    async def save_document(self, name: str, document: dict[str, Any]) -> None:
-        """Keep a document."""
-        self._documents[name] = json.dumps(document)
-
     async def load_document(self, name: str) -> dict[str, Any] | None:
         """Return a document."""
         return dict(json.loads(self._documents[name])) if name in self._documents else None

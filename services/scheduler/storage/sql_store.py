@@ -172,9 +172,14 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
         this = update(outbox).where(outbox.c.id == message_id)
         await self._execute(this.values(tries=outbox.c.tries + 1, due_at=retry_at))
 
-    async def save_document(self, name: str, document: dict[str, Any]) -> None:
+    async def save_document(self, name: str, document: dict[str, Any], epoch: int) -> None:
         """Keep a document."""
-        await self._transactions.write(lambda connection: sql_writes.save_document(connection, name, document))
+
+        async def write(connection: AsyncConnection) -> None:
+            await sql_reads.check_epoch(connection, epoch)
+            await sql_writes.save_document(connection, name, document)
+
+        await self._transactions.write(write)
 
     async def load_document(self, name: str) -> dict[str, Any] | None:
         """Return a document."""

@@ -256,8 +256,8 @@ class JobStore(LeadStore, ResultStore, DeliveryStore, Protocol):
         """Count a try and make the message due again at `retry_at`."""
         ...
 
-    async def save_document(self, name: str, document: dict[str, Any]) -> None:
-        """Keep a small JSON document (the catalog, the cost table) under a name."""
+    async def save_document(self, name: str, document: dict[str, Any], epoch: int) -> None:
+        """Keep a small JSON document (the catalog, the cost table) under a name. Raises Deposed."""
         ...
 
     async def load_document(self, name: str) -> dict[str, Any] | None:

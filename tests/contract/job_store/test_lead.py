@@ -44,8 +44,10 @@ async def test_another_cluster_may_count_from_the_beginning(unled_store: JobStor
 
 
 async def test_a_claim_whose_answer_was_lost_is_answered_again(unled_store: JobStore) -> None:
-    epoch = await unled_store.take_lead("a", NOW, FIRST)
-    assert await unled_store.take_lead("a", NOW + 1, FIRST) == epoch
+    for claim in (FIRST, UNELECTED):
+        epoch = await unled_store.take_lead("a", NOW, claim)
+        assert await unled_store.take_lead("a", NOW + 1, claim) == epoch
+        assert (await unled_store.leader()).epoch == epoch
 
 
 async def test_the_leader_is_told_what_others_accept_and_cancel(store: JobStore) -> None:
@@ -75,6 +77,15 @@ async def test_who_listens_is_told_of_notes_and_of_another_leader(store: JobStor
         await anext(told)
         await store.take_lead("another", NOW)
         await anext(told)
+
+
+async def test_a_leader_that_is_no_more_keeps_no_document(store: JobStore) -> None:
+    epoch = (await store.leader()).epoch
+    await store.save_document("catalog", {"version": 1}, epoch)
+    await store.take_lead("another", NOW)
+    with pytest.raises(Deposed):
+        await store.save_document("catalog", {"version": 2}, epoch)
+    assert await store.load_document("catalog") == {"version": 1}
 
 
 async def test_a_leader_that_is_no_more_gets_no_notes(store: JobStore) -> None:

@@ -142,7 +142,7 @@ async def test_an_open_job_cannot_be_deleted(store: JobStore) -> None:
 async def test_every_lead_has_a_higher_epoch(unled_store: JobStore) -> None:
     epochs = [await unled_store.take_lead(holder, NOW) for holder in ("a", "b", "a")]
     assert epochs == [1, 2, 3]
-    assert len(set(await asyncio.gather(*(unled_store.take_lead("c", NOW) for _ in range(5))))) == 5
+    assert len(set(await asyncio.gather(*(unled_store.take_lead(f"c{number}", NOW) for number in range(5))))) == 5
 
 
 LEADER_WRITES: dict[str, Callable[[JobStore], Awaitable[object]]] = {
@@ -190,9 +190,10 @@ async def test_messages_are_due_in_order_until_they_are_sent(store: JobStore) ->
 
 async def test_documents_are_replaced_by_name(store: JobStore) -> None:
     assert await store.load_document("catalog") is None
-    await store.save_document("catalog", {"version": 1, "models": ["shapes"]})
-    await store.save_document("prices", {})
-    await store.save_document("catalog", {"version": 2})
+    epoch = (await store.leader()).epoch
+    await store.save_document("catalog", {"version": 1, "models": ["shapes"]}, epoch)
+    await store.save_document("prices", {}, epoch)
+    await store.save_document("catalog", {"version": 2}, epoch)
     assert await store.load_document("catalog") == {"version": 2}
     assert await store.load_document("prices") == {}
 

@@ -192,7 +192,7 @@ async def test_cancel_stops_at_the_next_step(setup):
     setup.engine.gate.clear()
     stream = setup.stub.Execute(setup.request(steps=50), timeout=PATIENCE_S)
     await setup.until(stream, "progress")
-    token = pb.CancelAttemptRequest(job_id="job_1", attempt=1)
+    token = pb.CancelAttemptRequest(job_id="job_1", attempt=1, epoch=1)
     assert (await setup.stub.CancelAttempt(token, timeout=PATIENCE_S)).found
     setup.engine.gate.set()
     rest = [event async for event in stream]
@@ -283,12 +283,12 @@ async def test_a_parked_attempt_makes_room_and_goes_on_to_the_same_picture(setup
     setup.engine.gate.clear()
     stream = setup.stub.Execute(setup.request("job_1", steps=9), timeout=PATIENCE_S)
     await setup.until(stream, "progress")
-    parking = asyncio.create_task(setup.client.park(JobId("job_1"), 1))
+    parking = asyncio.create_task(setup.client.park(JobId("job_1"), 1, 1))
     await until(setup.has_something_to_do, PATIENCE_S)
     setup.engine.gate.set()
     assert await parking
     assert kinds(await setup.execute("job_2"))[-1] == "done"
-    assert await setup.client.resume(JobId("job_1"), 1)
+    assert await setup.client.resume(JobId("job_1"), 1, 1)
     rest = [event async for event in stream]
     assert [e.image.sha256 for e in rest if e.WhichOneof("event") == "image"] == alone
-    assert not await setup.client.park(JobId("job_1"), 1)
+    assert not await setup.client.park(JobId("job_1"), 1, 1)

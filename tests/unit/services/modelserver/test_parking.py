@@ -22,7 +22,7 @@ async def bench():
 
 async def asked_to_park(bench, key):
     """Ask while the device stands at a shut gate; what it answers comes once the gate is open."""
-    parking = asyncio.create_task(bench.attempts.park(key))
+    parking = asyncio.create_task(bench.attempts.park(key, 1))
     for _ in range(3):  # until the question lies before the device
         await asyncio.sleep(0)
     return parking
@@ -37,17 +37,17 @@ async def test_a_parked_attempt_gives_its_place_to_another_and_goes_on_later(ben
     parking = await asked_to_park(bench, first.order.key)
     bench.gate.set()
     assert await parking
-    assert not await bench.attempts.park(first.order.key)
+    assert not await bench.attempts.park(first.order.key, 1)
     assert bench.worker.rows_in_use == 0
     assert isinstance(await bench.outcome(bench.take("job_2")), Done)
     assert first.outcome is None
     bench.gate.clear()  # it must not end before it is known that it goes on
-    assert await bench.attempts.resume(first.order.key)
-    assert not await bench.attempts.resume(first.order.key)
+    assert await bench.attempts.resume(first.order.key, 1)
+    assert not await bench.attempts.resume(first.order.key, 1)
     bench.gate.set()
     again = [event for event in await bench.events(first) if isinstance(event, ImageStored)]
     assert [image.sha256 for image in again] == [image.sha256 for image in alone]
-    assert not await bench.attempts.park((JobId("job_9"), 1))
+    assert not await bench.attempts.park((JobId("job_9"), 1), 1)
 
 
 async def test_what_is_parked_and_followed_by_nobody_ends_after_five_minutes(bench):
@@ -68,7 +68,7 @@ async def test_what_is_parked_and_followed_by_nobody_ends_after_five_minutes(ben
     assert (await bench.outcome(attempts["left"])).kind is FailureKind.CANCELLED
     assert attempts["followed"].outcome is None
     bench.gate.clear()  # it must not end before it is known that it goes on
-    assert await bench.attempts.resume(attempts["followed"].order.key)
+    assert await bench.attempts.resume(attempts["followed"].order.key, 1)
     bench.gate.set()
     assert isinstance(await following, Done)
 
@@ -98,4 +98,4 @@ async def test_what_ended_before_its_asker_knew_that_it_goes_on_was_not_resumed(
         return answer
 
     monkeypatch.setattr(bench.worker.device, "ask", answered_late)
-    assert not await bench.attempts.resume(attempt.order.key)
+    assert not await bench.attempts.resume(attempt.order.key, 1)

@@ -74,6 +74,26 @@ async def test_a_leader_of_the_past_is_refused(bench):
     assert caught.value.reason == "EPOCH_STALE"
 
 
+async def test_a_leader_of_the_past_stops_and_parks_nothing(bench):
+    bench.gate.clear()
+    attempt = bench.take(epoch=1)
+    bench.take(epoch=2)
+    with pytest.raises(PreconditionFailed) as caught:
+        bench.attempts.cancel(attempt.order.key, 1)
+    assert caught.value.reason == "EPOCH_STALE"
+    for ask in (bench.attempts.park, bench.attempts.resume):
+        with pytest.raises(PreconditionFailed):
+            await ask(attempt.order.key, 1)
+    bench.gate.set()
+    assert isinstance(await bench.outcome(attempt), Done)
+
+
+async def test_whoever_stops_something_is_heard_as_a_leader(bench):
+    assert not bench.attempts.cancel((JobId("job_9"), 1), 3)
+    with pytest.raises(PreconditionFailed):
+        bench.take(epoch=2)
+
+
 async def test_an_order_that_comes_after_the_next_attempt_at_its_job_is_refused(bench):
     bench.take(attempt=2)
     with pytest.raises(PreconditionFailed):
@@ -99,14 +119,14 @@ async def test_cancel_ends_what_waits_at_once_and_what_draws_at_its_next_step(be
     bench.gate.clear()
     first, second = bench.take("job_1"), bench.take("job_2")
     await bench.draws()
-    assert bench.attempts.cancel(second.order.key)
+    assert bench.attempts.cancel(second.order.key, 1)
     assert second.outcome.kind is FailureKind.CANCELLED
-    assert bench.attempts.cancel(first.order.key)
+    assert bench.attempts.cancel(first.order.key, 1)
     assert first.outcome is None
     bench.gate.set()
     assert (await bench.outcome(first)).kind is FailureKind.CANCELLED
-    assert not bench.attempts.cancel(first.order.key)
-    assert not bench.attempts.cancel((JobId("job_9"), 1))
+    assert not bench.attempts.cancel(first.order.key, 1)
+    assert not bench.attempts.cancel((JobId("job_9"), 1), 1)
 
 
 async def test_a_later_attempt_at_a_job_stops_the_earlier_one(bench):
@@ -252,7 +272,7 @@ async def test_a_failure_leaves_the_neighbours_that_share_the_device():
     bench.gate.clear()
     good, wrong = bench.take("job_1"), bench.take("job_2", spec=replace(SPEC, guidance_scale=3.0))
     bench.gate.set()
-    assert bench.attempts.cancel(wrong.order.key)
+    assert bench.attempts.cancel(wrong.order.key, 1)
     assert (await bench.outcome(wrong)).kind is FailureKind.CANCELLED
     assert isinstance(await bench.outcome(good), Done)
     await bench.close()
@@ -293,7 +313,7 @@ async def test_inputs_that_cannot_be_had_end_the_attempt(bench, refusal, kind):
 async def test_what_still_fetches_is_cancelled_at_once(bench):
     attempt = bench.take(spec=OVER_A_PICTURE)
     await bench.fetches()
-    assert bench.attempts.cancel(attempt.order.key)
+    assert bench.attempts.cancel(attempt.order.key, 1)
     assert attempt.outcome.kind is FailureKind.CANCELLED
     assert bench.worker.held == 0
 

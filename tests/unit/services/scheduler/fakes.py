@@ -137,7 +137,7 @@ class FakeModelServer:
                 raise line
             yield line
 
-    async def cancel(self, job_id: JobId, attempt: int) -> bool:
+    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         self.cancelled.append((job_id, attempt))
         return True
 
@@ -154,11 +154,11 @@ class FakeModelServer:
     async def residency(self) -> list[ModelPlace]:
         return list(self.places)
 
-    async def park(self, job_id: JobId, attempt: int) -> bool:
+    async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         self.moves.append(("park", job_id))
         return await self._answer()
 
-    async def resume(self, job_id: JobId, attempt: int) -> bool:
+    async def resume(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         self.moves.append(("resume", job_id))
         return await self._answer()
 

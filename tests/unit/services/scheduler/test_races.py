@@ -59,7 +59,7 @@ async def test_a_cancel_whose_answer_was_lost_reaches_the_worker() -> None:
 
 async def test_a_cancelled_job_that_never_stops_is_cancelled_and_not_failed(bench: Bench) -> None:
     class Unreached(FakeModelServer):
-        async def cancel(self, job_id: JobId, attempt: int) -> bool:
+        async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
             return False
 
     async with bench.running() as scheduler:

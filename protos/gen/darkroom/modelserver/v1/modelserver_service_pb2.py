@@ -26,7 +26,7 @@ from darkroom.v1 import job_pb2 as darkroom_dot_v1_dot_job__pb2
 from darkroom.v1 import model_pb2 as darkroom_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1darkroom/modelserver/v1/modelserver_service.proto\x12\x17\x64\x61rkroom.modelserver.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\xad\x02\n\x0e\x45xecuteRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x1f\n\x0bresume_from\x18\x06 \x01(\tR\nresumeFrom\x12&\n\x0finput_image_key\x18\x07 \x01(\tR\rinputImageKey\x12$\n\x0emask_image_key\x18\x08 \x01(\tR\x0cmaskImageKey\x12\x16\n\x06\x61ttach\x18\t \x01(\x08R\x06\x61ttach\"M\n\tStageDone\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n\x07start_s\x18\x02 \x01(\x01R\x06startS\x12\x13\n\x05\x65nd_s\x18\x03 \x01(\x01R\x04\x65ndS\"M\n\x0f\x43heckpointSaved\x12\x10\n\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n\x04step\x18\x02 \x01(\rR\x04step\x12\x14\n\x05total\x18\x03 \x01(\rR\x05total\"P\n\x0b\x41ttemptDone\x12\x15\n\x06gpu_ms\x18\x01 \x01(\x01R\x05gpuMs\x12*\n\x11peak_memory_bytes\x18\x02 \x01(\x01R\x0fpeakMemoryBytes\"\xa3\x02\n\rAttemptFailed\x12?\n\x04kind\x18\x01 \x01(\x0e\x32+.darkroom.modelserver.v1.AttemptFailed.KindR\x04kind\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x15\n\x06gpu_ms\x18\x04 \x01(\x01R\x05gpuMs\"\x87\x01\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rOUT_OF_MEMORY\x10\x02\x12\r\n\tTRANSIENT\x10\x03\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0c\n\x08\x44RAINING\x10\x06\x12\x0b\n\x07\x42LOCKED\x10\x07\"\xb5\x03\n\x0c\x45xecuteEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x15.darkroom.v1.ProgressH\x00R\x08progress\x12\x35\n\x07preview\x18\x02 \x01(\x0b\x32\x19.darkroom.v1.PreviewEventH\x00R\x07preview\x12:\n\x05stage\x18\x03 \x01(\x0b\x32\".darkroom.modelserver.v1.StageDoneH\x00R\x05stage\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x12.darkroom.v1.ImageH\x00R\x05image\x12:\n\x04\x64one\x18\x05 \x01(\x0b\x32$.darkroom.modelserver.v1.AttemptDoneH\x00R\x04\x64one\x12@\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32&.darkroom.modelserver.v1.AttemptFailedH\x00R\x06\x66\x61iled\x12J\n\ncheckpoint\x18\x07 \x01(\x0b\x32(.darkroom.modelserver.v1.CheckpointSavedH\x00R\ncheckpointB\x07\n\x05\x65vent\"G\n\x14\x43\x61ncelAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\"-\n\x15\x43\x61ncelAttemptResponse\x12\x14\n\x05\x66ound\x18\x01 \x01(\x08R\x05\x66ound\"\x17\n\x15\x44\x65scribeModelsRequest\"D\n\x16\x44\x65scribeModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models\"K\n\x10WarmModelRequest\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\"\x13\n\x11WarmModelResponse\"8\n\x11\x45victModelRequest\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\".\n\x12\x45victModelResponse\x12\x18\n\x07\x65victed\x18\x01 \x01(\x08R\x07\x65victed\"\x15\n\x13GetResidencyRequest\"\x92\x01\n\x0eModelResidency\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x14\n\x05\x62ytes\x18\x03 \x01(\x01R\x05\x62ytes\x12\"\n\nload_share\x18\x04 \x01(\x01H\x00R\tloadShare\x88\x01\x01\x42\r\n\x0b_load_share\"z\n\x14GetResidencyResponse\x12?\n\x06models\x18\x01 \x03(\x0b\x32\'.darkroom.modelserver.v1.ModelResidencyR\x06models\x12!\n\x0cmemory_bytes\x18\x02 \x01(\x01R\x0bmemoryBytes\"E\n\x12ParkAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\"-\n\x13ParkAttemptResponse\x12\x16\n\x06parked\x18\x01 \x01(\x08R\x06parked\"G\n\x14ResumeAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\"1\n\x15ResumeAttemptResponse\x12\x18\n\x07resumed\x18\x01 \x01(\x08R\x07resumed2\xe6\x06\n\x12ModelServerService\x12[\n\x07\x45xecute\x12\'.darkroom.modelserver.v1.ExecuteRequest\x1a%.darkroom.modelserver.v1.ExecuteEvent0\x01\x12n\n\rCancelAttempt\x12-.darkroom.modelserver.v1.CancelAttemptRequest\x1a..darkroom.modelserver.v1.CancelAttemptResponse\x12q\n\x0e\x44\x65scribeModels\x12..darkroom.modelserver.v1.DescribeModelsRequest\x1a/.darkroom.modelserver.v1.DescribeModelsResponse\x12\x62\n\tWarmModel\x12).darkroom.modelserver.v1.WarmModelRequest\x1a*.darkroom.modelserver.v1.WarmModelResponse\x12\x65\n\nEvictModel\x12*.darkroom.modelserver.v1.EvictModelRequest\x1a+.darkroom.modelserver.v1.EvictModelResponse\x12k\n\x0cGetResidency\x12,.darkroom.modelserver.v1.GetResidencyRequest\x1a-.darkroom.modelserver.v1.GetResidencyResponse\x12h\n\x0bParkAttempt\x12+.darkroom.modelserver.v1.ParkAttemptRequest\x1a,.darkroom.modelserver.v1.ParkAttemptResponse\x12n\n\rResumeAttempt\x12-.darkroom.modelserver.v1.ResumeAttemptRequest\x1a..darkroom.modelserver.v1.ResumeAttemptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1darkroom/modelserver/v1/modelserver_service.proto\x12\x17\x64\x61rkroom.modelserver.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\xad\x02\n\x0e\x45xecuteRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x1f\n\x0bresume_from\x18\x06 \x01(\tR\nresumeFrom\x12&\n\x0finput_image_key\x18\x07 \x01(\tR\rinputImageKey\x12$\n\x0emask_image_key\x18\x08 \x01(\tR\x0cmaskImageKey\x12\x16\n\x06\x61ttach\x18\t \x01(\x08R\x06\x61ttach\"M\n\tStageDone\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n\x07start_s\x18\x02 \x01(\x01R\x06startS\x12\x13\n\x05\x65nd_s\x18\x03 \x01(\x01R\x04\x65ndS\"M\n\x0f\x43heckpointSaved\x12\x10\n\x03ref\x18\x01 \x01(\tR\x03ref\x12\x12\n\x04step\x18\x02 \x01(\rR\x04step\x12\x14\n\x05total\x18\x03 \x01(\rR\x05total\"P\n\x0b\x41ttemptDone\x12\x15\n\x06gpu_ms\x18\x01 \x01(\x01R\x05gpuMs\x12*\n\x11peak_memory_bytes\x18\x02 \x01(\x01R\x0fpeakMemoryBytes\"\xa3\x02\n\rAttemptFailed\x12?\n\x04kind\x18\x01 \x01(\x0e\x32+.darkroom.modelserver.v1.AttemptFailed.KindR\x04kind\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x15\n\x06gpu_ms\x18\x04 \x01(\x01R\x05gpuMs\"\x87\x01\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rOUT_OF_MEMORY\x10\x02\x12\r\n\tTRANSIENT\x10\x03\x12\x15\n\x11MODEL_UNAVAILABLE\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\x0c\n\x08\x44RAINING\x10\x06\x12\x0b\n\x07\x42LOCKED\x10\x07\"\xb5\x03\n\x0c\x45xecuteEvent\x12\x33\n\x08progress\x18\x01 \x01(\x0b\x32\x15.darkroom.v1.ProgressH\x00R\x08progress\x12\x35\n\x07preview\x18\x02 \x01(\x0b\x32\x19.darkroom.v1.PreviewEventH\x00R\x07preview\x12:\n\x05stage\x18\x03 \x01(\x0b\x32\".darkroom.modelserver.v1.StageDoneH\x00R\x05stage\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x12.darkroom.v1.ImageH\x00R\x05image\x12:\n\x04\x64one\x18\x05 \x01(\x0b\x32$.darkroom.modelserver.v1.AttemptDoneH\x00R\x04\x64one\x12@\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32&.darkroom.modelserver.v1.AttemptFailedH\x00R\x06\x66\x61iled\x12J\n\ncheckpoint\x18\x07 \x01(\x0b\x32(.darkroom.modelserver.v1.CheckpointSavedH\x00R\ncheckpointB\x07\n\x05\x65vent\"]\n\x14\x43\x61ncelAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\"-\n\x15\x43\x61ncelAttemptResponse\x12\x14\n\x05\x66ound\x18\x01 \x01(\x08R\x05\x66ound\"\x17\n\x15\x44\x65scribeModelsRequest\"D\n\x16\x44\x65scribeModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models\"K\n\x10WarmModelRequest\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\"\x13\n\x11WarmModelResponse\"8\n\x11\x45victModelRequest\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\".\n\x12\x45victModelResponse\x12\x18\n\x07\x65victed\x18\x01 \x01(\x08R\x07\x65victed\"\x15\n\x13GetResidencyRequest\"\x92\x01\n\x0eModelResidency\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x14\n\x05\x62ytes\x18\x03 \x01(\x01R\x05\x62ytes\x12\"\n\nload_share\x18\x04 \x01(\x01H\x00R\tloadShare\x88\x01\x01\x42\r\n\x0b_load_share\"z\n\x14GetResidencyResponse\x12?\n\x06models\x18\x01 \x03(\x0b\x32\'.darkroom.modelserver.v1.ModelResidencyR\x06models\x12!\n\x0cmemory_bytes\x18\x02 \x01(\x01R\x0bmemoryBytes\"[\n\x12ParkAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\"-\n\x13ParkAttemptResponse\x12\x16\n\x06parked\x18\x01 \x01(\x08R\x06parked\"]\n\x14ResumeAttemptRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\rR\x07\x61ttempt\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\"1\n\x15ResumeAttemptResponse\x12\x18\n\x07resumed\x18\x01 \x01(\x08R\x07resumed2\xe6\x06\n\x12ModelServerService\x12[\n\x07\x45xecute\x12\'.darkroom.modelserver.v1.ExecuteRequest\x1a%.darkroom.modelserver.v1.ExecuteEvent0\x01\x12n\n\rCancelAttempt\x12-.darkroom.modelserver.v1.CancelAttemptRequest\x1a..darkroom.modelserver.v1.CancelAttemptResponse\x12q\n\x0e\x44\x65scribeModels\x12..darkroom.modelserver.v1.DescribeModelsRequest\x1a/.darkroom.modelserver.v1.DescribeModelsResponse\x12\x62\n\tWarmModel\x12).darkroom.modelserver.v1.WarmModelRequest\x1a*.darkroom.modelserver.v1.WarmModelResponse\x12\x65\n\nEvictModel\x12*.darkroom.modelserver.v1.EvictModelRequest\x1a+.darkroom.modelserver.v1.EvictModelResponse\x12k\n\x0cGetResidency\x12,.darkroom.modelserver.v1.GetResidencyRequest\x1a-.darkroom.modelserver.v1.GetResidencyResponse\x12h\n\x0bParkAttempt\x12+.darkroom.modelserver.v1.ParkAttemptRequest\x1a,.darkroom.modelserver.v1.ParkAttemptResponse\x12n\n\rResumeAttempt\x12-.darkroom.modelserver.v1.ResumeAttemptRequest\x1a..darkroom.modelserver.v1.ResumeAttemptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,35 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEEVENT']._serialized_start=965
   _globals['_EXECUTEEVENT']._serialized_end=1402
   _globals['_CANCELATTEMPTREQUEST']._serialized_start=1404
-  _globals['_CANCELATTEMPTREQUEST']._serialized_end=1475
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=1477
-  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=1522
-  _globals['_DESCRIBEMODELSREQUEST']._serialized_start=1524
-  _globals['_DESCRIBEMODELSREQUEST']._serialized_end=1547
-  _globals['_DESCRIBEMODELSRESPONSE']._serialized_start=1549
-  _globals['_DESCRIBEMODELSRESPONSE']._serialized_end=1617
-  _globals['_WARMMODELREQUEST']._serialized_start=1619
-  _globals['_WARMMODELREQUEST']._serialized_end=1694
-  _globals['_WARMMODELRESPONSE']._serialized_start=1696
-  _globals['_WARMMODELRESPONSE']._serialized_end=1715
-  _globals['_EVICTMODELREQUEST']._serialized_start=1717
-  _globals['_EVICTMODELREQUEST']._serialized_end=1773
-  _globals['_EVICTMODELRESPONSE']._serialized_start=1775
-  _globals['_EVICTMODELRESPONSE']._serialized_end=1821
-  _globals['_GETRESIDENCYREQUEST']._serialized_start=1823
-  _globals['_GETRESIDENCYREQUEST']._serialized_end=1844
-  _globals['_MODELRESIDENCY']._serialized_start=1847
-  _globals['_MODELRESIDENCY']._serialized_end=1993
-  _globals['_GETRESIDENCYRESPONSE']._serialized_start=1995
-  _globals['_GETRESIDENCYRESPONSE']._serialized_end=2117
-  _globals['_PARKATTEMPTREQUEST']._serialized_start=2119
-  _globals['_PARKATTEMPTREQUEST']._serialized_end=2188
-  _globals['_PARKATTEMPTRESPONSE']._serialized_start=2190
-  _globals['_PARKATTEMPTRESPONSE']._serialized_end=2235
-  _globals['_RESUMEATTEMPTREQUEST']._serialized_start=2237
-  _globals['_RESUMEATTEMPTREQUEST']._serialized_end=2308
-  _globals['_RESUMEATTEMPTRESPONSE']._serialized_start=2310
-  _globals['_RESUMEATTEMPTRESPONSE']._serialized_end=2359
-  _globals['_MODELSERVERSERVICE']._serialized_start=2362
-  _globals['_MODELSERVERSERVICE']._serialized_end=3232
+  _globals['_CANCELATTEMPTREQUEST']._serialized_end=1497
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_start=1499
+  _globals['_CANCELATTEMPTRESPONSE']._serialized_end=1544
+  _globals['_DESCRIBEMODELSREQUEST']._serialized_start=1546
+  _globals['_DESCRIBEMODELSREQUEST']._serialized_end=1569
+  _globals['_DESCRIBEMODELSRESPONSE']._serialized_start=1571
+  _globals['_DESCRIBEMODELSRESPONSE']._serialized_end=1639
+  _globals['_WARMMODELREQUEST']._serialized_start=1641
+  _globals['_WARMMODELREQUEST']._serialized_end=1716
+  _globals['_WARMMODELRESPONSE']._serialized_start=1718
+  _globals['_WARMMODELRESPONSE']._serialized_end=1737
+  _globals['_EVICTMODELREQUEST']._serialized_start=1739
+  _globals['_EVICTMODELREQUEST']._serialized_end=1795
+  _globals['_EVICTMODELRESPONSE']._serialized_start=1797
+  _globals['_EVICTMODELRESPONSE']._serialized_end=1843
+  _globals['_GETRESIDENCYREQUEST']._serialized_start=1845
+  _globals['_GETRESIDENCYREQUEST']._serialized_end=1866
+  _globals['_MODELRESIDENCY']._serialized_start=1869
+  _globals['_MODELRESIDENCY']._serialized_end=2015
+  _globals['_GETRESIDENCYRESPONSE']._serialized_start=2017
+  _globals['_GETRESIDENCYRESPONSE']._serialized_end=2139
+  _globals['_PARKATTEMPTREQUEST']._serialized_start=2141
+  _globals['_PARKATTEMPTREQUEST']._serialized_end=2232
+  _globals['_PARKATTEMPTRESPONSE']._serialized_start=2234
+  _globals['_PARKATTEMPTRESPONSE']._serialized_end=2279
+  _globals['_RESUMEATTEMPTREQUEST']._serialized_start=2281
+  _globals['_RESUMEATTEMPTREQUEST']._serialized_end=2374
+  _globals['_RESUMEATTEMPTRESPONSE']._serialized_start=2376
+  _globals['_RESUMEATTEMPTRESPONSE']._serialized_end=2425
+  _globals['_MODELSERVERSERVICE']._serialized_start=2428
+  _globals['_MODELSERVERSERVICE']._serialized_end=3298
 # @@protoc_insertion_point(module_scope)

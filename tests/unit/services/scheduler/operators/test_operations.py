@@ -10,6 +10,7 @@ import pytest
 from libs.ids import WorkerId
 from libs.testing.clock import ManualClock
 from services.scheduler.operators.operations import Operations, Wished, from_document
+from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import StoreUnavailable
 
@@ -28,10 +29,10 @@ def test_a_wish_that_is_taken_back_leaves_nothing() -> None:
 
 async def test_wishes_hold_after_a_restart() -> None:
     store, clock = MemoryStore(), ManualClock()
-    before = Operations(store, clock)
+    before = Operations(store, clock, Lead())
     await before.drain(A, wanted=True)
     await before.pin(B, "small@1", wanted=True)
-    after = Operations(store, clock)
+    after = Operations(store, clock, Lead())
     await after.load()
     assert after.drained == {A}
     assert after.pins == {B: frozenset({"small@1"})}
@@ -39,24 +40,24 @@ async def test_wishes_hold_after_a_restart() -> None:
 
 async def test_wishes_at_the_same_moment_are_all_kept() -> None:
     class SlowStore(MemoryStore):
-        async def save_document(self, name: str, document: dict[str, Any]) -> None:
+        async def save_document(self, name: str, document: dict[str, Any], epoch: int) -> None:
             await asyncio.sleep(0)
-            await super().save_document(name, document)
+            await super().save_document(name, document, epoch)
 
     store, clock = SlowStore(), ManualClock()
-    operations = Operations(store, clock)
+    operations = Operations(store, clock, Lead())
     await asyncio.gather(operations.drain(A, wanted=True), operations.drain(B, wanted=True))
-    after = Operations(store, clock)
+    after = Operations(store, clock, Lead())
     await after.load()
     assert after.drained == operations.drained == {A, B}
 
 
 async def test_a_wish_that_is_not_kept_does_not_hold() -> None:
     class AwayStore(MemoryStore):
-        async def save_document(self, name: str, document: dict[str, Any]) -> None:
+        async def save_document(self, name: str, document: dict[str, Any], epoch: int) -> None:
             raise StoreUnavailable("away")
 
-    operations = Operations(AwayStore(), ManualClock())
+    operations = Operations(AwayStore(), ManualClock(), Lead())
     rung: list[bool] = []
     operations.on_changed = lambda: rung.append(True)
     with pytest.raises(StoreUnavailable):

@@ -98,9 +98,7 @@ class SimulatedWorker:
 
     def take(self, order: Order) -> Drawing:
         """Return the run of a token, begun now if it is new."""
-        if order.epoch < self._heard:
-            raise PreconditionFailed("an epoch of the past", reason="EPOCH_STALE")
-        self._heard = order.epoch
+        self.heed(order.epoch)
         token = order.job_id, order.attempt
         if token not in self._known:
             if order.attach:
@@ -111,6 +109,12 @@ class SimulatedWorker:
                 raise WorkerRefused("busy", reason="WORKER_BUSY")
             self._begin(token, order)
         return self._known[token]
+
+    def heed(self, epoch: int) -> None:
+        """Obey no leader that came before one that was heard."""
+        if epoch < self._heard:
+            raise PreconditionFailed("an epoch of the past", reason="EPOCH_STALE")
+        self._heard = epoch
 
     def cancel(self, token: Token) -> bool:
         """Stop an attempt at its next step."""
@@ -242,19 +246,22 @@ class Connection(fakes.FakeModelServer):
                     async with asyncio.timeout(LEASE_S):  # how fast a connection that is cut is noticed
                         await changed.wait()
 
-    async def cancel(self, job_id: JobId, attempt: int) -> bool:
+    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Stop an attempt."""
         async with self._asked():
+            self._worker.heed(epoch)
             return self._worker.cancel((job_id, attempt))
 
-    async def park(self, job_id: JobId, attempt: int) -> bool:
+    async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device."""
         async with self._asked():
+            self._worker.heed(epoch)
             return await self._worker.park((job_id, attempt))
 
-    async def resume(self, job_id: JobId, attempt: int) -> bool:
+    async def resume(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Let a parked attempt go on."""
         async with self._asked():
+            self._worker.heed(epoch)
             return self._worker.resume((job_id, attempt))
 
     async def describe_models(self) -> list[Model]:
