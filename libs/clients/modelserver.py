@@ -118,7 +118,7 @@ class ModelPlace:
 
 
 class ModelServer(Protocol):
-    """One worker process."""
+    """One worker process. It refuses (EPOCH_STALE) a leader's `epoch` that is lower than one it has heard."""
 
     def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
         """Run an attempt, or follow it; the last event is AttemptDone or AttemptFailed. Raises DarkroomError.
@@ -128,10 +128,7 @@ class ModelServer(Protocol):
         ...
 
     async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
-        """Stop an attempt at its next step; False when it does not run there. Raises DarkroomError.
-
-        Like `execute`, `park` and `resume` it is refused (EPOCH_STALE) when the worker has heard a later leader.
-        """
+        """Stop an attempt at its next step; False when it does not run there. Raises DarkroomError."""
         ...
 
     async def describe_models(self) -> list[Model]:
