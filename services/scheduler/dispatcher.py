@@ -1,7 +1,8 @@
 """MAIN PATH: the next job → a worker for it → its attempt is committed → it runs there.
 
-Wakes when a job came, when the fleet changed, when a retry or a rested worker is due. One job is committed at a
-time; the attempts run side by side, each in a task of its own (attempts.runner).
+Wakes when a job came, when the fleet changed, when a retry or a rested worker is due. A job that is chosen leaves the
+order and takes its row at once; its attempt is committed beside those of others (what comes together is one commit),
+and runs in a task of its own (attempts.runner). While a commit has no answer nothing more is chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.fleet.shapes import Shape
-from libs.ids import WorkerId
+from libs.ids import JobId, WorkerId
 from services.scheduler.attempts import checkpoints, spans
 from services.scheduler.attempts.outcome import Attempt
 from services.scheduler.attempts.reconciler import Reconciler
@@ -51,37 +52,75 @@ class Dispatcher:
         self._preempter = preempter
         self._clock = clock
         self._seen: Mapping[WorkerId, WorkerRecord] | None = None  # the fleet by which it was judged who can wait
+        self._beginning: set[JobId] = set()  # chosen, not committed yet
+        self._in_doubt = 0  # of them, those whose commit has not been answered
 
     async def run(self) -> None:
         """Dispatch until cancelled. Attempts that run then are left open: the next start takes them back."""
         try:
             async with asyncio.TaskGroup() as attempts:
                 while True:
-                    while await self._dispatch_next(attempts):
-                        pass
-                    await self._jobs.work.wait(self._next_moment())
+                    if self._dispatch_next(attempts):
+                        await asyncio.sleep(0)  # what was chosen begins, and others have their turn
+                    else:
+                        await self._jobs.work.wait(self._next_moment())
         finally:
             await self._preempter.close()
 
-    async def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
+    def _dispatch_next(self, attempts: asyncio.TaskGroup) -> bool:
+        """Choose a job and have it begin; False when there is nobody for anybody."""
         self._jobs.ordering.wake(self._clock.now())
         self._judge()
+        if self._in_doubt:
+            return False
         found = self._preempter.rival() or self._next()
         job = self._jobs.get(found[0].job_id) if found else None
         if found is None or job is None:
             self._preempter.make_room()
             return False
-        record = found[1]
+        if job.id in self._beginning:  # somebody put it back who did not know; its begin tells what became of it
+            self._jobs.ordering.remove(job.id)
+            return True
+        self._jobs.chosen(job.id)
+        self._fleet.give(found[1], job.id, job.shape, alone=self._jobs.alone(job.id))
+        self._beginning.add(job.id)
+        attempts.create_task(self._begin_and_run(job, found[1]))
+        return True
+
+    async def _begin_and_run(self, job: Job, record: WorkerRecord) -> None:
+        try:
+            attempt = await self._begin_or_put_back(job, record)
+            if attempt is not None:
+                await self._runner.run(attempt)
+        finally:
+            self._beginning.discard(job.id)
+            self._fleet.take_back(record, job.id)
+
+    async def _begin_or_put_back(self, job: Job, record: WorkerRecord) -> Attempt | None:
         try:
             attempt = await self._begin(job, record)
         except StoreUnavailable as error:
             logger.warning("an attempt could not be committed", extra={"job_id": job.id, "cause": str(error)})
-            attempt = None
-        if attempt is None:  # it was cancelled meanwhile, or the answer was lost
-            await self._reconciler.resolve(job.id)
-        else:
-            attempts.create_task(self._run(attempt))
-        return True
+            await self._put_back_when_known(job)
+            return None
+        if attempt is None:  # it was cancelled meanwhile
+            await self._put_back(job)
+        self._beginning.discard(job.id)
+        return attempt
+
+    async def _put_back_when_known(self, job: Job) -> None:
+        """Wait for the database to say what became of a job; until then it would say nothing about others."""
+        self._in_doubt += 1
+        try:
+            await self._put_back(job)
+        finally:
+            self._in_doubt -= 1
+            self._jobs.work.ring()
+
+    async def _put_back(self, job: Job) -> None:
+        """Have a job wait again, if it does; it counts as beginning until that is known."""
+        self._jobs.ordering.settled(job.id, 0.0)
+        await self._reconciler.resolve(job.id)
 
     def _next(self) -> tuple[Waiting, WorkerRecord] | None:
         """Return the next job and its worker; None when there is nobody for anybody."""
@@ -105,7 +144,6 @@ class Dispatcher:
             return None
         stop = self._jobs.stop_signal(job.id)
         self._jobs.started(started, record, now)
-        self._fleet.give(record, job.id, job.shape, alone=self._jobs.alone(job.id))
         spans.record_queue(started, now)
         resume_from = checkpoints.resume_from(earlier)
         extra = {"job_id": job.id, "tenant_id": job.tenant_id, "worker_id": record.worker_id, "attempt": number}
@@ -113,12 +151,6 @@ class Dispatcher:
         out_of_memory = times_out_of_memory(earlier)
         server = self._fleet.server(record)
         return Attempt(started, record, server, epoch, stop, span, now, out_of_memory, resume_from)
-
-    async def _run(self, attempt: Attempt) -> None:
-        try:
-            await self._runner.run(attempt)
-        finally:
-            self._fleet.take_back(attempt.worker, attempt.job.id)
 
     def _judge(self) -> None:
         """Have jobs wait apart whose models nobody alive can run."""

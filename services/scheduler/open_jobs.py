@@ -105,6 +105,11 @@ class OpenJobs:
         self.work.ring()
         self.on_outbox()
 
+    def chosen(self, job_id: JobId) -> None:
+        """A job was given to a worker, and its attempt is being committed: it does not wait any more."""
+        self.ordering.started(job_id, self._clock.now())
+        self.backlog.remove(job_id)
+
     def started(self, job: Job, worker: WorkerRecord, began_at: float) -> None:
         """An attempt runs on a worker since `began_at`."""
         entry = self._entries.keep(job)

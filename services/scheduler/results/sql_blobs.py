@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,23 +15,36 @@ from services.scheduler.results.store import REMOVAL_MARGIN_S, PicturesSwept
 from services.scheduler.storage.sql_schema import attempts, blobs
 
 
-async def keep(connection: AsyncConnection, job: Job) -> None:
-    """Keep a job's pictures at least as long as its results.
+async def keep(connection: AsyncConnection, drawn: Sequence[Job]) -> None:
+    """Keep the pictures of jobs at least as long as their results.
 
     Raises PicturesSwept when one is being removed: the worker may have found it there and not stored it again. One
     that was gone before the attempt began was stored anew.
     """
+    rows: dict[str, dict[str, Any]] = {}
+    for job in sorted(drawn, key=_until):  # of two that have the same picture the one that keeps it longer counts
+        rows |= {row["sha256"]: row for row in _rows(job)}
+    kept = await _upsert(connection, [rows[sha] for sha in sorted(rows)], blobs.c.doomed_at.is_(None))
+    for job in drawn:
+        doomed = [row for row in _rows(job) if row["sha256"] not in kept]
+        if doomed:
+            await _revive(connection, job, doomed)
+
+
+def _until(job: Job) -> float:
+    return math.inf if job.expires_at is None else job.expires_at
+
+
+def _rows(job: Job) -> list[dict[str, Any]]:
     sizes = {image.sha256: image.size_bytes for image in job.images}
-    rows: list[dict[str, object]] = [
-        {"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)
-    ]
-    kept = await _upsert(connection, rows, blobs.c.doomed_at.is_(None))
-    doomed = [row for row in rows if row["sha256"] not in kept]
-    if not doomed:
-        return
+    return [{"sha256": sha, "bytes": sizes[sha], "expires_at": job.expires_at} for sha in sorted(sizes)]
+
+
+async def _revive(connection: AsyncConnection, job: Job, doomed: Sequence[dict[str, Any]]) -> None:
     this = (attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
     began_at = (await connection.execute(select(attempts.c.started_at).where(*this))).scalar() or 0.0
-    anew = await _upsert(connection, doomed, blobs.c.removed_at < began_at - REMOVAL_MARGIN_S)
+    stored_anew = or_(blobs.c.doomed_at.is_(None), blobs.c.removed_at < began_at - REMOVAL_MARGIN_S)
+    anew = await _upsert(connection, doomed, stored_anew)
     if len(anew) < len(doomed):
         raise PicturesSwept(f"pictures of {job.id} are being removed")
 
@@ -45,7 +60,7 @@ async def let_go(connection: AsyncConnection, hashes: Collection[str], now: floa
 
 
 async def _upsert(
-    connection: AsyncConnection, rows: Sequence[dict[str, object]], where: ColumnElement[bool]
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], where: ColumnElement[bool]
 ) -> Collection[str]:
     statement = dialect_insert(connection, blobs).values(list(rows))
     later = func.max if connection.dialect.name == "sqlite" else func.greatest

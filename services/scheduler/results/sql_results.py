@@ -81,10 +81,10 @@ async def _follow(connection: AsyncConnection, joiner: Job, now: float) -> Job |
     if written is not None and run is not None:
         kept = await _kept(connection, [run])
         if all(image.sha256 in kept for image in run.images):
-            return await sql_writes.write_step(connection, joiner, written.step, written.outbox)
+            return await sql_writes.write_step(connection, written.step, written.outbox)
     alike = await _alike(connection, [joiner.cache_key]) if joiner.cache_key else []
     step = reuse.released(joiner, alike, now)
-    return await sql_writes.write_step(connection, joiner, step, ())
+    return await sql_writes.write_step(connection, step, ())
 
 
 async def _hand_over(connection: AsyncConnection, order: HandOver) -> tuple[Job, Job] | None:
@@ -93,8 +93,8 @@ async def _hand_over(connection: AsyncConnection, order: HandOver) -> tuple[Job,
     taken = takeover.handed_over(locked[order.job_id], locked[order.heir], attempt, order)
     if taken is None:
         return None
-    for before, step, outbox in taken:
-        await sql_writes.write_step(connection, before, step, outbox)
+    for _, step, outbox in taken:
+        await sql_writes.write_step(connection, step, outbox)
     waiting = (jobs.c.drawn_by == order.job_id, DRAWN_BY, jobs.c.state == JobState.QUEUED.value)
     await connection.execute(update(jobs).where(*waiting).values(drawn_by=order.heir))
     return taken[0][1].job, taken[1][1].job

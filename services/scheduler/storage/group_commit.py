@@ -46,9 +46,12 @@ class GroupCommit(Generic[T, R]):
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._running: asyncio.Task[None] | None = None
 
-    async def submit(self, item: T) -> R:
-        """Return the answer for `item` once it is committed; raises Unavailable (QUEUE_FULL) when too many wait."""
-        if len(self._waiting) >= self._capacity:
+    async def submit(self, item: T, *, refusable: bool = True) -> R:
+        """Return the answer for `item` once it is committed; raises Unavailable (QUEUE_FULL) when too many wait.
+
+        One that is not refusable comes from inside, where there are never more than attempts run, and always waits.
+        """
+        if refusable and len(self._waiting) >= self._capacity:
             raise Unavailable(
                 "Too many jobs are being accepted at once. Nothing was kept or charged; try again shortly.",
                 reason="QUEUE_FULL",

@@ -81,8 +81,8 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
         events = [row for step in steps for row in sql_writes.event_values(step.job, step.events, 1)]
         await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
         await connection.execute(insert(job_events), events)
+        await sql_writes.write_images(connection, [step.job for step in steps])
         for step in steps:
-            await sql_writes.write_images(connection, step.job)
             await sql_deliveries.queue(connection, step.job, step.events, 1)
         await sql_writes.write_messages(connection, messages)
         if not await sql_lead.leads(connection, min(offer.epoch for offer in offers)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, func, literal_column, select, text, tuple_
@@ -22,9 +22,13 @@ Statement = Select[*tuple[Any, ...]]
 
 async def locked_job(connection: AsyncConnection, job_id: JobId) -> Job | None:
     """Return a job that nobody else changes until this transaction ends. Deleted ones are not there."""
-    statement = select(jobs).where(jobs.c.id == job_id, VISIBLE).with_for_update()
-    found = await read_jobs(connection, statement)
-    return found[0] if found else None
+    return (await locked_jobs(connection, [job_id])).get(job_id)
+
+
+async def locked_jobs(connection: AsyncConnection, ids: Collection[JobId]) -> dict[JobId, Job]:
+    """Return jobs that nobody else changes until this transaction ends; locked in order, so that no two wait for ever."""
+    statement = select(jobs).where(jobs.c.id.in_(ids), VISIBLE).order_by(jobs.c.id).with_for_update()
+    return {job.id: job for job in await read_jobs(connection, statement)}
 
 
 async def read_attempt(connection: AsyncConnection, job_id: JobId, attempt: int) -> AttemptRecord | None:

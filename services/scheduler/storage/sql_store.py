@@ -1,16 +1,17 @@
 """The durable queue in SQL: one store for SQLite and PostgreSQL.
 
-A change locks its job's row, asks `changes` what becomes of it and writes that, all in one transaction. Writes of
-the leader lock the leader's row first, so no other can take over before they are committed or undone.
+A change locks its job's row, asks `changes` what becomes of it and writes that, all in one transaction; what arrives
+while a transaction is committed goes together into the next (group_commit, sql_group). Writes of the leader lock the
+leader's row first, so no other can take over before they are committed or undone.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Executable, RowMapping, delete, literal, select, update
+from sqlalchemy import Executable, RowMapping, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,10 +26,12 @@ from services.scheduler.replicas.sql_lead import SqlLead
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.sql_results import SqlResults
 from services.scheduler.results.sql_retention import SqlRetention
-from services.scheduler.storage import changes, sql_accept, sql_reads, sql_rows, sql_writes
+from services.scheduler.storage import changes, sql_group, sql_reads, sql_rows, sql_writes
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.group_commit import CAPACITY, GroupCommit
 from services.scheduler.storage.sql_accept import Offer
+from services.scheduler.storage.sql_changes import Wanted
+from services.scheduler.storage.sql_group import Answer, Delivered, Item
 from services.scheduler.storage.sql_schema import attempts, documents, job_events, jobs, outbox
 from services.scheduler.storage.sql_transactions import Contended, Transactions
 from services.scheduler.storage.store import (
@@ -46,7 +49,7 @@ from services.scheduler.webhooks.sql_deliveries import SqlDeliveries
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
 _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
-_ACCEPT_TRIES = 3  # each is lost only to another process that accepted one of the same keys
+_TRIES = 3  # each is lost only to another process that accepted one of the same keys, or changed the same rows
 
 
 class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
@@ -54,17 +57,17 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
     def __init__(self, engines: Engines, queue_capacity: int = CAPACITY) -> None:
         super().__init__(Transactions(engines))
-        self._accepting = GroupCommit(self._accept_group, queue_capacity)
+        self._writing: GroupCommit[Item, Answer] = GroupCommit(self._write_group, queue_capacity)
 
     async def accept(self, job: Job, outbox: Sequence[OutboxMessage], epoch: int = NOBODY) -> Accepted:
         """Commit a new job together with others that arrive now; raises Unavailable (QUEUE_FULL) when too many do."""
-        return await self._accepting.submit(Offer(job, tuple(outbox), epoch))
+        return cast("Accepted", await self._writing.submit(Offer(job, tuple(outbox), epoch)))
 
     async def accept_reusing(
         self, job: Job, outbox: Sequence[OutboxMessage], terms: Terms, epoch: int = NOBODY
     ) -> Accepted:
         """Accept a job that others may answer."""
-        return await self._accepting.submit(Offer(job, tuple(outbox), epoch, terms))
+        return cast("Accepted", await self._writing.submit(Offer(job, tuple(outbox), epoch, terms)))
 
     async def find_request(self, tenant: TenantId, request_id: str, now: float) -> Job | None:
         """Return the job of an idempotency key that is not too old."""
@@ -165,7 +168,7 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
     async def messages_sent(self, ids: Sequence[int]) -> None:
         """Remove messages that have arrived."""
-        await self._execute(delete(outbox).where(outbox.c.id.in_(ids)))
+        await self._writing.submit(Delivered(tuple(ids)), refusable=False)
 
     async def message_failed(self, message_id: int, retry_at: float) -> None:
         """Count a try."""
@@ -192,17 +195,17 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
     async def close(self) -> None:
         """Let what is being accepted or written finish and give every connection back."""
-        await self._accepting.close()
+        await self._writing.close()
         await self._transactions.close()
 
-    async def _accept_group(self, offers: Sequence[Offer]) -> list[Accepted]:
-        for _ in range(_ACCEPT_TRIES - 1):
+    async def _write_group(self, items: Sequence[Item]) -> list[Answer]:
+        for _ in range(_TRIES - 1):
             with contextlib.suppress(IntegrityError, Contended):
-                return await self._try_accept(offers)
-        return await self._try_accept(offers)
+                return await self._try_write(items)
+        return await self._try_write(items)
 
-    async def _try_accept(self, offers: Sequence[Offer]) -> list[Accepted]:
-        return await self._transactions.write(lambda connection: sql_accept.accept(connection, offers))
+    async def _try_write(self, items: Sequence[Item]) -> list[Answer]:
+        return await self._transactions.write(lambda connection: sql_group.write(connection, items))
 
     async def _change(
         self,
@@ -211,15 +214,8 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
         change: Callable[[Job], Step | None],
         messages: Sequence[OutboxMessage] = (),
     ) -> Job | None:
-        async def apply(connection: AsyncConnection) -> Job | None:
-            await sql_reads.check_epoch(connection, epoch)
-            before = await sql_reads.locked_job(connection, job_id)
-            step = None if before is None else change(before)
-            if before is None or step is None:
-                return None
-            return await sql_writes.write_step(connection, before, step, messages)
-
-        return await self._transactions.write(apply)
+        wanted = Wanted(job_id, epoch, change, tuple(messages))
+        return cast("Job | None", await self._writing.submit(wanted, refusable=False))
 
     async def _execute(self, statement: Executable) -> None:
         await self._transactions.write(lambda connection: connection.execute(statement))

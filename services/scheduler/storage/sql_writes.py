@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.sql.inserts import dialect_insert
-from services.scheduler.job import AttemptRecord, Job, OutboxMessage
+from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.results import sql_blobs
 from services.scheduler.storage import changes, sql_rows
 from services.scheduler.storage.changes import AttemptEnd, NewEvent, Step
@@ -18,27 +19,50 @@ from services.scheduler.storage.store import Mark
 from services.scheduler.webhooks import sql_deliveries
 
 
-async def write_step(
-    connection: AsyncConnection, before: Job, step: Step, messages: Sequence[OutboxMessage]
-) -> Job | None:
-    """Write a change of `before`; None, with nothing written, when the row is not in that state and attempt."""
-    job = step.job
-    compare = (jobs.c.id == job.id, jobs.c.state == before.state.value, jobs.c.attempt == before.attempt)
-    written = await connection.execute(update(jobs).where(*compare).values(sql_rows.job_values(job)))
-    if written.rowcount != 1:
-        return None
-    if step.fresh:
-        await _begin_anew(connection, job)
-    await _write_attempt(connection, job, step.opened, step.closed)
-    await write_messages(connection, messages)
-    if not step.events:  # nothing happened that its owner is told
-        return job
-    await write_images(connection, job)
-    last = select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job.id)
-    first_seq = (await connection.execute(last)).scalar_one() + 1
-    await connection.execute(insert(job_events), event_values(job, step.events, first_seq))
-    await sql_deliveries.queue(connection, job, step.events, first_seq)
-    return job
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A change of a job, with the messages that go with it."""
+
+    step: Step
+    messages: Sequence[OutboxMessage] = ()
+
+
+_UPDATE_JOB = update(jobs).where(jobs.c.id == bindparam("key"))
+_END_ATTEMPT = update(attempts).where(attempts.c.job_id == bindparam("key"), attempts.c.attempt == bindparam("number"))
+
+
+async def write_step(connection: AsyncConnection, step: Step, messages: Sequence[OutboxMessage]) -> Job:
+    """Write a change of a job whose row is locked; returns the job as it is then."""
+    await write_steps(connection, [Written(step, messages)])
+    return step.job
+
+
+async def write_steps(connection: AsyncConnection, written: Sequence[Written]) -> None:
+    """Write changes of different jobs whose rows are locked. Raises PicturesSwept."""
+    steps = [each.step for each in written]
+    rows = [sql_rows.job_values(step.job) for step in steps]
+    await connection.execute(_UPDATE_JOB, [{"key": row.pop("id")} | row for row in rows])
+    for step in steps:
+        if step.fresh:
+            await _begin_anew(connection, step.job)
+    await _write_attempts(connection, steps)
+    await write_messages(connection, [message for each in written for message in each.messages])
+    await _write_events(connection, [step for step in steps if step.events])  # else nothing that its owner is told
+
+
+async def _write_events(connection: AsyncConnection, steps: Sequence[Step]) -> None:
+    if not steps:
+        return
+    await write_images(connection, [step.job for step in steps])
+    ids = [step.job.id for step in steps]
+    last = select(job_events.c.job_id, func.max(job_events.c.seq)).where(job_events.c.job_id.in_(ids))
+    seqs = {row[0]: row[1] for row in await connection.execute(last.group_by(job_events.c.job_id))}
+    firsts = [seqs.get(job_id, 0) + 1 for job_id in ids]
+    numbered = list(zip(steps, firsts, strict=True))
+    rows = [row for step, first in numbered for row in event_values(step.job, step.events, first)]
+    await connection.execute(insert(job_events), rows)
+    for step, first in numbered:
+        await sql_deliveries.queue(connection, step.job, step.events, first)
 
 
 async def write_messages(connection: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
@@ -73,11 +97,12 @@ async def forget(connection: AsyncConnection, job: Job, now: float, *, spare: bo
     return await sql_blobs.let_go(connection, [sha256 for sha256 in hashes if sha256 not in kept], now, spare=spare)
 
 
-async def write_images(connection: AsyncConnection, job: Job) -> None:
-    """Write the images and keep their blobs at least as long as this job's results. Raises PicturesSwept."""
-    if job.images:
-        await connection.execute(insert(job_images), sql_rows.image_values(job))
-        await sql_blobs.keep(connection, job)
+async def write_images(connection: AsyncConnection, written: Sequence[Job]) -> None:
+    """Write the images of jobs and keep their blobs at least as long as the jobs' results. Raises PicturesSwept."""
+    drawn = [job for job in written if job.images]
+    if drawn:
+        await connection.execute(insert(job_images), [row for job in drawn for row in sql_rows.image_values(job)])
+        await sql_blobs.keep(connection, drawn)
 
 
 async def write_mark(connection: AsyncConnection, mark: Mark) -> bool:
@@ -102,11 +127,15 @@ async def _begin_anew(connection: AsyncConnection, job: Job) -> None:
     await connection.execute(update(attempts).where(attempts.c.job_id == job.id).values(nothing))
 
 
-async def _write_attempt(
-    connection: AsyncConnection, job: Job, opened: AttemptRecord | None, closed: AttemptEnd | None
-) -> None:
-    if opened is not None:
-        await connection.execute(insert(attempts).values(sql_rows.attempt_values(opened)))
-    if closed is not None:
-        row = (attempts.c.job_id == job.id, attempts.c.attempt == closed.attempt)
-        await connection.execute(update(attempts).where(*row).values(sql_rows.attempt_end_values(closed)))
+async def _write_attempts(connection: AsyncConnection, steps: Sequence[Step]) -> None:
+    opened = [sql_rows.attempt_values(step.opened) for step in steps if step.opened is not None]
+    closed = [_end_values(step.job, step.closed) for step in steps if step.closed is not None]
+    if opened:
+        await connection.execute(insert(attempts), opened)
+    if closed:
+        await connection.execute(_END_ATTEMPT, closed)
+
+
+def _end_values(job: Job, closed: AttemptEnd) -> dict[str, Any]:
+    values = sql_rows.attempt_end_values(closed)
+    return {"key": job.id, "number": values.pop("attempt")} | values
