@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/gpu clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/accept bench/queues bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -89,6 +89,13 @@ bench/takeover: setup  ## Measure how long dispatch stands still when the leadin
 
 bench/mesh: setup  ## Measure the highest rate that 10, 100 and 1,000 simulated workers are kept at
 	$(BIN)/python -m tests.bench.mesh
+
+bench/accept: setup  ## Measure accepting against bare group commit, and how it grows to a million jobs
+	$(BIN)/python -m tests.bench.accept
+
+bench/queues: setup  ## Measure jobs that do nothing against Celery, dramatiq and procrastinate
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.bench.queues
 
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu

@@ -133,9 +133,8 @@ class Worker(pb_grpc.ModelServerServiceServicer):
         draws_s = float(request.spec.prompt)
         self._load(request.model_version)
         self._announce()
-        for step in range(1, STEPS + 1):
-            if draws_s:
-                await CLOCK.sleep(draws_s / STEPS)
+        for step in range(1, STEPS + 1 if draws_s else 1):  # one that takes no time has no steps
+            await CLOCK.sleep(draws_s / STEPS)
             left_s = draws_s * (STEPS - step) / STEPS
             progress = job_pb2.Progress(attempt=request.attempt, step=step, total=STEPS, eta_s=left_s)
             run.events.append(pb.ExecuteEvent(progress=progress))
