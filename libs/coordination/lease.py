@@ -81,6 +81,7 @@ class Session:
     async def lease(self) -> Lease:
         """Return the lease in force, waiting until there is one."""
         while self._lease is None or self._lease.lost.is_set():
+            self._granted.clear()  # lost a moment ago, which `run` has not heard yet: without this nobody gets a turn
             await self._granted.wait()
         return self._lease
 

@@ -173,6 +173,14 @@ async def test_what_changes_during_an_outage_is_written_after_it(
     assert etcd.deleted == ["/b"]
 
 
+async def test_whoever_asks_in_the_moment_of_loss_waits_for_the_next_lease(
+    session: Session,
+) -> None:
+    lease = await session.lease()
+    lease.lose()  # as its guard does; the session learns of it a few steps of the loop later
+    assert (await session.lease()).lease_id == 2  # once it asked on and on here, and nobody else had a turn again
+
+
 async def test_closing_loses_the_lease_and_revokes_it(etcd: ScriptedEtcd, clock: ManualClock) -> None:
     session = Session(cast("EtcdClient", etcd), lease_ttl_s=TTL_S, clock=clock)
     task = asyncio.create_task(session.run())
