@@ -110,7 +110,8 @@ class Reconciler:
                 return
 
     async def _look(self, looks: int, job_id: JobId) -> None:
-        if await self.resolve(job_id) is None and looks + 1 < len(LOOKS_S):
+        await self.resolve(job_id)  # whatever stands there now, the change in doubt may still come
+        if looks + 1 < len(LOOKS_S):
             self._doubts.append((self._clock.now() + LOOKS_S[looks + 1], looks + 1, job_id))
 
     async def give_back(self, job: Job, outcome: str, reason: str) -> None:

@@ -9,7 +9,9 @@ from libs.clients.modelserver import AttemptFailed
 from libs.generation.attempt import Checkpointed, FailureKind
 from libs.ids import JobId
 from services.scheduler.job import JobState
+from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import MODEL, Bench, pictures, record, silence
+from tests.unit.services.scheduler.faulty_store import Failing, Fate, FaultyStore
 
 CANCELLED = AttemptFailed(FailureKind.CANCELLED, "CANCELLED", "stopped", 20.0)
 
@@ -48,6 +50,21 @@ async def test_a_requeued_letter_has_all_its_attempts_again(bench: Bench) -> Non
         await scheduler.operator_desk.requeue(dead.id)
         again = await bench.now(dead.id)
         assert (len(server.orders), again.dead_at is not None, again.revivals) == (6, True, 1)
+
+
+async def test_a_letter_whose_commit_lands_long_after_it_was_given_up_is_drawn(bench: Bench) -> None:
+    def plan(method: str) -> Fate:
+        return Fate(Failing.LATE, after_s=3.0) if method == "alter" else Fate()
+
+    bench.store = FaultyStore(bench.store, bench.clock, plan).promised
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=full)
+        dead = await bench.now((await bench.submit()).id)
+        server.script = pictures
+        with pytest.raises(StoreUnavailable):
+            await scheduler.operator_desk.requeue(dead.id)
+        await bench.clock.advance(10.0)
+        assert (await bench.now(dead.id)).state is JobState.SUCCEEDED
 
 
 async def test_what_is_no_letter_is_not_found(bench: Bench) -> None:
