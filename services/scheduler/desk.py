@@ -12,7 +12,7 @@ from libs.clock import Clock
 from libs.ids import JobId, TenantId
 from services.scheduler.alarm import first
 from services.scheduler.attempts.reconciler import Reconciler
-from services.scheduler.job import Job, JobState
+from services.scheduler.job import IllegalChange, Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.results import takeover
 from services.scheduler.results.removal import Removal
@@ -66,7 +66,7 @@ class Desk:
             told = await self._cancel(job)
             if told is not None:
                 return told
-        raise errors.Unavailable("The job changes just now; ask again.", retry_after_s=1.0)
+        raise changing()
 
     async def delete(self, job_id: JobId, tenant: TenantId) -> None:
         """Remove a job's prompt and pictures; an open one is cancelled first."""
@@ -77,7 +77,10 @@ class Desk:
             await self.cancel(job_id, tenant)
             await self._wait_ended(job_id)
         spare = self._is_drawn_again(job)
-        marked = await self._store.delete(job_id, tenant, self._clock.now(), spare=spare)
+        try:
+            marked = await self._store.delete(job_id, tenant, self._clock.now(), spare=spare)
+        except IllegalChange as error:  # an operator brought it back in that very moment
+            raise changing() from error
         if marked is None:
             raise unknown(job_id)
         self._jobs.gone(job_id)
@@ -169,3 +172,8 @@ def unknown(job_id: JobId) -> errors.NotFound:
     """Return the error for a job that is not there, or not the caller's."""
     told = f"There is no job {job_id!r}. Jobs are kept for 30 days, and only their owner sees them."
     return errors.NotFound(told, reason="JOB_NOT_FOUND", metadata={"job_id": job_id})
+
+
+def changing() -> errors.Unavailable:
+    """Return the error for a job that somebody else changes in the same moment."""
+    return errors.Unavailable("The job changes just now; ask again.", retry_after_s=1.0)

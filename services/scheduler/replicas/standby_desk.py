@@ -6,8 +6,8 @@ import logging
 
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler.desk import DELETE_PATIENCE_S, still_running, unknown
-from services.scheduler.job import Job
+from services.scheduler.desk import DELETE_PATIENCE_S, changing, still_running, unknown
+from services.scheduler.job import IllegalChange, Job
 from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.settlement import charging
 from services.scheduler.storage.store import Accepted, JobStore
@@ -41,7 +41,11 @@ class StandbyDesk:
         The bytes are marked and left to the leader's sweep.
         """
         await self._end(job_id, tenant)
-        if await self._store.delete(job_id, tenant, self._clock.now()) is None:
+        try:
+            marked = await self._store.delete(job_id, tenant, self._clock.now())
+        except IllegalChange as error:  # an operator brought it back in that very moment
+            raise changing() from error
+        if marked is None:
             raise unknown(job_id)
         logger.info("job deleted while standing by", extra={"job_id": job_id})
 

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from libs.blobs.store import image_key
-from libs.clients.modelserver import AttemptFailed
+from libs.clients.modelserver import AttemptFailed, Order
+from libs.errors import Unavailable
 from libs.generation.attempt import FailureKind
 from libs.generation.model import Model
 from libs.ids import JobId, TenantId
 from services.scheduler.job import Job, JobState
+from services.scheduler.operators.operator_desk import OperatorDesk
 from services.scheduler.placement.fleet import RETURN_S
+from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import (
@@ -24,11 +27,16 @@ from tests.unit.services.scheduler.fakes import (
     Bench,
     FakeLimiter,
     FakeModelServer,
+    Line,
     pictures,
     record,
     silence,
     spec,
 )
+
+
+def full(order: Order) -> list[Line]:
+    return [AttemptFailed(FailureKind.OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY", "full", 1.0)]
 
 
 @pytest.fixture
@@ -55,6 +63,35 @@ async def test_a_cancel_whose_answer_was_lost_reaches_the_worker() -> None:
         assert server.cancelled == [(waiting.id, 1)]
         server.say(server.orders[0], AttemptFailed(FailureKind.CANCELLED, "", "", 1.0))
         assert (await bench.now(waiting.id)).state is JobState.CANCELLED
+
+
+class Quicker(MemoryStore):
+    """Has an operator bring a job back just before it is deleted, once."""
+
+    operator: OperatorDesk | None = None
+
+    async def delete(
+        self, job_id: JobId, tenant: TenantId, now: float, *, spare: bool = False
+    ) -> tuple[str, ...] | None:
+        operator, self.operator = self.operator, None
+        if operator is not None:
+            await operator.requeue(job_id)
+        return await super().delete(job_id, tenant, now, spare=spare)
+
+
+async def test_a_letter_that_is_brought_back_while_it_is_deleted_is_deleted_when_asked_again() -> None:
+    store = Quicker()
+    bench = Bench(store)
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=full)
+        dead = await bench.now((await bench.submit()).id)
+        for desk in (scheduler.desk, StandbyDesk(store, bench.clock)):
+            store.operator = scheduler.operator_desk
+            with pytest.raises(Unavailable):
+                await desk.delete(dead.id, TENANT)
+            dead = await bench.now(dead.id)  # it died again
+        await scheduler.desk.delete(dead.id, TENANT)
+        assert await store.get(dead.id) is None
 
 
 async def test_a_cancelled_job_that_never_stops_is_cancelled_and_not_failed(bench: Bench) -> None:
