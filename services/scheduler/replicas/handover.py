@@ -48,7 +48,9 @@ class Handover:
         notes = await persistently(self._clock, lambda: self._store.notes(self._reconciler.epoch, BATCH))
         if not notes:
             return False
-        await asyncio.gather(*(self._reconciler.resolve(job_id) for job_id in dict.fromkeys(note.job_id for note in notes)))
+        await asyncio.gather(
+            *(self._reconciler.resolve(job_id) for job_id in dict.fromkeys(note.job_id for note in notes))
+        )
         await persistently(self._clock, lambda: self._store.notes_taken([note.id for note in notes]))
         return True
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from tests.unit.services.scheduler.simulation.run import run
+from tests.unit.services.scheduler.simulation.run import COMMAND, run
 
 QUICK, ALL = 40, 540
 
@@ -22,3 +26,17 @@ def test_everything_that_was_acknowledged_ends_once_in_many_more_runs(seed: int)
 
 def test_a_seed_is_the_same_run_every_time() -> None:
     assert run(7).trace == run(7).trace
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_seed_is_the_same_run_in_every_process(seed: int) -> None:
+    told = {_told_elsewhere(seed, hashes) for hashes in ("1", "2", "3")}
+    assert told == {"\n".join(run(seed).trace) + "\n"}
+
+
+def _told_elsewhere(seed: int, hashes: str) -> str:
+    command = [sys.executable, *COMMAND.split()[1:], str(seed)]
+    environment = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    return ran.stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.unit.services.scheduler.faulty_store import Failing, Fate
 
@@ -11,10 +11,14 @@ TROUBLES = (
     "worker crashes",
     "worker is cut off",
     "worker stands still",
+    "worker is sick",
+    "model is gone",
     "scheduler crashes",
     "scheduler stands still",
     "fleet is not told",
     "limiter is away",
+    "candidate is cut off",
+    "etcd is away",
 )
 
 
@@ -29,7 +33,10 @@ class Chances:
     order_goes_wrong: float = 0.0
     event_goes_wrong: float = 0.0
     attempt_fails: float = 0.0
-    told: list[str] = field(default_factory=list)
+    replicas: int = 1  # schedulers at a time; several are elected
+    clocks_differ_s: float = 0.0
+    alike: float = 0.0  # how many requests are repeated ones
+    poisoned: float = 0.0  # how many fail wherever they are tried, until they are tried much later
 
     @classmethod
     def of(cls, seed: int) -> Chances:
@@ -42,6 +49,10 @@ class Chances:
             order_goes_wrong=drawn.choice((0.0, 0.1, 0.3)),
             event_goes_wrong=drawn.choice((0.0, 0.02, 0.1)),
             attempt_fails=drawn.choice((0.0, 0.1, 0.25)),
+            replicas=drawn.choice((1, 2)),
+            clocks_differ_s=drawn.choice((0.0, 0.5, 3.0)),
+            alike=drawn.choice((0.0, 0.3, 0.7)),
+            poisoned=drawn.choice((0.0, 0.0, 0.1)),
         )
 
     def happens(self, probability: float) -> bool:

@@ -1,91 +1,78 @@
-"""Simulated workers: they keep what real ones promise, and the network between loses, doubles and delays."""
+"""Simulated workers: they keep what real ones promise. Rows, models that come and go in memory, parked attempts."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from libs.clients.modelserver import (
-    AttemptDone,
-    AttemptEvent,
-    AttemptFailed,
-    Order,
-    Progress,
-    WorkerLost,
-    WorkerRefused,
-)
-from libs.errors import DarkroomError, NotFound, PreconditionFailed, Unavailable
+from libs.blobs.memory import MemoryBlobs
+from libs.blobs.store import image_key
+from libs.clients.modelserver import AttemptDone, AttemptEvent, AttemptFailed, Order, Progress, WorkerRefused
+from libs.errors import NotFound, PreconditionFailed
 from libs.fleet.record import WorkerRecord
-from libs.generation.attempt import Checkpointed, FailureKind
-from libs.generation.model import Model
-from libs.ids import JobId
+from libs.generation.attempt import Checkpointed, FailureKind, StageDone
 from libs.testing.simulated_loop import SimulatedClock, process_named
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.simulation.chances import Chances
+from tests.unit.services.scheduler.simulation.drawings import BUILD, PINNED, Drawing, Ran, Token, pictures
 
-ROWS = 1
-LEASE_S = 5.0
 ALONE_S = 60.0  # after which what is parked and followed by nobody is given up
 FAILURES = (FailureKind.TRANSIENT, FailureKind.OUT_OF_MEMORY, FailureKind.MODEL_UNAVAILABLE, FailureKind.DRAINING)
-Token = tuple[JobId, int]
-
-
-@dataclass(slots=True)
-class Drawing:
-    """One run of an attempt: what it has said, and when it began and ended."""
-
-    order: Order
-    began_at: float
-    events: list[AttemptEvent] = field(default_factory=list)
-    ended_at: float | None = None
-    stop: bool = False
-    parked: bool = False
-    followers: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def say(self, *events: AttemptEvent) -> None:
-        """Add to what it has said."""
-        self.events.extend(events)
-        self.wake()
-
-    def wake(self) -> None:
-        """Let who listens look again."""
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A run for the journal."""
-
-    token: Token
-    worker: str
-    drawing: Drawing
+POISON = "poison"
 
 
 class SimulatedWorker:
     """One worker through all its incarnations."""
 
-    def __init__(self, name: str, chances: Chances, journal: list[Ran], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        missing: str,
+        chances: Chances,
+        journal: list[Ran],
+        say: Callable[[str], None],
+        blobs: MemoryBlobs,
+    ) -> None:
         self.name = name
-        self._say = say
         self.incarnation = 1
         self.up = True
         self.cut_off = False
-        self._chances = chances
+        self.sick: FailureKind | None = None  # how it fails whatever it is given
+        self.missing = {missing}  # models it cannot draw
+        self.rows = chances.random.choice((1, 1, 1, 2, 3))
+        self.room = chances.random.randint(1, 2)  # models in memory
+        self.resident: list[str] = []  # the last used one last
+        self._say, self._chances, self._journal, self._blobs = say, chances, journal, blobs
         self._clock = SimulatedClock()
-        self._journal = journal
+        self._start()
+
+    def _start(self) -> None:
         self._heard = 0
         self._known: dict[Token, Drawing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._row = asyncio.Semaphore(self.rows)
+        self._loading = asyncio.Lock()
+        self.resident = []
+
+    @property
+    def able(self) -> tuple[str, ...]:
+        """What it can draw now."""
+        return tuple(model for model in PINNED if model not in self.missing)
 
     @property
     def record(self) -> WorkerRecord:
         """What it says of itself."""
-        return fakes.record(self.name, str(self.incarnation), rows=ROWS)
+        return fakes.record(
+            self.name,
+            str(self.incarnation),
+            rows=self.rows,
+            rows_in_use=min(self.rows, self.running()),
+            models=self.able,
+            resident=tuple(sorted(self.resident)),
+            memory_bytes=2 * self.room,
+            engine_build=BUILD,
+        )
 
     @property
     def reachable(self) -> bool:
@@ -105,8 +92,10 @@ class SimulatedWorker:
                 raise NotFound("not known here", reason="ATTEMPT_UNKNOWN")
             if any(job_id == order.job_id and number > order.attempt for job_id, number in self._known):
                 raise PreconditionFailed("an attempt of the past")
-            if self.running() >= ROWS + 1:
+            if self.running() >= self.rows + 1:
                 raise WorkerRefused("busy", reason="WORKER_BUSY")
+            if order.model_version not in self.able:
+                raise NotFound("no such model", reason="MODEL_NOT_FOUND")
             self._begin(token, order)
         return self._known[token]
 
@@ -132,6 +121,7 @@ class SimulatedWorker:
             return False
         await self._clock.sleep(self._chances.between(0.1, 1.0))
         drawing.parked = drawing.ended_at is None
+        drawing.parks += drawing.parked
         return drawing.parked
 
     def resume(self, token: Token) -> bool:
@@ -143,49 +133,98 @@ class SimulatedWorker:
             drawing.wake()
         return found
 
+    def warm(self, pinned: str) -> None:
+        """Begin to load a model."""
+        self._spawn(self._load(pinned))
+
+    def evict(self, pinned: str) -> bool:
+        """Let a model go unless it draws."""
+        if pinned not in self.resident or pinned in self._in_use():
+            return False
+        self.resident.remove(pinned)
+        return True
+
     def crash(self) -> None:
         """Lose everything; `come_back` begins a new incarnation."""
-        self.up, self._heard = False, 0
+        self.up = False
         for task in self._tasks:
             task.cancel()
         for drawing in self._known.values():
             drawing.ended_at = self._clock.now() if drawing.ended_at is None else drawing.ended_at
             drawing.wake()
-        self._known = {}
+        self._start()
 
     def come_back(self) -> None:
         """Start again."""
         self.up, self.incarnation = True, self.incarnation + 1
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        with process_named(self.name):
+            task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _begin(self, token: Token, order: Order) -> None:
         for (job_id, _), older in self._known.items():
             older.stop = older.stop or job_id == order.job_id
         drawing = self._known[token] = Drawing(order, self._clock.now())
+        run = len(self._journal)
         self._journal.append(Ran(token, self.name, drawing))
         self._say(f"{self.name} begins attempt {order.attempt} at {order.job_id} for epoch {order.epoch}")
-        with process_named(self.name):
-            task = asyncio.create_task(self._draw(drawing))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._draw(drawing, run))
 
-    async def _draw(self, drawing: Drawing) -> None:
+    async def _draw(self, drawing: Drawing, run: int) -> None:
         order = drawing.order
+        began_s = self._clock.now()
+        async with self._row:
+            await self._load(order.model_version)
+        drawing.say(StageDone("load", began_s, self._clock.now()))
         fails_at = self._chances.random.randint(1, order.spec.steps) if self._chances.happens(0.2) else 0
         for step in range(1, order.spec.steps + 1):
-            await self._clock.sleep(self._chances.between(0.3, 2.0))
             await self._wait_while_parked(drawing)
+            async with self._row:
+                await self._clock.sleep(self._chances.between(0.3, 2.0))
             if drawing.stop:
-                return self._end(drawing, AttemptFailed(FailureKind.CANCELLED, "", "", 10.0 * step))
-            drawing.say(Progress(order.attempt, step, order.spec.steps, 1.0))
-            if step == fails_at and self._chances.happens(self._chances.attempt_fails * 4):
-                kind = self._chances.random.choice(FAILURES)
-                return self._end(drawing, AttemptFailed(kind, "GENERATION_FAILED", "drawn by lot", 10.0 * step))
+                self._end(drawing, AttemptFailed(FailureKind.CANCELLED, "", "", 10.0 * step))
+                return
+            drawing.say(Progress(order.attempt, step, order.spec.steps, 0.7 * (order.spec.steps - step)))
+            if kind := self._fails(order, step == fails_at):
+                self._end(drawing, AttemptFailed(kind, "GENERATION_FAILED", "drawn by lot", 10.0 * step))
+                return
             if step == 2:
                 drawing.say(Checkpointed(f"checkpoints/{order.job_id}/{order.attempt}", step, order.spec.steps))
-        *last, done = (line for line in fakes.pictures(order) if not isinstance(line, Progress | Exception))
-        drawing.say(*last)
-        assert isinstance(done, AttemptDone)
-        return self._end(drawing, done)
+        await self._store(drawing, run)
+
+    async def _store(self, drawing: Drawing, run: int) -> None:
+        images = pictures(drawing.order, run)
+        for image in images:
+            await self._blobs.put(image_key(image.sha256), b"pixels", "image/png")
+            await self._clock.sleep(self._chances.between(0.0, 0.2))
+        drawing.done = True
+        drawing.say(*images)
+        self._end(drawing, AttemptDone(100.0 * drawing.order.spec.steps))
+
+    def _fails(self, order: Order, unlucky: bool) -> FailureKind | None:
+        if self._chances.calm:
+            return None
+        if self.sick or order.spec.prompt.startswith(POISON):
+            return self.sick or FailureKind.TRANSIENT
+        if unlucky and self._chances.happens(self._chances.attempt_fails * 4):
+            return self._chances.random.choice(FAILURES)
+        return None
+
+    async def _load(self, pinned: str) -> None:
+        """Bring a model into memory; one is loaded at a time, and whatever was used longest ago makes room."""
+        async with self._loading:
+            if pinned not in self.resident:
+                await self._clock.sleep(self._chances.between(0.5, 4.0))
+                idle = [model for model in self.resident if model not in self._in_use()]
+                for model in idle[: max(0, len(self.resident) - self.room + 1)]:
+                    self.resident.remove(model)
+            self.resident = [*(model for model in self.resident if model != pinned), pinned]
+
+    def _in_use(self) -> set[str]:
+        return {drawing.order.model_version for drawing in self._known.values() if drawing.ended_at is None}
 
     async def _wait_while_parked(self, drawing: Drawing) -> None:
         alone_s = 0.0
@@ -199,113 +238,3 @@ class SimulatedWorker:
         order, how = drawing.order, last.kind.value if isinstance(last, AttemptFailed) else "done"
         self._say(f"{self.name} ends attempt {order.attempt} at {order.job_id}: {how}")
         drawing.say(last)
-
-
-class Connection(fakes.FakeModelServer):
-    """A scheduler's way to one incarnation of a worker."""
-
-    def __init__(self, worker: SimulatedWorker, chances: Chances) -> None:
-        super().__init__()
-        self._worker = worker
-        self._incarnation = worker.incarnation
-        self._chances = chances
-        self._clock = SimulatedClock()
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    async def execute(self, order: Order) -> AsyncGenerator[AttemptEvent, None]:
-        """Run an attempt."""
-        await self._clock.sleep(self._chances.between(0.0, 0.05))
-        if not self._answers():
-            raise WorkerRefused("cannot be reached", reason="UNAVAILABLE")
-        if self._chances.happens(self._chances.order_goes_wrong):
-            self._comes_later(order)
-            if self._chances.happens(0.5):
-                raise WorkerLost("nobody knows whether it arrived")
-        drawing = self._worker.take(order)
-        drawing.followers += 1
-        try:
-            async for event in self._stream(drawing):
-                yield event
-        finally:
-            drawing.followers -= 1
-
-    async def _stream(self, drawing: Drawing) -> AsyncGenerator[AttemptEvent, None]:
-        at = 0
-        while True:
-            changed = drawing.changed
-            if at < len(drawing.events):
-                event, at = drawing.events[at], at + 1
-                async for heard in self._carried(event):
-                    yield heard
-                if isinstance(event, AttemptDone | AttemptFailed):
-                    return
-            elif not self._answers():
-                raise WorkerLost("it stopped answering")
-            else:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LEASE_S):  # how fast a connection that is cut is noticed
-                        await changed.wait()
-
-    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
-        """Stop an attempt."""
-        async with self._asked():
-            self._worker.heed(epoch)
-            return self._worker.cancel((job_id, attempt))
-
-    async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
-        """Take an attempt off the device."""
-        async with self._asked():
-            self._worker.heed(epoch)
-            return await self._worker.park((job_id, attempt))
-
-    async def resume(self, job_id: JobId, attempt: int, epoch: int) -> bool:
-        """Let a parked attempt go on."""
-        async with self._asked():
-            self._worker.heed(epoch)
-            return self._worker.resume((job_id, attempt))
-
-    async def describe_models(self) -> list[Model]:
-        """Return what it draws."""
-        async with self._asked():
-            return [fakes.MODEL]
-
-    @asynccontextmanager
-    async def _asked(self) -> AsyncIterator[None]:
-        """Ask for the block; the question, or the answer, may be lost."""
-        await self._clock.sleep(self._chances.between(0.0, 0.05))
-        if not self._answers() or self._chances.happens(self._chances.order_goes_wrong):
-            raise Unavailable("no answer")
-        yield
-        if not self._answers() or self._chances.happens(self._chances.order_goes_wrong):
-            raise Unavailable("no answer")
-
-    def _answers(self) -> bool:
-        return self._worker.reachable and self._worker.incarnation == self._incarnation
-
-    async def _carried(self, event: AttemptEvent) -> AsyncGenerator[AttemptEvent, None]:
-        """Yield what arrives of an event: once, twice, or not at all where that may be."""
-        await self._clock.sleep(self._chances.between(0.0, 0.02))
-        if self._chances.happens(self._chances.event_goes_wrong):
-            fate = self._chances.random.choice(("broken", "doubled", "dropped", "late"))
-            if fate == "broken" or not self._answers():
-                raise WorkerLost("the stream broke")
-            if fate == "doubled":
-                yield event
-            if fate == "dropped" and isinstance(event, Progress):
-                return
-            if fate == "late":
-                await self._clock.sleep(self._chances.between(0.0, 5.0))
-        yield event
-
-    def _comes_later(self, order: Order) -> None:
-        """Let an order arrive (again) when its sender may have given it up."""
-        task = asyncio.get_running_loop().create_task(self._deliver_late(order))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-    async def _deliver_late(self, order: Order) -> None:
-        with process_named("network"):
-            await self._clock.sleep(self._chances.between(0.1, 15.0))
-        if self._answers():
-            with contextlib.suppress(DarkroomError):
-                self._worker.take(order)
