@@ -31,6 +31,7 @@ from services.scheduler.placement.preload import HORIZON_S, Device
 from services.scheduler.placement.preload import Outlook as Demanded
 from services.scheduler.placement.preloader import LOOK_EVERY_S
 from services.scheduler.placement.seats import Seats
+from services.scheduler.placement.turns import turns
 from tests.bench.model_traces import GB, MODELS, Arrival, Trace, traces
 from tests.bench.residency import POLICIES
 from tests.bench.residency import Device as LruDevice
@@ -151,15 +152,25 @@ class Town:
         for load in preload.plan([self._device(until)], self._demanded()):
             for name in load.evict:
                 assert name != self._drawing, "a model that draws was let go"
-                assert not self._backlog.jobs(name), "a model was let go that jobs wait for"
                 del self._used[name]
             self._coming = load.model, self.now + self.trace.bytes_of[load.model] / BYTES_A_S
             self.run.preloads += 1
 
     def _device(self, until: float) -> Device:
         held = sum(self.trace.bytes_of[name] for name in self._used)
-        record = self._record()
-        return Device(record, self.trace.budget_bytes - held, 0, until - self.now, busy=(self._drawing,))
+        following = self._ordering.next(self._load_units, self.now)
+        model = following.model_version if following else ""
+        return Device(
+            record=self._record(),
+            spare_bytes=self.trace.budget_bytes - held,
+            free_rows=0,
+            wait_s=until - self.now,
+            busy=(self._drawing,),
+            next_cold="" if model in self._used else model,
+        )
+
+    def _load_units(self, model: str) -> float:
+        return 0.0 if model in self._used else self._seats.loads.seconds(model, "disk") * 1000.0
 
     def _demanded(self) -> Demanded:
         cold = self._ordering.next(lambda model: None if model in self._used else 0.0, self.now)
@@ -170,6 +181,7 @@ class Town:
             bytes_of={model: float(size) for model, size in self.trace.bytes_of.items()},
             expected=self._popularity.models(),
             next_cold=cold.model_version if cold else "",
+            turns=lambda: turns(self._ordering, self._used, self.now),
         )
 
     def _follow(self) -> None:

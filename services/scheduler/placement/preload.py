@@ -4,15 +4,18 @@ A load is worth the seconds that a job would wait for it, times how likely it is
 the same of theirs. It is done when it brings clearly more than it costs, one at a time on a device:
 
     a model that is pinned to a worker           always
+    one that the next job there has to wait for  shortly before its row is free
     one that jobs wait for and nobody has        where models can leave that nobody waits for
     one that jobs wait for at those who have it  elsewhere too, when that wait is longer than the load and the wait there
-    one that is only likely to be asked for      where memory is spare, or on an idle device
+    one that is only likely to be asked for      on an idle device; where memory is spare, when it is nearly certain
 
-No model leaves that draws, that is pinned there, or that jobs wait for.
+No model leaves that draws or that is pinned there, and none that jobs wait for but in the second case: there one would
+have to leave a moment later anyway. It is the one whose jobs come last.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +25,8 @@ from libs.fleet.record import WorkerRecord
 HORIZON_S = 120.0  # for which a preloaded model should pay
 LEAST_GAIN_S = 1.0
 LEAST_SHARE = 0.25  # of the load; nearly equal models must not push each other out in turn
+SOON = 2.0  # loads before a row is free: what is next there may come
+LIKELY = 0.9  # to be asked for: what comes beside work for less mostly leaves again before it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Device:
     busy: Collection[str] = ()
     pinned: Collection[str] = ()
     loading: bool = False  # a load of ours is under way
+    next_cold: str = ""  # the model of the job that is next there when a row is free, if nobody has it
 
     @property
     def idle(self) -> bool:
@@ -44,7 +50,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is wanted. `queued_s` are seconds of work by model that jobs wait for; `next_cold` is needed first."""
+    """What is wanted. `queued_s` are seconds of work by model that jobs wait for; `next_cold` is needed first.
+
+    `turns` says how much work is served before the first job of a model that jobs wait for; asked only when needed.
+    """
 
     queued_s: Mapping[str, float]
     likelihood: Callable[[str], float]  # that somebody asks for a model within HORIZON_S
@@ -52,6 +61,7 @@ class Outlook:
     bytes_of: Mapping[str, float]
     expected: Collection[str] = ()  # models that may be asked for
     next_cold: str = ""
+    turns: Callable[[], Mapping[str, float]] = dict[str, float]
 
     def chance(self, model: str) -> float:
         """Return how likely the model is to be used."""
@@ -122,7 +132,8 @@ def _option(model: str, device: Device, spread: _Spread, outlook: Outlook) -> _O
     else:
         gain_s = outlook.chance(model) * load_s
     leaving = _who_leaves(model, device, outlook)
-    if leaving is None or (leaving and not device.idle and model not in outlook.queued_s and gain_s < float("inf")):
+    guessed = model not in outlook.queued_s and model not in device.pinned
+    if leaving is None or (guessed and not device.idle and (leaving or outlook.chance(model) < LIKELY)):
         return None
     if model not in outlook.queued_s:  # else somebody will have to leave for it anyway
         gain_s -= sum(_loss_s(each, device, spread, outlook) for each in leaving)
@@ -133,10 +144,22 @@ def _option(model: str, device: Device, spread: _Spread, outlook: Outlook) -> _O
 
 def _who_leaves(model: str, device: Device, outlook: Outlook) -> tuple[str, ...] | None:
     """Return who makes room for a model, the least likely ones first; None when there is no room to be had."""
-    kept = {*device.busy, *device.pinned, *outlook.queued_s}
+    stays = {*device.busy, *device.pinned}
+    free = sorted((m for m in device.record.resident if m not in stays), key=lambda m: (outlook.likelihood(m), m))
+    unasked = [m for m in free if m not in outlook.queued_s]
+    leaving = _enough(unasked, model, device, outlook)
+    if leaving is None and model == device.next_cold and device.wait_s <= SOON * outlook.load_s(model, device.record):
+        turns = outlook.turns()
+        asked = sorted((m for m in free if m in outlook.queued_s), key=lambda m: -turns.get(m, math.inf))
+        leaving = _enough([*unasked, *asked], model, device, outlook)
+    return leaving
+
+
+def _enough(in_order: Iterable[str], model: str, device: Device, outlook: Outlook) -> tuple[str, ...] | None:
+    """Return the first of them that make enough room together; None when all of them do not."""
     short = outlook.bytes_of.get(model, 0.0) - device.spare_bytes
     leaving: list[str] = []
-    for each in sorted((m for m in device.record.resident if m not in kept), key=lambda m: (outlook.likelihood(m), m)):
+    for each in in_order:
         if short <= 0:
             break
         leaving.append(each)

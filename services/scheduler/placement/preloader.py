@@ -6,21 +6,26 @@ A worker that does not answer is left alone for a while; a preload that fails co
 from __future__ import annotations
 
 import asyncio
+import functools
+import heapq
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from libs import errors
 from libs.clients.modelserver import ModelPlace
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
+from libs.ids import WorkerId
 from services.scheduler.instruments import Instruments
 from services.scheduler.open_jobs import OpenJobs
-from services.scheduler.order.ordering import Waiting
 from services.scheduler.placement import preload
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preload import HORIZON_S, Device, Load, Outlook
 from services.scheduler.placement.seats import Incarnation, key_of
+from services.scheduler.placement.turns import turns
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +33,7 @@ LOOK_EVERY_S = 2.0
 ASKED_AT_ONCE = 16  # workers
 LOAD_S = 300.0  # after which a load that never arrived is given up
 REST_S = 30.0  # for a worker that did not do as it was asked
+_LOOKED_AT = 16  # workers of which one look asks what is next there
 _GPU_SHARE, _CPU_SHARE = 0.85, 0.5  # of a device's memory that its worker keeps weights in, by its defaults
 
 
@@ -54,7 +60,10 @@ class Preloader:
         self._forget([seat.record for seat in seats])
         await asyncio.gather(*(self._weigh(seat.record) for seat in seats if key_of(seat.record) not in self._bytes))
         devices = [self._device(seat) for seat in seats if self._bytes.get(key_of(seat.record))]
-        loads = preload.plan(devices, self._outlook(devices))
+        outlook = self._outlook(devices)
+        if outlook.next_cold:
+            devices = self._with_next(devices)
+        loads = preload.plan(devices, outlook)
         await asyncio.gather(*(self._load(load) for load in loads))
 
     def _forget(self, alive: list[WorkerRecord]) -> None:
@@ -92,10 +101,21 @@ class Preloader:
             loading=key_of(record) in self._under_way,
         )
 
+    def _with_next(self, devices: list[Device]) -> list[Device]:
+        """Return them with what is next at those that are free first, if it must be loaded."""
+        now, ordering, found = self._clock.now(), self._jobs.ordering, dict[WorkerId, str]()
+        have = {model for device in devices for model in device.record.resident}
+        working = [device for device in devices if not device.loading and not device.idle]
+        for device in heapq.nsmallest(_LOOKED_AT, working, key=lambda device: device.wait_s):
+            waiting = ordering.next(self._fleet.offer_of(device.record), now)
+            if waiting is not None and waiting.model_version not in have:
+                found[device.record.worker_id] = waiting.model_version
+        return [replace(device, next_cold=found.get(device.record.worker_id, "")) for device in devices]
+
     def _outlook(self, devices: list[Device]) -> Outlook:
         now, popularity, backlog = self._clock.now(), self._jobs.popularity, self._jobs.backlog
         have = {model for device in devices for model in device.record.resident}
-        cold: Waiting | None = self._jobs.ordering.next(lambda model: None if model in have else 0.0, now)
+        cold = self._jobs.ordering.next(lambda line: None if Shape.of_line(line).model in have else 0.0, now)
         return Outlook(
             queued_s={model: backlog.units(model) / 1000.0 for model in backlog.models()},
             likelihood=lambda model: popularity.likelihood(model, now, HORIZON_S),
@@ -103,6 +123,7 @@ class Preloader:
             bytes_of=self._all_bytes(),
             expected=popularity.models(),
             next_cold=cold.model_version if cold else "",
+            turns=functools.cache(lambda: turns(self._jobs.ordering, have, now)),
         )
 
     def _all_bytes(self) -> Mapping[str, float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -60,6 +61,23 @@ def test_nearly_equal_models_do_not_push_each_other_out() -> None:
     assert told(plan([device("w0", "a@1"), device("w1", "a@1")], outlook({"a@1": 0.8, "c@1": 0.4}))) == [
         ("w1", "c@1", ("a@1",))
     ], "its twin stays"
+
+
+def test_what_is_next_comes_in_time_for_the_one_that_is_needed_last() -> None:
+    waits = {"a@1": 50.0, "b@1": 9.0, "c@1": 5.0, "d@1": 5.0}
+    soon = outlook(queued_s=waits, turns=lambda: {"a@1": 0.0, "d@1": 3.0, "b@1": 8.0}, next_cold="d@1")
+    full = device("w0", "a@1", "b@1", "c@1", busy=("a@1",), wait_s=2 * LOAD_S, next_cold="d@1")
+    assert told(plan([full], soon)) == [("w0", "d@1", ("c@1",))], "nobody knows when c is needed: not for long"
+    assert told(plan([replace(full, pinned=("c@1",))], soon)) == [("w0", "d@1", ("b@1",))]
+    assert plan([replace(full, pinned=("b@1", "c@1"))], soon) == [], "nobody leaves who draws or is pinned"
+    assert plan([replace(full, wait_s=2 * LOAD_S + 1)], soon) == [], "it would be there too early"
+    assert plan([replace(full, next_cold="")], soon) == [], "something else is next there"
+
+
+def test_beside_work_nothing_comes_by_a_guess_that_is_not_nearly_certain() -> None:
+    spare = device("w0", "a@1", busy=("a@1",), spare_bytes=1.0)
+    assert plan([spare], outlook({"c@1": 0.89})) == []
+    assert told(plan([replace(spare, busy=())], outlook({"c@1": 0.89}))) == [("w0", "c@1", ())]
 
 
 def test_one_load_at_a_time() -> None:

@@ -41,11 +41,31 @@ async def test_a_model_that_jobs_wait_for_is_loaded_while_another_draws(bench: B
         assert server.evicted == ["b@1"], "jobs wait for the one that could leave"
 
 
+async def test_the_model_that_is_needed_first_is_loaded_first(bench: Bench) -> None:
+    async with bench.running():
+        for model in ("a@1", "a@1", "c@1", "b@1", "b@1"):
+            await bench.submit(model_version=model)
+        server = await worker(bench, "a@1", memory=2)
+        await bench.clock.advance(LOOK_EVERY_S + 0.1)
+        assert server.warmed == [("c@1", "vram")]
+
+
+async def test_for_what_is_next_one_leaves_that_is_needed_later(bench: Bench) -> None:
+    async with bench.running():
+        await bench.submit(model_version="a@1", tenant_id="ahead", estimated_units=20_000.0)
+        await bench.submit(model_version="b@1", tenant_id="ahead")
+        await bench.submit(model_version="c@1", tenant_id="owed")
+        server = await worker(bench, "a@1", "b@1", memory=2)
+        await bench.clock.advance(LOOK_EVERY_S + 0.1)
+        assert (server.evicted, server.warmed) == (["b@1"], [("c@1", "vram")])
+
+
 async def test_what_was_asked_for_before_is_kept_near_where_memory_is_spare(bench: Bench) -> None:
     async with bench.running():
         server = await worker(bench, "a@1", memory=2)
-        job = await bench.submit(model_version="b@1", queued_at=0.0)
-        await bench.scheduler.desk.cancel(job.id, job.tenant_id)
+        for _ in range(3):
+            job = await bench.submit(model_version="b@1", queued_at=0.0)
+            await bench.scheduler.desk.cancel(job.id, job.tenant_id)
         await bench.clock.advance(LOOK_EVERY_S + 0.1)
         assert (server.evicted, server.warmed) == ([], [("b@1", "vram")])
 
