@@ -18,6 +18,7 @@ from libs.clients.scheduler import PEER
 from libs.ids import JobId, TenantId
 from libs.rpc import deadlines
 from libs.rpc.status import translated
+from libs.telemetry import tracing
 
 
 class Outcome(enum.Enum):
@@ -75,7 +76,7 @@ class DeliveryClient:
     async def claim(self, limit: int, lease_s: float, busy_hosts: Collection[str]) -> Claimed:
         """Lease deliveries that are due, none to `busy_hosts`."""
         request = pb.ClaimDeliveriesRequest(limit=limit, lease_s=lease_s, busy_hosts=sorted(busy_hosts))
-        with translated(PEER):
+        with translated(PEER), tracing.untraced():  # it is asked every second, mostly for nothing
             answer = await self._stub.ClaimDeliveries(request, timeout=deadlines.COMMIT_S)
         return Claimed(tuple(_delivery(each) for each in answer.deliveries), answer.waiting)
 

@@ -6,7 +6,8 @@ restarted scheduler goes on in the same trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -63,6 +64,14 @@ def link_to(traceparent: str) -> list[trace.Link]:
     """Return a link to the span of `traceparent`, for a retry."""
     span = trace.get_current_span(context_of(traceparent)).get_span_context()
     return [trace.Link(span)] if span.is_valid else []
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Have nothing inside the block traced, here or by the peers it calls: for what is asked again and again."""
+    nobody = trace.SpanContext(1, 1, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.DEFAULT))
+    with trace.use_span(trace.NonRecordingSpan(nobody)):
+        yield
 
 
 def record(

@@ -15,7 +15,7 @@ from services.scheduler.storage.changes import NewEvent
 from services.scheduler.storage.sql_schema import webhook_deliveries as table
 from services.scheduler.storage.sql_transactions import Transactions
 from services.scheduler.webhooks import deliveries
-from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report
+from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
 
 _DETAIL = ("model", "model_version", "labels", "error_reason", "image_index")  # kept as one document
 _PLAIN = tuple(
@@ -53,7 +53,10 @@ class SqlDeliveries:
 
         async def apply(connection: AsyncConnection) -> Delivery | None:
             this = (table.c.job_id == report.job_id, table.c.seq == report.seq)
-            row = (await connection.execute(select(table).where(*this).with_for_update())).mappings().first()
+            locked = this[:1] if report.told is Told.GONE else this  # all that it will change, always in one order
+            statement = select(table).where(*locked).order_by(table.c.seq).with_for_update()
+            rows = (await connection.execute(statement)).mappings().all()
+            row = next((row for row in rows if row["seq"] == report.seq), None)
             after = None if row is None else deliveries.reported(_delivery_of(row), report)
             if after is not None:
                 await connection.execute(update(table).where(*this).values(_values(after)))

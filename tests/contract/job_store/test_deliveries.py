@@ -163,6 +163,15 @@ async def test_a_receiver_that_is_gone_takes_what_waits_with_it(store: JobStore)
     assert await store.deliveries_waiting(9) == 1
 
 
+async def test_two_that_say_so_at_once_do_not_wait_for_each_other(store: JobStore) -> None:
+    await done(store, 1, "started", "image", "completed")
+    claimed = await claim(store)
+    said = [report(delivery, Told.GONE, status=410) for delivery in (claimed[-1], *claimed[:-1])]
+    answers = await asyncio.gather(*(store.report_delivery(each) for each in said))
+    assert len([after for after in answers if after is not None]) == 1
+    assert await store.deliveries_waiting(9) == 0
+
+
 async def test_the_count_of_what_waits_is_bounded(store: JobStore) -> None:
     await done(store, 1, "started", "image", "completed")
     assert (await store.deliveries_waiting(3), await store.deliveries_waiting(9)) == (3, 4)
