@@ -22,7 +22,8 @@ When a peer is gone:
     model server   its attempt is closed as lost, the job goes on elsewhere from its last checkpoint, if it has one;
                    three counted attempts, then it failed
     blob store     jobs run without checkpoints; what is left of ended ones is removed later
-    etcd           the last known fleet is used on
+    etcd           the last known fleet is used on, by whoever leads: the epoch in the store is the fence, not the lease;
+                   when it is back a fleet whose leases ran out has a moment to return (fleet.gone)
     limiter        confirmations and settlements wait in the outbox
     SQL            nothing is accepted or begun (UNAVAILABLE); outcomes of running attempts are held until it is back
     a stream       the worker goes on; it is attached to again (listening), and lost only when that fails for seconds

@@ -85,7 +85,8 @@ from services.scheduler.storage.store import JobStore
 logger = logging.getLogger(__name__)
 
 SERVICES = tuple(f"darkroom.scheduler.v1.{name}Service" for name in ("Scheduler", "Admin", "Delivery"))
-STANDBY_ANSWERS = frozenset(("Submit", "FindJob", "GetJob", "ListJobs", "CancelJob", "DeleteJob"))  # from the store
+# What the store can answer, and how long the leader is waited for that also knows what goes on and who joined whom.
+STANDBY_ANSWERS = {"Submit": 0, "FindJob": 0, "ListJobs": 0, "GetJob": 1, "CancelJob": 2, "DeleteJob": 9}
 Connect = Callable[[str], ModelServer]
 
 
@@ -106,7 +107,7 @@ class Scheduler:
         epoch: int,
     ) -> None:
         instruments, self._clock, blobs, life_s = Instruments(), clock, results.blobs, results.keeping.result_life_s
-        self.lead = Lead(epoch, serving=epoch != NOBODY)
+        self._life_s, self.lead = life_s, Lead(epoch, serving=epoch != NOBODY)
         self.hub = WatchHub(store, clock)
         self.jobs = OpenJobs(self.hub, instruments, clock)
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
@@ -154,7 +155,8 @@ class Scheduler:
     def add_to(self, server: grpc.aio.Server, line: LeaderLine) -> None:
         """Serve every service; while this replica stands by, what it cannot answer goes over `line` to the leader."""
         own, parts = SchedulerServicer(self._parts), self._parts
-        standing_by = SchedulerServicer(dataclasses.replace(parts, desk=StandbyDesk(parts.store, self._clock)))
+        standby_desk = StandbyDesk(parts.store, self._clock, result_life_s=self._life_s)
+        standing_by = SchedulerServicer(dataclasses.replace(parts, desk=standby_desk))
         services = scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"]
         relay = Relay(scheduler_service_pb2_grpc.SchedulerServiceStub, services, line)
         front = Front(self.lead, own, relay, standing_by, STANDBY_ANSWERS)

@@ -88,12 +88,8 @@ class Desk:
             await self._remove(job_id, marked)
 
     async def _accept(self, job: Job) -> Accepted:
-        confirmation = charging.confirmation(job)
-        if not job.cache_key:
-            return await self._store.accept(job, [confirmation], self._reconciler.epoch)
         now = self._clock.now()
-        terms = Terms(now, now + self._result_life_s)
-        return await self._store.accept_reusing(job, [confirmation], terms, self._reconciler.epoch)
+        return await commit(self._store, job, Terms(now, now + self._result_life_s), self._reconciler.epoch)
 
     async def _cancel(self, job: Job) -> Job | None:
         if job.state is JobState.QUEUED:
@@ -166,6 +162,14 @@ def still_running() -> errors.Unavailable:
     """Return the error for a job that is to be deleted and draws on."""
     told = "The job is told to stop and has not stopped yet; delete it again in a moment."
     return errors.Unavailable(told, retry_after_s=2.0)
+
+
+async def commit(store: JobStore, job: Job, terms: Terms, epoch: int) -> Accepted:
+    """Accept a job with the confirmation of its reservation; one that may be answered by another's pictures asks for them."""
+    confirmation = charging.confirmation(job)
+    if not job.cache_key:
+        return await store.accept(job, [confirmation], epoch)
+    return await store.accept_reusing(job, [confirmation], terms, epoch)
 
 
 def unknown(job_id: JobId) -> errors.NotFound:

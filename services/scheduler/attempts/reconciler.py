@@ -16,6 +16,7 @@ from services.scheduler.alarm import Alarm
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.replicas.lead import Lead
+from services.scheduler.results.reuse import HIT
 from services.scheduler.settlement import endings
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore, Requeue
@@ -80,6 +81,16 @@ class Reconciler:
         elif self._jobs.get(job_id) is not None:
             self._jobs.ended(job)
         return job
+
+    async def told_of(self, job_id: JobId) -> None:
+        """Take in a job that another replica accepted, or wants stopped. One that found its pictures has ended already."""
+        if self._jobs.get(job_id) is None:
+            job = await persistently(self._clock, lambda: self._store.get(job_id))
+            new = job is not None and not job.attempt and (job.cache == HIT or (job.open and not job.cancel_requested))
+            if job is not None and new and self._jobs.get(job_id) is None:
+                self._jobs.accepted(job)
+                return
+        await self.resolve(job_id)
 
     async def waits(self, job: Job) -> None:
         """Take up a job that waits (again); one that its owner asked to cancel while it ran ends instead."""

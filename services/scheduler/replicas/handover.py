@@ -49,7 +49,7 @@ class Handover:
         if not notes:
             return False
         await asyncio.gather(
-            *(self._reconciler.resolve(job_id) for job_id in dict.fromkeys(note.job_id for note in notes))
+            *(self._reconciler.told_of(job_id) for job_id in dict.fromkeys(note.job_id for note in notes))
         )
         await persistently(self._clock, lambda: self._store.notes_taken([note.id for note in notes]))
         return True

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from libs.errors import Unavailable
+from libs.errors import DeadlinePassed, Unavailable
 from libs.rpc import deadlines
 from libs.rpc.channel import ended
 from libs.rpc.status import translated
 from services.scheduler.faults import told_to_callers
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.store import JobStore
+
+logger = logging.getLogger(__name__)
 
 PEER = "leading scheduler"
 _RELAYED = (("x-darkroom-relayed", "1"),)  # a call is passed on once, whoever is taken for the leader
@@ -66,9 +71,13 @@ class Relay:
         streams = self._descriptor.methods_by_name[method].server_streaming
         return partial(self._stream if streams else self._call, method)
 
-    async def _call(self, method: str, request: Any, context: Context) -> Any:
+    async def within(self, method: str, request: Any, context: Context, seconds: float) -> Any:
+        """Call a method of the leader that is to answer in so many seconds. Raises DarkroomError."""
+        return await self._call(method, request, context, seconds)
+
+    async def _call(self, method: str, request: Any, context: Context, most_s: float = math.inf) -> Any:
         stub = self._stub(await self._line.channel(context))
-        left_s = context.time_remaining() or deadlines.READ_S
+        left_s = min(most_s, context.time_remaining() or deadlines.READ_S)
         with translated(PEER):
             return await getattr(stub, method)(request, timeout=left_s, metadata=_RELAYED)
 
@@ -84,11 +93,17 @@ class Relay:
 class Front:
     """A servicer of any service: hands each call to the role that this replica has at that moment.
 
-    Standing by, it answers `local` methods itself and relays the others.
+    Standing by, it relays what it is asked. What is `local` it answers itself: with 0 seconds at once, else when the
+    leader, who knows more, has not answered in so many.
     """
 
     def __init__(
-        self, lead: Lead, leading: object, relay: Relay, standing_by: object = None, local: frozenset[str] = frozenset()
+        self,
+        lead: Lead,
+        leading: object,
+        relay: Relay,
+        standing_by: object = None,
+        local: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._lead = lead
         self._leading = leading
@@ -98,7 +113,18 @@ class Front:
 
     def __getattr__(self, method: str) -> Callable[[Any, Context], Any]:
         def call(request: Any, context: Context) -> Any:
-            away = self._standing_by if method in self._local else self._relay
-            return getattr(self._leading if self._lead.serving else away, method)(request, context)
+            if self._lead.serving:
+                return getattr(self._leading, method)(request, context)
+            if method not in self._local:
+                return getattr(self._relay, method)(request, context)
+            return self._standby(method, request, context)
 
         return call
+
+    async def _standby(self, method: str, request: Any, context: Context) -> Any:
+        if patience_s := self._local[method]:
+            try:
+                return await self._relay.within(method, request, context, patience_s)
+            except (Unavailable, DeadlinePassed) as error:
+                logger.info("the leader does not answer", extra={"method": method, "cause": error.message})
+        return await getattr(self._standing_by, method)(request, context)

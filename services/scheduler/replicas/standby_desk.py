@@ -6,10 +6,10 @@ import logging
 
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler.desk import DELETE_PATIENCE_S, changing, still_running, unknown
+from services.scheduler.desk import DELETE_PATIENCE_S, changing, commit, still_running, unknown
 from services.scheduler.job import IllegalChange, Job
 from services.scheduler.replicas.lead_store import NOBODY
-from services.scheduler.settlement import charging
+from services.scheduler.results.reuse import Terms
 from services.scheduler.storage.store import Accepted, JobStore
 
 logger = logging.getLogger(__name__)
@@ -20,13 +20,19 @@ _LOOK_EVERY_S = 0.25
 class StandbyDesk:
     """Commits what owners ask for; there is no memory to tell."""
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
+    def __init__(self, store: JobStore, clock: Clock, *, result_life_s: float) -> None:
         self._store = store
         self._clock = clock
+        self._result_life_s = result_life_s
 
     async def submit(self, job: Job) -> Accepted:
-        """Commit a job with the confirmation of its reservation; the leader queues it."""
-        return await self._store.accept(job, [charging.confirmation(job)], NOBODY)
+        """Commit a job with the confirmation of its reservation; the leader queues it.
+
+        It is answered, or joins a run, as on the leader: the store decides that in the same transaction, and a run that
+        ended before the leader heard of its joiner is over for the joiner too.
+        """
+        now = self._clock.now()
+        return await commit(self._store, job, Terms(now, now + self._result_life_s), NOBODY)
 
     async def cancel(self, job_id: JobId, tenant: TenantId) -> Job:
         """Have a job never start, or stop; the leader ends it."""

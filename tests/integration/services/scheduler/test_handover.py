@@ -19,7 +19,7 @@ from services.scheduler.storage.sql_store import SqlStore
 from tests.contract.job_store.emptying import empty
 from tests.unit.services.scheduler.fakes import TENANT, Bench, job
 
-WITHIN_S = 30.0
+WITHIN_S, LIFE_S = 30.0, 3600.0
 
 
 @asynccontextmanager
@@ -28,7 +28,7 @@ async def leading(url: str) -> AsyncIterator[tuple[Bench, Scheduler, StandbyDesk
     bench = Bench(store)
     async with bench.running() as scheduler:
         handing = asyncio.create_task(scheduler.handover.run())
-        yield bench, scheduler, StandbyDesk(others, bench.clock)
+        yield bench, scheduler, StandbyDesk(others, bench.clock, result_life_s=LIFE_S)
         handing.cancel()
         await asyncio.gather(handing, return_exceptions=True)
     await store.close()

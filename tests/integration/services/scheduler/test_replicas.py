@@ -104,6 +104,11 @@ async def test_a_standby_takes_cancels_and_relays(settings: Settings, registry: 
                 assert (await anext(client.watch_catalog())).models
             waits = submission()
             await client.submit(waits)
+
+            async def tells_where_it_stands() -> bool:
+                return (await client.get_job(TENANT, waits.job_id)).queue.position == 1
+
+            await waiting.until(tells_where_it_stands, WITHIN_S)
             assert (await client.cancel_job(TENANT, waits.job_id)).id == waits.job_id
             assert kinds(await follow(client, waits.job_id)) == ["queued", "cancelled"]
             await client.cancel_job(TENANT, wanted.job_id)

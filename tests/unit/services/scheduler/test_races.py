@@ -85,7 +85,7 @@ async def test_a_letter_that_is_brought_back_while_it_is_deleted_is_deleted_when
     async with bench.running() as scheduler:
         await bench.workers(record(), script=full)
         dead = await bench.now((await bench.submit()).id)
-        for desk in (scheduler.desk, StandbyDesk(store, bench.clock)):
+        for desk in (scheduler.desk, StandbyDesk(store, bench.clock, result_life_s=3600.0)):
             store.operator = scheduler.operator_desk
             with pytest.raises(Unavailable):
                 await desk.delete(dead.id, TENANT)

@@ -66,7 +66,9 @@ class Life:
         self._faulty = FaultyStore(around.store, self._clock, around.chances.of_store)
         self._calls: set[asyncio.Task[object]] = set()
         self._store = self._faulty.promised
-        self._standing_by = StandbyDesk(self._store, self._clock)
+        self._standing_by = StandbyDesk(
+            self._store, self._clock, result_life_s=Results(around.blobs).keeping.result_life_s
+        )
         with process_named(name):
             results = Results(around.blobs)
             self.scheduler = Scheduler(
