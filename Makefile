@@ -7,7 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/accept bench/queues bench/gpu clean
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/accept bench/queues \
+	bench/queue bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -83,6 +84,9 @@ bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtu
 bench/placement: setup  ## Count jobs that wait for a load, and what preemption costs, on a virtual clock
 	$(BIN)/python -m tests.bench.placement
 	$(BIN)/python -m tests.bench.preemption
+
+bench/queue: setup  ## Measure the order and memory with 1,000 to 1,000,000 jobs, and rebuilding after a restart
+	$(BIN)/python -m tests.bench.queue
 
 bench/takeover: setup  ## Measure how long dispatch stands still when the leading scheduler dies
 	$(BIN)/python -m tests.bench.takeover

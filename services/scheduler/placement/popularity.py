@@ -45,7 +45,9 @@ class Popularity:
     def note(self, model_version: str, now: float) -> None:
         """Count a new job."""
         self._since = now if self._since is None else min(self._since, now)
-        history = self._histories.setdefault(model_version, _History())
+        history = self._histories.get(model_version)
+        if history is None:
+            history = self._histories[model_version] = _History()
         history.fast.add(now, FAST_S)
         history.slow.add(now, SLOW_S)
         history.hours[_hour(now)].add(now, HOURS_S)
