@@ -56,7 +56,7 @@ class Core:
         hub = WatchHub(store, clock)
         self.jobs = OpenJobs(hub, instruments, clock)
         self.fleet = Fleet(_Directory(), _server, clock, self.jobs.work.ring)
-        self.runner = _Runner()
+        self.runner = _Runner(clock)
         runner, self.reconciler = cast("AttemptRunner", self.runner), Reconciler(store, self.jobs, clock, Lead(1))
         preempter = Preempter(self.jobs, self.fleet, instruments, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
@@ -119,11 +119,12 @@ class _Runner:
 
     takes_s = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.over: Callable[[JobId, float], None] = _nobody
+        self._clock = clock
 
     async def run(self, attempt: Attempt) -> None:
-        await asyncio.sleep(self.takes_s)
+        await self._clock.sleep(self.takes_s)
         self.over(attempt.job.id, attempt.job.estimated_units)
 
 

@@ -62,12 +62,12 @@ async def run(rate: float, waiting: int, seconds: float) -> Rate:
     gc.collect()
     arrivals = list(jobs(int(rate * seconds), tenants_of(waiting or 10_000), now, seed=2))
     agents = [asyncio.create_task(agent) for agent in (core.dispatcher.run(), core.forecaster.run())]
-    await asyncio.sleep(0.2)
+    await core.clock.sleep(0.2)
     waits.started_all = 0
     began, cpu = time.perf_counter(), time.process_time()
     for came, one in enumerate(arrivals):
         if came % max(1, int(rate * EVERY_S)) == 0:
-            await asyncio.sleep(max(0.0, began + came / rate - time.perf_counter()))
+            await core.clock.sleep(max(0.0, began + came / rate - time.perf_counter()))
         core.jobs.queued(one)
     took, used = time.perf_counter() - began, time.process_time() - cpu
     for agent in agents:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import insert, make_url
 
-from libs.clock import SystemClock
+from libs.clock import Clock, SystemClock
 from libs.sql.addresses import is_sqlite
 from libs.sql.engines import postgres_engine
 from services.scheduler.attempts.reconciler import Reconciler
@@ -63,7 +63,7 @@ async def measure(url: str) -> Row:
     await store.ping()
     memory = OpenJobs(WatchHub(store, clock), Instruments(), clock)
     before = resident_bytes()
-    beats = asyncio.create_task(_beat())
+    beats = asyncio.create_task(_beat(clock))
     began, cpu = time.perf_counter(), time.process_time()
     await Reconciler(store, memory, clock, Lead(1)).recover()
     took = {"seconds": time.perf_counter() - began, "cpu s": time.process_time() - cpu}
@@ -76,13 +76,13 @@ async def measure(url: str) -> Row:
     return took | extra | {"longest stall ms": stall_s * 1e3}
 
 
-async def _beat() -> float:
+async def _beat(clock: Clock) -> float:
     """Return how much too late the loop came round at worst, once it is told to stop."""
     worst = 0.0
     try:
         while True:
             asked = time.perf_counter()
-            await asyncio.sleep(_BEAT_S)
+            await clock.sleep(_BEAT_S)
             worst = max(worst, time.perf_counter() - asked - _BEAT_S)
     except asyncio.CancelledError:
         return worst
