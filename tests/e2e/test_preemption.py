@@ -19,9 +19,9 @@ from libs.ids import TenantId
 from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.job_events import Event, parse
+from libs.testing.spans import SpanCollector, collecting
 from libs.testing.stack import RunningStack
 from tests.e2e.conftest import http_client
-from tests.e2e.spans import SpanCollector, collecting
 
 STEPS, IMAGES = 30, 4  # a step of so many takes long beside a call through the mesh
 BEFORE = 5  # steps of the free job after which the other one is sent

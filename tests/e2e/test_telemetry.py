@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from libs.testing import waiting
+from libs.testing.spans import SpanCollector, collecting
 from libs.testing.stack import RunningStack
 from tests.e2e.conftest import StartStack, http_client
-from tests.e2e.spans import SpanCollector, collecting
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 SERVICES = {f"darkroom-{name}" for name in ("envoy", "gateway", "ratelimiter", "scheduler", "modelserver")}

@@ -50,7 +50,7 @@ class SpanCollector(collector_grpc.TraceServiceServicer):
 def collecting() -> Iterator[SpanCollector]:
     """Listen on a free port; its address is `endpoint`."""
     collected, server = SpanCollector(), grpc.server(ThreadPoolExecutor(1))
-    collector_grpc.add_TraceServiceServicer_to_server(collected, server)
+    collector_grpc.add_TraceServiceServicer_to_server(collected, server)  # type: ignore[no-untyped-call]
     collected.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
