@@ -30,7 +30,7 @@ from libs.rpc.channel import open_channel
 from libs.rpc.health import LEADER
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
-from services.scheduler import delivery_servicer, scaler_servicer
+from services.scheduler import delivery_servicer, long_lived, scaler_servicer
 from services.scheduler.admin_servicer import AdminParts, AdminServicer
 from services.scheduler.attempts.checkpoint_sweeper import CheckpointSweeper
 from services.scheduler.attempts.checkpoints import CheckpointBook
@@ -218,6 +218,7 @@ class Scheduler:
 
 async def main(settings: Settings) -> None:
     """Serve until a stop signal."""
+    long_lived.begin()
     async with running(settings) as server:
         stopped_by = await wait_for_stop()
         logger.info("stopping", extra={"signal": stopped_by, "port": server.port})

@@ -22,6 +22,7 @@ from services.scheduler.storage.store import JobStore
 logger = logging.getLogger(__name__)
 
 DOCUMENT = "catalog"
+LARGE, REST_S_PER_WORKER = 50, 0.001
 ASKED_AT_ONCE = 16  # workers; a large fleet that comes all at once must not hold up everything else
 
 
@@ -70,7 +71,14 @@ class CatalogKeeper:
             while True:
                 self._ask_the_new(asking)
                 await self._refresh()
+                await self._rest()
                 await self._alarm.wait()
+
+    async def _rest(self) -> None:
+        """Leave a large fleet alone for a while: it changes all the time, and what it can draw hardly ever."""
+        workers = len(self._fleet.workers())
+        if workers >= LARGE:
+            await self._clock.sleep(workers * REST_S_PER_WORKER)
 
     def _ask_the_new(self, asking: asyncio.TaskGroup) -> None:
         alive = self._fleet.workers()

@@ -160,7 +160,7 @@ class Dispatcher:
 
     def _why_never(self, line: str) -> str | None:
         """Return why nobody alive can run the jobs of a line; None when somebody can, be they busy."""
-        if self._fleet.feasible(Shape.of_line(line).model):
+        if self._fleet.can.feasible(Shape.of_line(line).model):
             return None
         found = self._fleet.place(line, ())
         return found.value if isinstance(found, Obstacle) else None

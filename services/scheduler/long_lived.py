@@ -13,7 +13,16 @@ from libs.ids import JobId
 from services.scheduler.job import Job
 from services.scheduler.order.ordering import Ordering
 
+THRESHOLDS = (20_000, 20, 100)  # of Python's three generations; a walk over the oldest stops everything for long
 MANY = 10_000  # waiting jobs, from which on it pays; so many must come between two times
+
+
+def begin() -> None:
+    """Have the collector come more rarely: with a thousand connections it walked over half a million objects for each
+    few hundred jobs. What was made so far stays.
+    """
+    gc.set_threshold(*THRESHOLDS)
+    gc.freeze()
 
 
 class LongLived:

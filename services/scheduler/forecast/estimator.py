@@ -79,10 +79,10 @@ class Estimator:
 
     def _told(self, guess: _Guess, tier: str, model_version: str, promised_to: JobId | None) -> QueueEstimate:
         promise = self._forecaster.promises.promise(tier, guess.wait_s, self._clock.now())
-        feasible = self._fleet.feasible(model_version)
+        feasible = self._fleet.can.feasible(model_version)
         if promised_to is not None and feasible:
             self._forecaster.promises.follow(promised_to, tier, promise, self._clock.now())
-        known = self._fleet.able(model_version) > 0
+        known = self._fleet.can.rows(model_version) > 0
         return QueueEstimate(
             position=guess.position,
             wait_p50_s=round(promise.p50_s, 2),
@@ -120,7 +120,7 @@ class Estimator:
         wait_s = units * seconds
         if not self._fleet.free_for(model_version):
             wait_s += outlook.busy_s
-        wait_s /= max(1, self._fleet.able(model_version))
+        wait_s /= max(1, self._fleet.can.rows(model_version))
         if outlook.horizon is not None and position > len(outlook.starts):
             wait_s = max(wait_s, outlook.horizon - now)
         return _Guess(position, wait_s, now, after_load=False)

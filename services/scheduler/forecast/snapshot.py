@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -62,11 +63,16 @@ def take(
 
 def _worker(seat: Seat) -> SimulatedWorker:
     record = seat.record
-    models = record.models if seat.stays else ()
+    models = _as_set(record.models) if seat.stays else frozenset()
     resident = [model for model in record.resident if model in models]
     free = record.rows - seat.assigned
     name = record.worker_id
-    return SimulatedWorker(name, frozenset(models), resident, free, _room(record), seat.assigned, seat.rows, seat.most)
+    return SimulatedWorker(name, models, resident, free, _room(record), seat.assigned, seat.rows, seat.most)
+
+
+@functools.lru_cache(maxsize=256)
+def _as_set(models: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(models)  # most workers have the same
 
 
 def _room(record: WorkerRecord) -> int:

@@ -21,6 +21,7 @@ from libs.ids import JobId, WorkerId
 from services.scheduler.alarm import first
 from services.scheduler.operators.operations import Wishes
 from services.scheduler.placement import placement
+from services.scheduler.placement.abilities import Abilities
 from services.scheduler.placement.placement import PREFETCH_S, Obstacle, Seat
 from services.scheduler.placement.seats import Incarnation, Seats, key_of
 
@@ -55,6 +56,7 @@ class Fleet:
         self._changed = changed
         self._book = Seats()
         self._followed: Mapping[WorkerId, WorkerRecord] = {}
+        self._counted: tuple[Mapping[WorkerId, WorkerRecord], Abilities] = ({}, Abilities())
         self._servers: dict[Incarnation, ModelServer] = {}
         self._leaving: dict[Incarnation, asyncio.Event] = {}  # of those that somebody waits for to go
 
@@ -106,13 +108,13 @@ class Fleet:
         """Return the worker that gets a job of a line, or what stands in the way; jobs wait for the models `needed`."""
         return self._seats.choose(line, avoid, needed)
 
-    def feasible(self, model_version: str) -> bool:
-        """Return whether a living worker can run the model at all."""
-        return placement.feasible(model_version, self.workers())
-
-    def able(self, model_version: str) -> int:
-        """Return how many rows the workers have together that can run the model."""
-        return sum(record.rows for record in self.workers().values() if model_version in record.models)
+    @property
+    def can(self) -> Abilities:
+        """What the fleet as it is now can draw."""
+        records = self.workers()
+        if records is not self._counted[0]:
+            self._counted = records, Abilities(records.values())
+        return self._counted[1]
 
     def busy(self) -> frozenset[WorkerId]:
         """Return the workers that were given something."""

@@ -140,11 +140,6 @@ def best(
     return min(takers, key=lambda seat: _preference(seat, shape, avoid, needed)).record
 
 
-def feasible(model_version: str, workers: Mapping[WorkerId, WorkerRecord]) -> bool:
-    """Return whether a living worker that stays can run the model at all."""
-    return any(model_version in record.models and not record.draining for record in workers.values())
-
-
 def _preference(seat: Seat, shape: Shape, avoid: Collection[WorkerId], needed: Collection[str]) -> tuple[object, ...]:
     record = seat.record
     place = place_of(shape.model, record)

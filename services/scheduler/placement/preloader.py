@@ -34,6 +34,7 @@ ASKED_AT_ONCE = 16  # workers
 LOAD_S = 300.0  # after which a load that never arrived is given up
 REST_S = 30.0  # for a worker that did not do as it was asked
 _LOOKED_AT = 16  # workers of which one look asks what is next there
+_AT_A_TIME = 50  # workers looked at in one turn of the event loop
 _GPU_SHARE, _CPU_SHARE = 0.85, 0.5  # of a device's memory that its worker keeps weights in, by its defaults
 
 
@@ -59,7 +60,12 @@ class Preloader:
         seats = [seat for seat in self._fleet.seats() if seat.stays]
         self._forget([seat.record for seat in seats])
         await asyncio.gather(*(self._weigh(seat.record) for seat in seats if key_of(seat.record) not in self._bytes))
-        devices = [self._device(seat) for seat in seats if self._bytes.get(key_of(seat.record))]
+        devices: list[Device] = []
+        for number, seat in enumerate(seats):
+            if self._bytes.get(key_of(seat.record)):
+                devices.append(self._device(seat))
+            if number % _AT_A_TIME == _AT_A_TIME - 1:
+                await asyncio.sleep(0)  # who waits for a row does not wait for this
         outlook = self._outlook(devices)
         if outlook.next_cold:
             devices = self._with_next(devices)

@@ -17,8 +17,7 @@ class Keys:
 
     def keyed(self, job: Job) -> Job:
         """Return a new job with the key of its results; without one it is drawn and answers nobody else."""
-        able = [record for record in self._fleet.workers().values() if job.model_version in record.models]
-        builds = {record.engine_build for record in able}
+        builds = self._fleet.can.builds(job.model_version)
         known = () if "" in builds else builds  # a worker that does not say may draw something else tomorrow
         key = cache_key(job.spec, job.model_version, job.tenant_id, known, tenant_only=self._tenant_only)
         return job.evolve(cache_key=key)

@@ -46,7 +46,7 @@ class Substitution:
     def model_for(self, job: Job) -> str:
         """Return the pinned model that may take over a job, and can at once; empty when there is none."""
         other = fallback.substitute(job, self._catalog.catalog)
-        return other.pinned if other is not None and self._fleet.feasible(other.pinned) else ""
+        return other.pinned if other is not None and self._fleet.can.feasible(other.pinned) else ""
 
     async def replace(self, job: Job, model_version: str) -> None:
         """Have another model draw a waiting job, and take it up as it then is."""
@@ -89,7 +89,7 @@ class Substitution:
 
     def _look(self, models: set[str]) -> None:
         now = self._clock.now()
-        unserved = {model for model in models if not self._fleet.feasible(model)}
+        unserved = {model for model in models if not self._fleet.can.feasible(model)}
         self._unserved_since = {model: self._unserved_since.get(model, now) for model in unserved}
 
     def _is_overdue(self, model_version: str) -> bool:

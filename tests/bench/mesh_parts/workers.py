@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ from tests.bench.mesh_parts.notes import Notebook
 CLOCK = SystemClock()
 STEPS = 8
 WEIGHT_BYTES = 6 * 2**30
-LEASE_TTL_S = 5  # the model server's default
+LEASE_TTL_S = 15  # the model server has 5; hundreds in one process on a busy machine would lose theirs
 _MEMORY_BYTES = 24 * 2**30
 
 
@@ -213,6 +214,7 @@ def _first_record(number: int, fleet: Fleet) -> WorkerRecord:
 
 async def main(notes: Path, fleet: Fleet) -> None:
     """Serve until told to stop; prints the limiter's port once all workers serve."""
+    logging.disable()
     book, stop = Notebook(notes), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     limiter, limiter_port = await _serve(Limiter(), limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server)

@@ -3,9 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId
-from services.scheduler.placement.placement import Obstacle, Seat, choose, feasible
+from services.scheduler.placement.placement import Obstacle, Seat, choose
 from tests.unit.services.scheduler.fakes import MODEL, record
 
 M = MODEL.pinned
@@ -86,11 +85,3 @@ def test_is_work_conserving_and_never_overfills(seats: list[Seat]) -> None:
     takers = [s for s in seats if s.record is chosen]
     assert chosen in fits if fits else not isinstance(chosen, Obstacle) or not any(s.takes(M) for s in seats)
     assert all(s.assigned <= s.record.rows for s in takers), "more than one ahead"
-
-
-def test_a_job_is_feasible_while_somebody_stays_who_can() -> None:
-    def fleet(*records: WorkerRecord) -> dict[WorkerId, WorkerRecord]:
-        return {r.worker_id: r for r in records}
-
-    assert feasible(M, fleet(record(rows_in_use=1)))
-    assert not feasible(M, fleet(record(draining=True), record("w1", models=())))
