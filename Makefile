@@ -8,7 +8,7 @@ EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
 	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/accept bench/queues \
-	bench/queue bench/gpu clean
+	bench/queue bench/fairness bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -87,6 +87,9 @@ bench/placement: setup  ## Count jobs that wait for a load, and what preemption 
 
 bench/queue: setup  ## Measure the order and memory with 1,000 to 1,000,000 jobs, and rebuilding after a restart
 	$(BIN)/python -m tests.bench.queue
+
+bench/fairness: setup  ## Print waits of tenants under skew against the ideal fluid share, on a virtual clock
+	$(BIN)/python -m tests.bench.fairness
 
 bench/takeover: setup  ## Measure how long dispatch stands still when the leading scheduler dies
 	$(BIN)/python -m tests.bench.takeover
