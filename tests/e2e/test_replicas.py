@@ -63,6 +63,8 @@ async def test_the_leader_is_killed_and_the_database_stops_at_once(
 async def test_the_leader_stands_still_and_goes_on_too_late(start_stack: StartStack, postgres: PostgresServer) -> None:
     stack = start(start_stack, postgres)
     async with http_client(stack) as client, asyncio.timeout(WITHIN_S):
+        rows_a_step = await rows_of_a_step(stack, client)
+        before = await rows_drawn(stack, client)
         ids = await begin(client)
         victim = leader(stack)
         pid = stack.pid(victim)
@@ -73,6 +75,7 @@ async def test_the_leader_stands_still_and_goes_on_too_late(start_stack: StartSt
             os.kill(pid, signal.SIGCONT)
         ids += await submit_all(client, first_seed=JOBS)
         await assert_each_ended_once_and_was_drawn_once(stack, client, ids)
+        assert await rows_drawn(stack, client) - before == len(ids) * STEPS * rows_a_step, "a step was drawn again"
         assert "Deposed" in stack.log(victim)
 
 

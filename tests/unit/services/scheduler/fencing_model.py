@@ -4,7 +4,8 @@ The store's rules are the real ones (services.scheduler.storage.changes and retr
 workers and the network are as small as their promises allow. Messages wait as long as they like and arrive in any
 order, and a leader that takes no step is one that is paused, so delay, reordering and SIGSTOP cost nothing; what costs
 one of the `faults` of a state is a crash, a doubled message, a broken stream, a false suspicion, a lost answer of the
-store and a lead taken from a living leader.
+store, a lead taken from a living leader and a request to park. A leader keeps no lease here: it goes on until it is
+deposed, however long etcd is away.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from typing import NamedTuple
 
 from tests.unit.services.scheduler.fencing_rows import Row, started, succeeded
 
+ORDERS = ("execute", "attach", "park", "resume")
+
 
 class View(NamedTuple):
-    """What a leader believes of a job: it waits, is to be sent, to be attached to, followed, or to be read again."""
+    """What a leader believes of a job: it waits, is to be sent, to be attached to, followed, or to be read again.
+
+    What it follows may be on its way off the device (parking), off it (parked) or on its way back (resuming).
+    """
 
     what: str
     attempt: int = 0
@@ -32,13 +38,14 @@ class Leader(NamedTuple):
 
 
 class Run(NamedTuple):
-    """An attempt on a worker, and the epoch of the leader that hears of it."""
+    """An attempt on a worker, and the epoch of the leader that hears of it. One that is parked does not finish."""
 
     job: int
     attempt: int
     copy: int
     done: bool
     listener: int
+    parked: bool = False
 
 
 class Worker(NamedTuple):
@@ -50,7 +57,7 @@ class Worker(NamedTuple):
 
 
 class Message(NamedTuple):
-    """`execute` and `attach` go to (worker, life), `done`, `unknown` and `stale` to an epoch."""
+    """ORDERS go to (worker, life), `done`, `unknown` and `stale` to an epoch."""
 
     kind: str
     to: tuple[int, int]
@@ -107,6 +114,10 @@ class Rules:
         """Return whether a worker obeys a leader."""
         return message.epoch >= worker.heard
 
+    def heeds(self, worker: Worker, message: Message) -> bool:
+        """Return whether a worker parks and resumes for a leader."""
+        return message.epoch >= worker.heard
+
     def knows(self, worker: Worker, message: Message) -> Run | None:
         """Return the run of a token."""
         return next((run for run in worker.runs if (run.job, run.attempt) == (message.job, message.attempt)), None)
@@ -140,7 +151,7 @@ def ended(state: State) -> bool:
 
 def crashed(state: State, index: int) -> State:
     epoch, jobs = state.leaders[index].epoch, len(state.rows)
-    heard = frozenset(m for m in state.network if m.kind in ("execute", "attach") or m.epoch != epoch)
+    heard = frozenset(m for m in state.network if m.kind in ORDERS or m.epoch != epoch)
     return with_leader(state._replace(network=heard), index, Leader(False, 0, (None,) * jobs))
 
 

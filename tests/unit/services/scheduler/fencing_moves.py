@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from services.scheduler.job import Failure, JobState
 from tests.unit.services.scheduler.fencing_model import (
+    ORDERS,
     Leader,
     Message,
     Move,
@@ -24,6 +25,9 @@ from tests.unit.services.scheduler.fencing_model import (
 )
 from tests.unit.services.scheduler.fencing_rows import ACCEPTED, Row, decided, failed, given_back
 
+MOVED = ("parking", "parked", "resuming")
+FOLLOWED = ("follow", "attach", *MOVED)
+
 
 def moves(state: State, rules: Rules) -> Iterator[Move]:
     """Yield everything that can happen next."""
@@ -38,7 +42,7 @@ def moves(state: State, rules: Rules) -> Iterator[Move]:
         gone = state._replace(network=state.network - {message})
         for name, after in _arrived(gone, rules, message):
             yield Move(f"{message.kind} {_token(message)} of epoch {message.epoch}: {name}", False, after)
-            if state.faults:  # it comes again
+            if state.faults and message.kind in ("execute", "attach"):  # it comes again
                 again = after._replace(network=after.network | {message}, faults=state.faults - 1)
                 yield Move(f"doubled {message.kind} {_token(message)}: {name}", True, again)
 
@@ -88,6 +92,12 @@ def _of_view(state: State, rules: Rules, index: int, job: int, view: View | None
             yield "gives up the attempt of", not gone, _lost(state, rules, index, job, view)
         if state.faults and not gone:
             yield "attaches again to", True, with_view(state, index, job, view._replace(what="attach"))
+            yield "parks", True, _asked(state, index, job, view, "park")
+    elif what in MOVED:
+        if state.workers[view.worker].life != view.life:
+            yield "gives up the attempt of", False, _lost(state, rules, index, job, view)
+        elif what == "parked":
+            yield "has go on", False, _asked(state, index, job, view, "resume")
 
 
 def _read(
@@ -139,6 +149,13 @@ def _sent(state: State, index: int, job: int, view: View) -> State:
     return with_view(after, index, job, View("follow", view.attempt, view.worker, life))
 
 
+def _asked(state: State, index: int, job: int, view: View, kind: str) -> State:
+    """It asks for the next move only when the last was answered; who takes over attaches, and has go on what is parked."""
+    message = Message(kind, (view.worker, view.life), job, view.attempt, state.leaders[index].epoch)
+    after = state._replace(network=state.network | {message})
+    return with_view(after, index, job, view._replace(what=f"{kind.removesuffix('e')}ing"))
+
+
 def _lost(state: State, rules: Rules, index: int, job: int, view: View) -> State:
     row = state.rows[job]
     assert row is not None
@@ -164,13 +181,13 @@ def _requeued(state: State, rules: Rules, index: int, job: int, attempt: int, *,
 
 def _of_worker(state: State, index: int, worker: Worker) -> Iterator[Move]:
     for run in sorted(worker.runs):
-        if not run.done:
+        if not run.done and not run.parked:
             done = worker._replace(runs=worker.runs - {run} | {run._replace(done=True)})
             after = told(with_worker(state, index, done), "done", run.listener, run.job, run.attempt)
             yield Move(f"worker {index} finishes attempt {run.attempt} of job {run.job}", False, after)
     if state.faults and worker.life < 2:
         reborn = Worker(worker.life + 1, 0, frozenset())
-        kept = frozenset(m for m in state.network if m.kind not in ("execute", "attach") or m.to[0] != index)
+        kept = frozenset(m for m in state.network if m.kind not in ORDERS or m.to[0] != index)
         after = with_worker(state, index, reborn)._replace(network=kept, faults=state.faults - 1)
         yield Move(f"worker {index} crashes and comes back", True, after)
 
@@ -178,6 +195,9 @@ def _of_worker(state: State, index: int, worker: Worker) -> Iterator[Move]:
 def _arrived(state: State, rules: Rules, message: Message) -> Iterator[tuple[str, State]]:
     if message.kind in ("execute", "attach"):
         yield f"worker {message.to[0]} takes it", _ordered(state, rules, message)
+        return
+    if message.kind in ORDERS:
+        yield f"worker {message.to[0]} does it", _moved(state, rules, message)
         return
     for index, leader in enumerate(state.leaders):
         if leader.alive and leader.epoch == message.epoch:
@@ -196,9 +216,28 @@ def _ordered(state: State, rules: Rules, message: Message) -> State:
         return told(after, "unknown", epoch, job, attempt) if rules.says_unknown() else after
     if known is None:
         return _begun(with_worker(state, index, heard), index, message, late=epoch < worker.heard)
-    listening = heard._replace(runs=heard.runs - {known} | {known._replace(listener=epoch)})
+    listening = heard._replace(runs=heard.runs - {known} | {known._replace(listener=epoch, parked=False)})
     after = with_worker(state, index, listening)
     return told(after, "done", epoch, job, attempt) if known.done else after
+
+
+def _moved(state: State, rules: Rules, message: Message) -> State:
+    """A worker parks or resumes what it runs, and says so to the leader that asked, if that still leads there."""
+    index, job = message.to[0], message.job
+    worker = state.workers[index]
+    if not rules.heeds(worker, message):
+        return told(state, "stale", message.epoch, job, message.attempt)
+    run = rules.knows(worker, message)
+    parked = message.kind == "park" and run is not None and not run.done
+    heard = worker._replace(heard=max(worker.heard, message.epoch))
+    if run is not None:
+        heard = heard._replace(runs=heard.runs - {run} | {run._replace(parked=parked)})
+    after = with_worker(state, index, heard)
+    for number, leader in enumerate(state.leaders):
+        view = leader.views[job]
+        if leader.epoch == message.epoch and view is not None and view.what in ("parking", "resuming"):
+            after = with_view(after, number, job, view._replace(what="parked" if parked else "follow"))
+    return after
 
 
 def _begun(state: State, index: int, message: Message, *, late: bool) -> State:
@@ -223,7 +262,7 @@ def _heard(state: State, rules: Rules, index: int, message: Message) -> State:
     assert row is not None
     if message.kind == "stale":
         return crashed(state, index)
-    follows = view is not None and view.what in ("follow", "attach") and view.attempt == attempt
+    follows = view is not None and view.what in FOLLOWED and view.attempt == attempt
     if message.kind == "unknown":
         return _requeued(state, rules, index, job, attempt, counted=False) if follows else state
     if rules.fenced(state, message.epoch):

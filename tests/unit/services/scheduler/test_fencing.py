@@ -43,6 +43,13 @@ class HearsEverybody(Rules):
         return True
 
 
+class ParksForEverybody(Rules):
+    """A worker parks and resumes for any leader."""
+
+    def heeds(self, worker: Worker, message: Message) -> bool:
+        return True
+
+
 class SendsFirst(Rules):
     """An attempt is committed only after it was sent."""
 
@@ -95,6 +102,10 @@ def test_results_by_state_alone_are_caught() -> None:
 
 def test_workers_that_hear_deposed_leaders_are_caught() -> None:
     _caught(explore(HearsEverybody(), jobs=1, faults=3), "a worker began what a deposed leader sent")
+
+
+def test_workers_that_park_for_deposed_leaders_are_caught() -> None:
+    _caught(explore(ParksForEverybody(), jobs=1, faults=2), "a job can never end")
 
 
 def test_attempts_that_are_sent_before_they_are_committed_are_caught() -> None:
