@@ -33,6 +33,7 @@ from services.scheduler.placement.preemption import PARKED_S, Parked, Running
 
 logger = logging.getLogger(__name__)
 
+MANY, LOOK_S_PER_ATTEMPT = 100, 0.0001  # of so many attempts a look takes milliseconds; a tenth of the time at most
 REFUSED_S = 1.0  # for which a job that could not be parked is not asked again
 
 
@@ -57,6 +58,7 @@ class Preempter:
         self._clock = clock
         self._entries: dict[JobId, _Entry] = {}
         self._touched: dict[JobId, _Entry] = {}  # of them, those that were ever asked to make room: few
+        self._next_look, self._looks_again = 0.0, False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def began(self, attempt: Attempt) -> None:
@@ -96,6 +98,8 @@ class Preempter:
         """Ask workers to park jobs for those of higher tiers that wait. Call it when no row is free for anybody."""
         if not len(self._jobs.ordering) or not self._lower_than_waits():
             return
+        if self._looked_lately():
+            return
         candidates = self._candidates()
         if not candidates:
             return
@@ -115,6 +119,7 @@ class Preempter:
         entries = [entry for entry in self._touched.values() if not entry.moving]
         moments = [entry.parked_at + PARKED_S for entry in entries if entry.parked_at is not None]
         moments += [entry.not_before for entry in entries]
+        moments += [self._next_look] if self._looks_again else []
         return min((moment for moment in moments if moment > self._clock.now()), default=None)
 
     async def close(self) -> None:
@@ -127,6 +132,14 @@ class Preempter:
         """Whether anything runs that is of a lower tier than a job that waits."""
         highest = min((rank(tier) for tier in TIERS if self._jobs.ordering.depth(tier)), default=len(TIERS))
         return any(rank(entry.attempt.job.tier) > highest for entry in self._entries.values())
+
+    def _looked_lately(self) -> bool:
+        """Whether a look at all that run would cost too much, so soon after the last one; then it is made later."""
+        now = self._clock.now()
+        self._looks_again = now < self._next_look
+        if not self._looks_again and len(self._entries) >= MANY:
+            self._next_look = now + len(self._entries) * LOOK_S_PER_ATTEMPT
+        return self._looks_again
 
     def _candidates(self) -> list[Running]:
         now, parked = self._clock.now(), self._parked_by_worker()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -37,6 +37,8 @@ class Ward:
         self._lead = lead
         self._quarantine = Quarantine()
         self._told: frozenset[Incarnation] = frozenset()
+        self._seen: Mapping[WorkerId, WorkerRecord] = {}
+        self._incarnations: frozenset[Incarnation] = frozenset()  # of those seen
 
     def observe(self) -> None:
         """Show the number of workers that are kept apart as a gauge."""
@@ -110,7 +112,10 @@ class Ward:
             logger.warning("who is in quarantine was not written down", extra={"cause": str(error)})
 
     def _alive(self) -> Collection[Incarnation]:
-        return {key_of(record) for record in self._fleet.workers().values()}
+        workers = self._fleet.workers()
+        if workers is not self._seen:
+            self._seen, self._incarnations = workers, frozenset(key_of(record) for record in workers.values())
+        return self._incarnations
 
     def _count(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(len(self._told), {})]

@@ -11,6 +11,7 @@ from libs.errors import Unavailable
 from libs.generation.attempt import ImageStored
 from libs.ids import JobId
 from services.scheduler.job import Job, JobState
+from services.scheduler.placement import preempter
 from services.scheduler.placement.preemption import MOST_PARKS, PARKED_S
 from tests.unit.services.scheduler.fakes import STEPS, Bench, FakeModelServer, pictures, record, silence
 
@@ -57,6 +58,22 @@ async def test_a_lower_tier_makes_room_and_goes_on_when_there_is_room_again(benc
         assert {(await bench.now(job.id)).state for job in (*low, later, high)} == {JobState.SUCCEEDED}
         assert {(await bench.now(job.id)).attempt for job in (*low, later, high)} == {1}
         assert scheduler.fleet.given(record(rows=2)) == ()
+
+
+async def test_where_much_runs_who_makes_room_is_looked_for_again_a_little_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preempter, "MANY", 1)
+    monkeypatch.setattr(preempter, "LOOK_S_PER_ATTEMPT", 1.0)
+    async with bench.running():
+        (server,) = await bench.workers(record(rows=2), script=silence)
+        low = [await begin(bench, server, "free"), await begin(bench, server, "free")]
+        for _ in range(2):
+            await bench.submit(tier="enterprise")
+            await bench.clock.settle()
+        assert server.moves == [("park", low[1].id)]
+        await bench.clock.advance(2.5)
+        assert server.moves == [("park", low[1].id), ("park", low[0].id)]
 
 
 async def test_an_equal_tier_waits(bench: Bench) -> None:
