@@ -22,6 +22,7 @@ from services.modelserver.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
+BUILD_EVERY_S = 1.0  # how often it is looked whether what is drawn or allowed has changed
 READ_EVERY_S = 5.0  # how often the GPU's readings go into the record
 _MEMORY_STEP = 64 * 2**20  # bytes; finer changes are not worth a write
 
@@ -55,11 +56,12 @@ class Crew(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the rest of the record comes from: the GPU (none on a CPU) and the version of the batch table."""
+    """Where the rest of the record comes from: the GPU (none on a CPU), the version of the batch table, the build."""
 
     gpu: Gpu | None = None
     table_version: Callable[[], int] = lambda: 0
     clock: Clock = field(default_factory=SystemClock)
+    build: Callable[[], str] = lambda: ""
 
 
 class Announcement:
@@ -91,6 +93,7 @@ class Announcement:
             residency=tuple((pinned, tier.value) for pinned, tier in tiers.items() if tier is not Tier.DISK),
             load_share=round(self._worker.held / max(1, rows), 2),
             step_table_version=self._sources.table_version(),
+            engine_build=self._sources.build(),
             memory_free_bytes=_in_steps(load.free_bytes),
             model_rows=() if self._worker.slots else told_rows(load),
             **_told(self._reading),
@@ -104,6 +107,7 @@ class Announcement:
         """Be announced until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._announcer.run())
+            tasks.create_task(self._follow_build())
             if self._sources.gpu is not None:
                 tasks.create_task(self._follow(self._sources.gpu))
 
@@ -112,6 +116,13 @@ class Announcement:
             self._announcer.publish(record)
         except BadRecord:  # where models lie and what was measured is the part that can be done without
             self._announcer.publish(replace(record, residency=(), model_rows=()))
+
+    async def _follow_build(self) -> None:
+        """Publish a build soon after it has changed: results from before are given to nobody then."""
+        while True:
+            await self._sources.clock.sleep(BUILD_EVERY_S)
+            if self._sources.build() != self._announcer.record.engine_build:
+                self.refresh()
 
     async def _follow(self, gpu: Gpu) -> None:
         while True:

@@ -8,6 +8,7 @@ signal or lost device → not ready, record draining → waiting work handed bac
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -120,10 +121,11 @@ class ModelServer:
     def _announcement(self) -> Announcement:
         worker_id, engine = WorkerId(self._settings.worker_id), self._fitting.engine
         gpu, table = open_gpu(engine.device.id), self._fitting.measurements.table
-        build = drawing_build(self._fitting.folders, engine.device.id)
-        record = first_record(worker_id, self.address, engine, self._shelf, self._clock, build)
+        build_of = functools.cache(functools.partial(drawing_build, self._fitting.folders, engine.device.id))
+        checker = self._fitting.checker
+        record = first_record(worker_id, self.address, engine, self._shelf, self._clock, build=build_of(checker.policy))
         announcer = make_announcer(self._registry, record, self._settings.lease_ttl_s, self._clock)
-        sources = Sources(gpu, lambda: table.version, self._clock)
+        sources = Sources(gpu, lambda: table.version, self._clock, lambda: build_of(checker.policy))
         announcement = Announcement(announcer, self.worker, self._shelf, engine, sources)
         self.worker.on_change = announcement.refresh
         observe_worker(worker_id, engine, lambda: self.worker.rows_in_use, gpu)

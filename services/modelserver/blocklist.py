@@ -9,6 +9,7 @@ The text of a prompt is never kept, logged or returned.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import unicodedata
@@ -44,6 +45,8 @@ class Blocklist:
         """Take entries that `entries_of` has checked."""
         self._phrases: dict[str, list[tuple[str, ...]]] = {}  # first word → the words that follow it
         self._anywhere: list[str] = []
+        entries = sorted(entries)
+        self.digest = hashlib.sha256("\n".join(entries).encode()).hexdigest()  # the same for the same entries
         for entry in entries:
             folded = fold(entry)
             first, *rest = _WORD.findall(folded)

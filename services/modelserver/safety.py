@@ -51,6 +51,11 @@ ALLOWED = Verdict()
 class Checker(Protocol):
     """Judges what is asked for and what was drawn. It keeps and logs nothing of either."""
 
+    @property
+    def policy(self) -> str:
+        """Digits that change with what it allows: what was drawn under others answers no request again."""
+        ...
+
     def check_prompt(self, text: str) -> Verdict:
         """Judge a prompt; quick, called on the event loop."""
         ...
@@ -62,6 +67,11 @@ class Checker(Protocol):
 
 class Permissive:
     """Allows everything."""
+
+    @property
+    def policy(self) -> str:
+        """There is none."""
+        return ""
 
     def check_prompt(self, _text: str) -> Verdict:
         """Allow it."""
@@ -83,6 +93,12 @@ class PromptFilter(Permissive):
         self._stamp = _stamp(path)
         self._list = Blocklist.read(path)
         self._looked_s = monotonic()
+
+    @property
+    def policy(self) -> str:
+        """Return the digest of the list as it is."""
+        self._look()
+        return self._list.digest
 
     def check_prompt(self, text: str) -> Verdict:
         """Return BLOCKLIST when a word or phrase of the list stands in it."""

@@ -132,6 +132,7 @@ class Scheduler:
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
         self.follower, keys = Follower(store, self.jobs, clock, self.lead), Keys(self.fleet, results.keeping)
+        self.dispatcher.key_of = keys.as_drawn
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
         self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
@@ -51,6 +51,7 @@ class Dispatcher:
         self._reconciler = reconciler
         self._preempter = preempter
         self._clock = clock
+        self.key_of: Callable[[Job], str] = lambda job: job.cache_key  # of the pictures of a job that begins now
         self._seen: Mapping[WorkerId, WorkerRecord] | None = None  # the fleet by which it was judged who can wait
         self._beginning: set[JobId] = set()  # chosen, not committed yet
         self._in_doubt = 0  # of them, those whose commit has not been answered
@@ -139,7 +140,8 @@ class Dispatcher:
         span, traceparent = spans.begin_attempt(job, record.worker_id, earlier)
         earlier = earlier[job.fresh_after :]
         number, now, epoch = job.attempt + 1, self._clock.now(), self._reconciler.epoch
-        started = await self._store.start(Start(job.id, number, record.worker_id, epoch, now, traceparent))
+        start = Start(job.id, number, record.worker_id, epoch, now, traceparent, self.key_of(job))
+        started = await self._store.start(start)
         if started is None:
             return None
         stop = self._jobs.stop_signal(job.id)

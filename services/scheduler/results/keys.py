@@ -21,3 +21,11 @@ class Keys:
         known = () if "" in builds else builds  # a worker that does not say may draw something else tomorrow
         key = cache_key(job.spec, job.model_version, job.tenant_id, known, tenant_only=self._tenant_only)
         return job.evolve(cache_key=key)
+
+    def as_drawn(self, job: Job) -> str:
+        """Return the key that the pictures of a job with a key have when it begins now.
+
+        The fleet may draw, or allow, something else than when the job came: then its pictures are not for those who
+        asked like it at that time, but for those who ask now. Who waits for this run gets them all the same.
+        """
+        return self.keyed(job).cache_key if job.cache_key else ""

@@ -89,7 +89,7 @@ def released(job: Job, runs: Iterable[Job], now: float) -> Step:
 
 def followed(job: Job, run: Job | None, now: float) -> Written | None:
     """Return how a joiner ends with its run; None when the run brought nothing that holds for the joiner."""
-    if run is None or not _draws_the_same(run, job):
+    if run is None or run.model_version != job.model_version:  # a fallback may have taken the place of the model
         return None
     if run.state is JobState.SUCCEEDED and run.images:
         done = _answered(job, run, JOINED, now, run.expires_at)

@@ -32,7 +32,7 @@ def handed_over(
         return None
     ending = Ending(job.id, job.attempt, order.epoch, Change.CANCEL, order.now, charge_reason=order.charge_reason)
     over = changes.ended(job, ending)
-    alone = heir.evolve(cache=reuse.MISS, drawn_by="")
+    alone = heir.evolve(cache=reuse.MISS, drawn_by="", cache_key=job.cache_key)
     start = Start(heir.id, heir.attempt + 1, job.worker, order.epoch, order.now, heir.traceparent)
     begun = changes.started(alone, start)
     if over is None or begun is None or begun.opened is None:

@@ -89,6 +89,7 @@ def started(job: Job, start: Start) -> Step | None:
         counted_attempts=job.counted_attempts + 1,
         worker=start.worker,
         started_at=start.now if job.started_at is None else job.started_at,
+        cache_key=job.cache_key if start.cache_key is None else start.cache_key,
         run_of=JobId(""),
         run_attempt=0,
     )

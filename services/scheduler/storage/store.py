@@ -40,7 +40,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An attempt to begin: number `attempt` of the job, on `worker`."""
+    """An attempt to begin: number `attempt` of the job, on `worker`. `cache_key`: that of its pictures, if told."""
 
     job_id: JobId
     attempt: int
@@ -48,6 +48,7 @@ class Start:
     epoch: int
     now: float
     traceparent: str = ""
+    cache_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,33 @@ async def test_a_lost_attempt_frees_nobody(store: JobStore) -> None:
     assert await store.get(joiner.id) == joiner
 
 
+async def test_a_run_that_is_drawn_otherwise_than_it_was_asked_for_answers_who_asks_so_now(store: JobStore) -> None:
+    """The fleet draws or allows something else since it came: its joiners would get the same, others would not."""
+    run = await offer(store, 1)
+    joiner = await offer(store, 2)
+    started = await store.start(dataclasses.replace(a_start(run), cache_key="l" * 64))
+    assert started is not None
+    assert (await store.get(run.id), started.cache_key) == (started, "l" * 64)
+    assert (await offer(store, 3)).cache == "MISS"
+    assert (await offer(store, 4, cache_key="l" * 64)).drawn_by == run.id
+    await store.end(a_success(run))
+    followed = await store.follow(joiner.id, 1, LATER)
+    assert followed is not None
+    assert followed.state is JobState.SUCCEEDED
+    assert (await offer(store, 5)).cache == "JOINED"  # of job 3
+    assert (await offer(store, 6, cache_key="l" * 64)).cache == "HIT"
+
+
+async def test_an_heir_has_the_key_of_what_is_drawn(store: JobStore) -> None:
+    run = await offer(store, 1)
+    heir = await offer(store, 2)
+    started = await store.start(dataclasses.replace(a_start(run), cache_key="l" * 64))
+    assert started is not None
+    both = await store.hand_over(handed(started, heir))
+    assert both is not None
+    assert both[1].cache_key == "l" * 64
+
+
 async def test_joiners_of_a_deleted_run_are_drawn(store: JobStore) -> None:
     run = await runs(store)
     joiner = await offer(store, 2)

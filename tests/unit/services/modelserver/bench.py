@@ -72,6 +72,7 @@ class StrictAbout:
 
     def __init__(self):
         self.withheld: set[int] = set()
+        self.policy = ""
 
     def check_prompt(self, text):
         return Verdict(Category.BLOCKLIST) if "unspeakable" in text else ALLOWED

@@ -18,7 +18,14 @@ from libs.fleet.model_rows import ModelRows
 from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId
 from libs.testing.clock import ManualClock
-from services.modelserver.announce import READ_EVERY_S, Announcement, Sources, first_record, make_announcer
+from services.modelserver.announce import (
+    BUILD_EVERY_S,
+    READ_EVERY_S,
+    Announcement,
+    Sources,
+    first_record,
+    make_announcer,
+)
 from services.modelserver.engine.protocol import Load, ModelLoad, Tier
 from services.modelserver.fake_nvml import FakeNvml
 from services.modelserver.gpu import FRESH_S, THROTTLES, Reading, open_gpu
@@ -84,7 +91,8 @@ class Setup:
         shelf: Any = SimpleNamespace(usable_names=lambda: ("m@1", "n@1", "o@1"))
         record = first_record(WorkerId("w"), "127.0.0.1:1", self.engine, shelf, self.clock)
         self.announcer: Announcer = make_announcer(MemoryRegistry(), record, 5, self.clock)
-        sources = Sources(open_gpu("GPU-1", self.nvml, self.clock), lambda: 7, self.clock)
+        self.build = "as it is"
+        sources = Sources(open_gpu("GPU-1", self.nvml, self.clock), lambda: 7, self.clock, lambda: self.build)
         self.announcement = Announcement(self.announcer, self.worker, shelf, self.engine, sources)
         self.updates: asyncio.Queue[WorkerRecord] = asyncio.Queue()
         publish = self.announcer.publish
@@ -120,6 +128,17 @@ async def test_readings_go_into_the_record_every_few_seconds() -> None:
         record = await setup.next_update()
         assert (record.throttle, record.memory_used_bytes) == (("sw_thermal_slowdown",), 3 << 30)
         assert setup.nvml.reads == 2
+
+
+async def test_another_build_goes_into_the_record_within_a_second() -> None:
+    setup = Setup()
+    async with setup.running():
+        assert (await setup.next_update()).engine_build == "as it is"
+        await setup.clock.advance(BUILD_EVERY_S)
+        assert setup.updates.empty()
+        setup.build = "another"
+        await setup.clock.advance(BUILD_EVERY_S)
+        assert (await setup.next_update()).engine_build == "another"
 
 
 async def test_a_gpu_that_breaks_down_stops_no_worker(caplog: pytest.LogCaptureFixture) -> None:

@@ -180,7 +180,16 @@ def test_the_list_is_read_again_when_it_changes_and_stands_when_it_breaks(
     now[0] += LOOK_EVERY_S
     checker.check_prompt("a ghost")
     assert len(reads) == 3  # not again while nothing changes
+    assert checker.policy == Blocklist(["ghost"]).digest
+    now[0] += LOOK_EVERY_S
+    change(b"ghost # as before\nzombie")
+    assert checker.policy == Blocklist(["zombie", "ghost"]).digest  # without a prompt in between
     assert "ghost" not in caplog.text
+
+
+def test_a_policy_is_its_entries() -> None:
+    policies = {Permissive().policy, Blocklist([]).digest, Blocklist(["a b"]).digest, Blocklist(["a", "b"]).digest}
+    assert len(policies) == 4
 
 
 def test_a_blocked_prompt_costs_nothing() -> None:

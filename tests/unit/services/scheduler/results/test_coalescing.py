@@ -11,9 +11,12 @@ from libs.generation.attempt import FailureKind
 from libs.ids import TenantId
 from libs.testing.clock import ManualClock
 from services.scheduler.job import Job, JobState
+from services.scheduler.results.keeping import DEFAULT
+from services.scheduler.results.keys import Keys
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, FakeModelServer, pictures, record, silence
+from tests.unit.services.scheduler.fakes import job as new_job
 from tests.unit.services.scheduler.faulty_store import EveryOther, FaultyStore
 
 KEY = "k" * 64
@@ -179,6 +182,38 @@ async def test_a_run_that_fails_by_our_fault_leaves_its_joiners_their_own(bench:
         assert server.orders[3].job_id == jobs[1].id
         server.say(server.orders[3], *pictures(server.orders[3]))
         assert [await outcome(bench, job) for job in jobs] == [(JobState.FAILED, 0.0), DONE, FREE]
+
+
+async def ask(bench: Bench) -> Job:
+    """Submit a job with the key that the fleet gives it now, and have it begin so."""
+    keys = Keys(bench.scheduler.fleet, DEFAULT)
+    bench.scheduler.dispatcher.key_of = keys.as_drawn
+    return await bench.submit(cache_key=keys.keyed(new_job(bench.clock.now())).cache_key)
+
+
+async def test_a_changed_policy_ends_hits_and_joins_of_what_was_drawn_under_another(bench: Bench) -> None:
+    async with bench.running():
+        await bench.workers(record(engine_build="one"))
+        first = await ask(bench)
+        assert await outcome(bench, first) == DONE
+        assert (await ask(bench)).drawn_by == first.id
+        await bench.workers(record(engine_build="other"))
+        again = await ask(bench)
+        assert (again.cache, await outcome(bench, again)) == ("MISS", DONE)
+        assert (await ask(bench)).drawn_by == again.id
+
+
+async def test_what_waited_while_the_policy_changed_is_drawn_for_those_who_ask_under_the_new_one(bench: Bench) -> None:
+    async with bench.running():
+        await bench.workers(record(engine_build="one", rows=0))
+        waits, joins = await ask(bench), await ask(bench)
+        (server,) = await bench.workers(record(incarnation="b", engine_build="other"), script=silence)
+        late = await ask(bench)
+        assert (joins.drawn_by, late.drawn_by) == (waits.id, waits.id)
+        server.say(server.orders[0], *pictures(server.orders[0]))
+        assert [await outcome(bench, job) for job in (waits, joins, late)] == [DONE, FREE, FREE]
+        await bench.workers(record(incarnation="b", engine_build="one"))
+        assert (await ask(bench)).cache == "MISS"
 
 
 async def test_a_waiting_run_that_is_cancelled_is_the_joiners(bench: Bench) -> None:
