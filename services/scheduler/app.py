@@ -126,13 +126,12 @@ class Scheduler:
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock
         )
-        self.preloader = Preloader(self.jobs, self.fleet, instruments, clock)
+        self.preloader, keys = Preloader(self.jobs, self.fleet, instruments, clock), Keys(self.fleet, results.keeping)
         self.result_sweeper = ResultSweeper(store, self.jobs, results, clock, self.lead)
         self.desk = Desk(store, self.jobs, self.reconciler, self.result_sweeper.removal, clock, result_life_s=life_s)
         self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
-        self.follower, keys = Follower(store, self.jobs, clock, self.lead), Keys(self.fleet, results.keeping)
-        self.dispatcher.key_of = keys.as_drawn
+        self.follower, self.dispatcher.key_of = Follower(store, self.jobs, clock, self.lead), keys.as_drawn
         self._parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
         self.scaling = self._shown(Scaling(self.forecaster.demand, store, lambda: self.lead.serving, clock))
 
