@@ -46,8 +46,10 @@ class LeaderLine:
             told = "No scheduler leads just now. Nothing that was accepted is lost; ask again in a moment."
             raise Unavailable(told, metadata={"part": "scheduler"}, retry_after_s=1.0)
         if self._channel is None or leader.claim.address != self._address:
-            await self.close()  # its streams break: who follows them asks again and is led to the new leader
-            self._address, self._channel = leader.claim.address, self._connect(leader.claim.address)
+            before, self._address = self._channel, leader.claim.address
+            self._channel = self._connect(self._address)  # at once: whoever asks meanwhile shall not connect, too
+            if before is not None:  # its streams break: who follows them asks again and is led to the new leader
+                await before.close()
         return self._channel
 
     async def close(self) -> None:

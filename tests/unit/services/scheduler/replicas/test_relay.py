@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ import pytest
 
 from libs.errors import DarkroomError, DeadlinePassed, NotFound, Unavailable
 from services.scheduler.replicas.lead import Lead
-from services.scheduler.replicas.relay import Front, Relay
+from services.scheduler.replicas.lead_store import Claim
+from services.scheduler.replicas.relay import Front, LeaderLine, Relay
+from services.scheduler.storage.memory_store import MemoryStore
 
 LOCAL = {"ListJobs": 0, "GetJob": 1}
 
@@ -57,3 +60,29 @@ async def test_without_a_leader_it_answers_what_it_can(error: DarkroomError) -> 
 async def test_what_the_leader_refuses_is_refused() -> None:
     with pytest.raises(NotFound):
         await asked("GetJob", error=NotFound("no such job"))
+
+
+class Channel:
+    """Takes a moment to close, like a real one."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.closed = True
+
+
+async def test_callers_that_find_a_new_leader_together_share_one_connection() -> None:
+    store, made = MemoryStore(), []
+
+    def connect(_address: str) -> Any:
+        made.append(Channel())
+        return made[-1]
+
+    line, context = LeaderLine(store, "me", connect), SimpleNamespace(invocation_metadata=lambda: ())
+    for revision, address in ((1, "a:1"), (2, "b:1")):
+        await store.take_lead(address, 0.0, Claim("c", revision, address))
+        found = await asyncio.gather(*(line.channel(cast("Any", context)) for _ in range(3)))
+        assert set(found) == {made[-1]}
+    assert [channel.closed for channel in made] == [True, False]
