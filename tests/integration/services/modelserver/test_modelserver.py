@@ -22,12 +22,15 @@ from libs.clock import SystemClock
 from libs.coordination.memory import MemoryRegistry
 from libs.errors import InvalidRequest, PreconditionFailed, Unavailable
 from libs.fleet.directory import Directory
+from libs.fleet.record import WorkerRecord
+from libs.fleet.shapes import Shape
 from libs.generation.spec import SpecRequest, resolve
 from libs.ids import JobId, WorkerId
 from libs.rpc.channel import open_channel
 from libs.rpc.status import from_rpc_error
 from libs.testing.waiting import until
-from libs.wire.spec import spec_to_pb
+from libs.wire.spec import spec_from_pb, spec_to_pb
+from services.modelserver.acceptance import told_rows
 from services.modelserver.app import ModelServer
 from services.modelserver.carriers import Urgency
 from services.modelserver.digests import FileDigests
@@ -40,6 +43,7 @@ from services.modelserver.fitting import Fitting, Measurements
 from services.modelserver.models import scan
 from services.modelserver.safety import Permissive
 from services.modelserver.settings import ModelServerSettings
+from services.scheduler.placement.seats import Seats
 from tests.contract.engine.tiny_pipeline import save_tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -116,11 +120,11 @@ class Setup:
 
 
 @pytest.fixture
-async def setup(models, tmp_path):
+async def setup(models, tmp_path, request):
     before = torch.get_num_threads()
     secret_files.ensure(tmp_path / "secrets")
     blobs, registry = MemoryBlobs(), MemoryRegistry()
-    settings = ModelServerSettings(data=tmp_path, drain_s=20.0, slots=1)
+    settings = ModelServerSettings(data=tmp_path, drain_s=20.0, slots=getattr(request, "param", 1))
     device, urgency = Device("cpu", threads=1), Urgency(settings.checkpoints)
     measured = Measurements(BatchTable(device.info.id), tmp_path / "batch-table.json")
     engine = GatedEngine(make_outfit(device, measured.table, due=urgency.due))
@@ -253,6 +257,38 @@ async def test_the_worker_is_announced_with_its_models_and_drains(setup):
     await stopping
     async with asyncio.timeout(PATIENCE_S):
         await directory.wait_for(lambda: me not in directory.workers())
+    following.cancel()
+
+
+def has_told(record, setup):
+    """Whether a record says what the worker says now: it is written once a second."""
+    return record.model_rows and record.model_rows == told_rows(setup.server.worker.device.load)
+
+
+@pytest.mark.parametrize("setup", [0], indirect=True)
+async def test_schedulers_place_by_the_rows_that_it_measured(setup):
+    directory, me = Directory(setup.registry), WorkerId("modelserver-0")
+    following = asyncio.create_task(directory.run())
+    for images in (1, 2, 4):
+        assert kinds(await setup.execute(f"job_{images}", images=images, steps=2))[-1] == "done"
+    async with asyncio.timeout(PATIENCE_S):
+        await directory.wait_for(lambda: me in directory.workers() and has_told(directory.workers()[me], setup))
+    (told,) = directory.workers()[me].model_rows
+    assert (told.model, len(told.most)) == (setup.models["tiny"].pinned, 1)
+
+    seats, shape = Seats(), Shape.of(told.model, spec_from_pb(setup.request().spec))
+    seats.follow(directory.workers(), 0.0)
+    given = 0
+    while isinstance(record := seats.choose(shape.line, (), ()), WorkerRecord):
+        given += 1
+        seats.give(record, JobId(f"more_{given}"), 0.0, shape=shape)
+    assert given * shape.rows <= told.most[0][1] < (given + 1) * shape.rows
+    setup.engine.gate.clear()
+    streams = [setup.stub.Execute(setup.request(f"more_{n}"), timeout=PATIENCE_S) for n in range(given + 1)]
+    await setup.holding(given + 1)  # and one ahead; none of them is refused
+    for number in range(given + 1):
+        assert await setup.client.cancel(JobId(f"more_{number}"), 1, epoch=1)
+    assert len(streams) == given + 1
     following.cancel()
 
 
