@@ -61,10 +61,14 @@ class SimulatedWorker:
 
     def takes(self, shape: Shape) -> bool:
         """Whether a job fits beside those that it has."""
-        measured = self.most.get((shape.model, shape.size))
+        measured = self.most.get((shape.model, shape.size)) if shape.size else self._least(shape.model)
         if measured is None or not self.jobs:
             return self.free > 0
         return self.rows + shape.rows <= measured
+
+    def _least(self, model: str) -> int | None:
+        """Return the least of what it measured of a model: for a job of which nothing else is known."""
+        return min((rows for (name, _), rows in self.most.items() if name == model), default=None)
 
     def use(self, shape: Shape, times: int = 1) -> None:
         """Count one more job there, or with −1 times one less."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.fleet.shapes import Shape
 from libs.ids import JobId, TenantId
 from services.scheduler.forecast.simulation import Costs, Rest, SimulatedWorker, Simulation
 from services.scheduler.order.ordering import Ordering, Waiting
@@ -128,6 +129,18 @@ def test_a_retry_starts_when_it_is_due() -> None:
 def test_what_nobody_can_take_never_starts() -> None:
     simulation = Simulation(Fifo(waiting("j", model_version="x@1")), [worker()], COSTS, NOW)
     assert starts(simulation) == {}
+
+
+def test_rows_are_used_as_the_worker_measured_them() -> None:
+    small, large = Shape("m@1", 14, 2), Shape("m@1", 18, 2)
+    jobs = [("s0", small), ("s1", small), ("large", large), ("s2", small)]
+    line = real(*(waiting(name, 1000.0, queued_at=NOW + i, shape=s.line) for i, (name, s) in enumerate(jobs)))
+    measured = {("m@1", 14): 6, ("m@1", 18): 2}
+    simulation = Simulation(line, [SimulatedWorker("w", frozenset(["m@1"]), ["m@1"], 1, most=measured)], COSTS, NOW)
+    assert starts(simulation) == {"s0": 0.0, "s1": 0.0, "s2": 0.0, "large": 1.0}
+    held = SimulatedWorker("w", frozenset(["m@1"]), ["m@1"], -2, jobs=3, rows=2, most={("m@1", 14): 6})
+    assert held.takes(Shape("m@1"))
+    assert not held.takes(Shape("m@1", 20))
 
 
 def test_slices_change_nothing() -> None:
