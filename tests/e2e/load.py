@@ -67,14 +67,16 @@ async def submit(client: httpx.AsyncClient, seed: int) -> str:
 async def assert_each_ended_once_and_was_drawn_once(
     stack: RunningStack, client: httpx.AsyncClient, ids: list[str]
 ) -> None:
-    """Check every history, and in the worker's log that no attempt but the one that ended it was drawn."""
+    """Check every history, and that no attempt was lost that ran.
+
+    One may have been committed and not sent yet when its leader died: its worker does not know it, and nothing was drawn.
+    """
     histories = await asyncio.gather(*(durable_events(client, job_id) for job_id in ids))
     for job_id, events in zip(ids, histories, strict=True):
         assert [event.name for event in events if event.name in FINAL] == ["completed"], job_id
         job = (await client.get(f"/v1/jobs/{job_id}")).json()
-        outcomes = [attempt["outcome"] for attempt in job["attempts"]]
-        assert outcomes.count("succeeded") == 1
-        assert "lost" not in outcomes, job["attempts"]
+        outcomes = [(attempt["outcome"], attempt.get("reason", "")) for attempt in job["attempts"]]
+        assert [outcome for outcome in outcomes if outcome != ("lost", "SCHEDULER_RESTARTED")] == [("succeeded", "")]
 
 
 def lines(stack: RunningStack, name: str) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ AWAY_S = 30.0
 
 @pytest.fixture
 async def postgres() -> AsyncIterator[PostgresServer]:
+    """Ask for it before a stack: what is asked for last is stopped first."""
     async with PostgresServer() as server:
         yield server
 
@@ -41,7 +42,7 @@ async def test_it_is_started_again_under_one_scheduler(start_stack: StartStack) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_it_goes_on_under_two_schedulers(start_stack: StartStack, postgres: PostgresServer) -> None:
+async def test_it_goes_on_under_two_schedulers(postgres: PostgresServer, start_stack: StartStack) -> None:
     two = {"DARKROOM_SCHEDULERS": "2", "DARKROOM_DATABASE_URL": postgres.url}
     await all_goes_on(start_stack(**two, DARKROOM_LEASE_TTL_S="2"), signal.SIGCONT)
 

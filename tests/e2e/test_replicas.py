@@ -28,6 +28,7 @@ from tests.e2e.load import (
 
 @pytest.fixture
 async def postgres() -> AsyncIterator[PostgresServer]:
+    """Ask for it before a stack: what is asked for last is stopped first."""
     async with PostgresServer() as server:
         yield server
 
@@ -38,7 +39,7 @@ def start(start_stack: StartStack, postgres: PostgresServer) -> RunningStack:
 
 @pytest.mark.timeout(300)
 async def test_the_leader_is_killed_and_the_database_stops_at_once(
-    start_stack: StartStack, postgres: PostgresServer
+    postgres: PostgresServer, start_stack: StartStack
 ) -> None:
     stack = start(start_stack, postgres)
     async with http_client(stack) as client, asyncio.timeout(WITHIN_S):
@@ -60,7 +61,7 @@ async def test_the_leader_is_killed_and_the_database_stops_at_once(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_the_leader_stands_still_and_goes_on_too_late(start_stack: StartStack, postgres: PostgresServer) -> None:
+async def test_the_leader_stands_still_and_goes_on_too_late(postgres: PostgresServer, start_stack: StartStack) -> None:
     stack = start(start_stack, postgres)
     async with http_client(stack) as client, asyncio.timeout(WITHIN_S):
         rows_a_step = await rows_of_a_step(stack, client)
