@@ -125,7 +125,7 @@ class Dispatcher:
 
     def _next(self) -> tuple[Waiting, WorkerRecord] | None:
         """Return the next job and its worker; None when there is nobody for anybody."""
-        waiting = self._jobs.ordering.next(self._fleet.offer, self._clock.now())
+        waiting = self._jobs.ordering.next(self._fleet.offers(), self._clock.now())
         if waiting is None:
             return None
         avoid, needed = self._jobs.avoided(waiting.job_id), self._jobs.backlog.models()

@@ -40,8 +40,10 @@ def resident(
         if costs[model]:
             continue
         tenant = tenants[name]
-        entry = tenant.queues[model].first()
         ahead = (time - least) * tenant.account.weight
+        if ahead > slack:
+            continue
+        entry = tenant.queues[model].first()
         if entry is not tenant.first(costs):
             ahead += tenant.overtaken
         if ahead <= slack:

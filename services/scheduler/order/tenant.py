@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 
 from services.scheduler.order.account import Account
 from services.scheduler.order.queue import Queue
@@ -46,10 +46,10 @@ class Tenant:
         self.lined += jobs
         self.units = self.units + units if self.lined else 0.0
 
-    def first(self, models: Iterable[str]) -> Entry:
+    def first(self, models: Container[str]) -> Entry:
         """Return its best job of these models; there must be one."""
-        return min((self.queues[model].first() for model in models if model in self.queues), key=rank)
+        return min((queue.first() for model, queue in self.queues.items() if model in models), key=rank)
 
-    def oldest(self, models: Iterable[str]) -> Entry:
+    def oldest(self, models: Container[str]) -> Entry:
         """Return its job of these models that waits longest; there must be one."""
-        return min(self.queues[model].oldest() for model in models if model in self.queues)
+        return min(queue.oldest() for model, queue in self.queues.items() if model in models)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from libs.ids import TenantId
 from services.scheduler.order.account import Account
 from services.scheduler.order.ages import Ages
-from services.scheduler.order.line import Line, Owed, resident, standing, stands
+from services.scheduler.order.line import Line, Owed, resident, standing
 from services.scheduler.order.queue import Alive
 from services.scheduler.order.tenant import Tenant
 from services.scheduler.order.waiting import Entry
@@ -193,10 +193,11 @@ class Tier:
         line = self.lines[model]
         while line:
             key, number, name = line[0]
-            if not stands(self.tenants, model, line[0]):
+            tenant = self.tenants.get(name)
+            queue = tenant.queues.get(model) if tenant is not None else None
+            if tenant is None or queue is None or queue.key != key:  # it stands here no more
                 heapq.heappop(line)
                 continue
-            tenant = self.tenants[name]
             time = tenant.account.caught_up(self.clock)
             if time <= key:
                 return key, number, name

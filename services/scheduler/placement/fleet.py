@@ -91,6 +91,16 @@ class Fleet:
         seconds = self._seats.offer_s(line)
         return None if seconds is None else seconds * 1000.0
 
+    def offers(self) -> Callable[[str], float | None]:
+        """Return `offer` for as long as nothing changes: many lines are asked about at once."""
+        seats = self._seats
+
+        def offer(line: str) -> float | None:
+            seconds = seats.offer_s(line)
+            return None if seconds is None else seconds * 1000.0
+
+        return offer
+
     def offer_of(self, record: WorkerRecord) -> Callable[[str], float | None]:
         """Return the same question to one worker, whether it has a free row or not."""
 

@@ -3,8 +3,9 @@
     python -m tests.bench.queue [--quick] [--part sizes|rate|restart]
 
 Only what decides is measured: memory, order, fleet, dispatcher and forecaster of the scheduler itself, with a store
-that answers at once and 64 workers of four rows whose attempts end as the bench says. Five tiers, 12 models, a tenth as
-many tenants as jobs and at most 10,000, some with many jobs and most with few. Every length has a process of its own.
+that answers at once and 64 workers of four rows whose attempts end as the bench says. Five tiers, 12 models
+in four shapes, a tenth as many tenants as jobs and at most 10,000, some with many jobs and most with few. Every length
+has a process of its own; times of the sizes are those of the processor.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from tests.unit.services.scheduler.fakes import job
 MODELS = tuple(f"model-{number:02}@v1" for number in range(12))
 WORKERS, ROWS, ROOM = 64, 4, 3  # workers, rows of each, models that each has in memory
 TENANTS = 10_000
+SHAPES = ((512, 1), (512, 4), (1024, 1), (1024, 4))  # sides and pictures: each has a line of its own in the order
 UNITS = (200.0, 800.0, 3000.0)
 START_S = 1_700_000_000.0
 _WORDS = "a small red lighthouse on a cliff above the sea at dusk, soft light, wide angle, painted with thick brushes"
@@ -68,7 +69,7 @@ class Core:
         now = self.clock.now()
         self.jobs.ordering.wake(now)
         self.jobs.ordering.judge(_everybody, anew=False)
-        waiting = self.jobs.ordering.next(self.fleet.offer, now)
+        waiting = self.jobs.ordering.next(self.fleet.offers(), now)
         assert waiting is not None, "a row is free and jobs wait"
         needed = self.jobs.backlog.models()
         record = self.fleet.place(waiting.line, self.jobs.avoided(waiting.job_id), needed)
@@ -174,7 +175,7 @@ def rows(count: int, tenants: int, now: float, seed: int = 1) -> Iterator[dict[s
             "key_id": f"key_{tenant:026}",
             "model": model,
             "model_version": pinned,
-            "spec": template["spec"] | {"model": model, "prompt": f"{number} {_WORDS}", "seed": dice.getrandbits(32)},
+            "spec": template["spec"] | _asked(dice) | {"model": model, "prompt": f"{number} {_WORDS}"},
             "estimated_units": dice.choice(UNITS) * dice.uniform(0.8, 1.2),
             "created_at": came,
             "queued_at": came,
@@ -183,6 +184,11 @@ def rows(count: int, tenants: int, now: float, seed: int = 1) -> Iterator[dict[s
             "cache_key": f"{dice.getrandbits(256):064x}",
             "stages": [],
         }
+
+
+def _asked(dice: random.Random) -> dict[str, int]:
+    side, images = dice.choice(SHAPES)
+    return {"width": side, "height": side, "images": images, "seed": dice.getrandbits(32)}
 
 
 def jobs(count: int, tenants: int, now: float, seed: int = 1) -> Iterator[Job]:
