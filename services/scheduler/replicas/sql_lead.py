@@ -15,6 +15,7 @@ from services.scheduler.storage.sql_schema import leader, notes
 from services.scheduler.storage.sql_transactions import Transactions
 
 _ROW = leader.c.id == 1
+_EPOCH = select(leader.c.epoch).where(_ROW).with_for_update(read=True)
 _CHANNEL = "darkroom_notes"
 
 
@@ -55,7 +56,7 @@ async def leads(connection: AsyncConnection, epoch: int) -> bool:
     """Return whether `epoch` leads; then no other can lead before this transaction ends."""
     if epoch == NOBODY:
         return False
-    return bool(await connection.scalar(select(leader.c.epoch).where(_ROW).with_for_update(read=True)) == epoch)
+    return bool(await connection.scalar(_EPOCH) == epoch)
 
 
 async def leave_notes(connection: AsyncConnection, job_ids: Sequence[JobId]) -> None:

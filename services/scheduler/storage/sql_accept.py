@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
@@ -16,11 +16,13 @@ from services.scheduler.results import sql_results
 from services.scheduler.results.reuse import Terms
 from services.scheduler.storage import sql_reads, sql_rows, sql_writes
 from services.scheduler.storage.changes import Step
-from services.scheduler.storage.sql_schema import job_events, jobs
+from services.scheduler.storage.sql_schema import jobs
 from services.scheduler.storage.store import REQUEST_ID_LIFE_S, Accepted
 from services.scheduler.webhooks import sql_deliveries
 
 RequestKey = tuple[TenantId, str]
+_SAME_ID = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_SAME_KEY = select(jobs).where(tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[A
     if steps:
         steps.sort(key=_lock_order)
         events = [row for step in steps for row in sql_writes.event_values(step.job, step.events, 1)]
-        await connection.execute(insert(jobs), [sql_rows.job_values(step.job) for step in steps])
-        await connection.execute(insert(job_events), events)
+        await connection.execute(sql_writes.ADD_JOBS, [sql_rows.job_values(step.job) for step in steps])
+        await connection.execute(sql_writes.ADD_EVENTS, events)
         await sql_writes.write_images(connection, [step.job for step in steps])
         for step in steps:
             await sql_deliveries.queue(connection, step.job, step.events, 1)
@@ -98,10 +100,9 @@ def _lock_order(step: Step) -> RequestKey:
 async def _known(connection: AsyncConnection, offered: Sequence[Job]) -> _Known:
     ids = [job.id for job in offered]
     keys = [(job.tenant_id, job.request_id) for job in offered if job.request_id]
-    same: ColumnElement[bool] = jobs.c.id.in_(ids)
-    if keys:
-        same = or_(same, tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(keys))
     known = _Known()
-    for job in await sql_reads.read_jobs(connection, select(jobs).where(same)):
+    found = await sql_reads.read_jobs(connection, _SAME_ID, {"ids": ids})
+    found += await sql_reads.read_jobs(connection, _SAME_KEY, {"keys": keys}) if keys else []
+    for job in found:
         known.add(job)
     return known

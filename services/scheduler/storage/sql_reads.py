@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, literal_column, select, text, tuple_
+from sqlalchemy import ColumnElement, RowMapping, Select, bindparam, func, literal_column, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.generation.attempt import ImageStored
@@ -19,6 +20,12 @@ from services.scheduler.storage.store import REQUEST_ID_LIFE_S, Deposed, OpenTot
 VISIBLE = jobs.c.deleted.is_(False)
 Statement = Select[*tuple[Any, ...]]
 
+# What every job goes through is built once: building a statement takes longer than running it.
+_EPOCH = select(leader.c.epoch).where(leader.c.id == 1).with_for_update(read=True)
+_LOCKED = (
+    select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)), VISIBLE).order_by(jobs.c.id).with_for_update()
+)
+
 
 async def locked_job(connection: AsyncConnection, job_id: JobId) -> Job | None:
     """Return a job that nobody else changes until this transaction ends. Deleted ones are not there."""
@@ -27,8 +34,7 @@ async def locked_job(connection: AsyncConnection, job_id: JobId) -> Job | None:
 
 async def locked_jobs(connection: AsyncConnection, ids: Collection[JobId]) -> dict[JobId, Job]:
     """Return jobs that nobody else changes until this transaction ends; locked in order, so that no two wait for ever."""
-    statement = select(jobs).where(jobs.c.id.in_(ids), VISIBLE).order_by(jobs.c.id).with_for_update()
-    return {job.id: job for job in await read_jobs(connection, statement)}
+    return {job.id: job for job in await read_jobs(connection, _LOCKED, {"ids": list(ids)})}
 
 
 async def read_attempt(connection: AsyncConnection, job_id: JobId, attempt: int) -> AttemptRecord | None:
@@ -38,9 +44,11 @@ async def read_attempt(connection: AsyncConnection, job_id: JobId, attempt: int)
     return None if row is None else sql_rows.attempt_of(row)
 
 
-async def read_jobs(connection: AsyncConnection, statement: Statement) -> list[Job]:
+async def read_jobs(
+    connection: AsyncConnection, statement: Statement, values: Mapping[str, Any] = MappingProxyType({})
+) -> list[Job]:
     """Return the jobs of a statement that selects rows of `jobs`, with their images."""
-    return await with_images(connection, (await connection.execute(statement)).mappings().all())
+    return await with_images(connection, (await connection.execute(statement, dict(values))).mappings().all())
 
 
 async def with_images(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[Job]:
@@ -57,8 +65,7 @@ async def with_images(connection: AsyncConnection, rows: Sequence[RowMapping]) -
 
 async def check_epoch(connection: AsyncConnection, epoch: int) -> None:
     """Raise Deposed unless `epoch` leads; no other can lead before this transaction ends."""
-    statement = select(leader.c.epoch).where(leader.c.id == 1).with_for_update(read=True)
-    current = (await connection.execute(statement)).scalar_one()
+    current = (await connection.execute(_EPOCH)).scalar_one()
     if current != epoch:
         raise Deposed(f"epoch {epoch} is over, {current} leads")
 

@@ -27,8 +27,17 @@ class Written:
     messages: Sequence[OutboxMessage] = ()
 
 
+# What every job goes through is built once: building a statement takes longer than running it.
+ADD_JOBS, ADD_EVENTS = insert(jobs), insert(job_events)
+_ADD_ATTEMPTS, _ADD_IMAGES, _ADD_MESSAGES = insert(attempts), insert(job_images), insert(outbox)
 _UPDATE_JOB = update(jobs).where(jobs.c.id == bindparam("key"))
 _END_ATTEMPT = update(attempts).where(attempts.c.job_id == bindparam("key"), attempts.c.attempt == bindparam("number"))
+
+_LAST_SEQS = (
+    select(job_events.c.job_id, func.max(job_events.c.seq))
+    .where(job_events.c.job_id.in_(bindparam("ids", expanding=True)))
+    .group_by(job_events.c.job_id)
+)
 
 
 async def write_step(connection: AsyncConnection, step: Step, messages: Sequence[OutboxMessage]) -> Job:
@@ -55,12 +64,11 @@ async def _write_events(connection: AsyncConnection, steps: Sequence[Step]) -> N
         return
     await write_images(connection, [step.job for step in steps])
     ids = [step.job.id for step in steps]
-    last = select(job_events.c.job_id, func.max(job_events.c.seq)).where(job_events.c.job_id.in_(ids))
-    seqs = {row[0]: row[1] for row in await connection.execute(last.group_by(job_events.c.job_id))}
+    seqs = {row[0]: row[1] for row in await connection.execute(_LAST_SEQS, {"ids": ids})}
     firsts = [seqs.get(job_id, 0) + 1 for job_id in ids]
     numbered = list(zip(steps, firsts, strict=True))
     rows = [row for step, first in numbered for row in event_values(step.job, step.events, first)]
-    await connection.execute(insert(job_events), rows)
+    await connection.execute(ADD_EVENTS, rows)
     for step, first in numbered:
         await sql_deliveries.queue(connection, step.job, step.events, first)
 
@@ -71,7 +79,7 @@ async def write_messages(connection: AsyncConnection, messages: Sequence[OutboxM
         {"kind": message.kind, "payload": dict(message.payload), "tries": 0, "due_at": 0.0} for message in messages
     ]
     if values:
-        await connection.execute(insert(outbox), values)
+        await connection.execute(_ADD_MESSAGES, values)
 
 
 def event_values(job: Job, events: Sequence[NewEvent], first_seq: int) -> list[dict[str, Any]]:
@@ -101,7 +109,7 @@ async def write_images(connection: AsyncConnection, written: Sequence[Job]) -> N
     """Write the images of jobs and keep their blobs at least as long as the jobs' results. Raises PicturesSwept."""
     drawn = [job for job in written if job.images]
     if drawn:
-        await connection.execute(insert(job_images), [row for job in drawn for row in sql_rows.image_values(job)])
+        await connection.execute(_ADD_IMAGES, [row for job in drawn for row in sql_rows.image_values(job)])
         await sql_blobs.keep(connection, drawn)
 
 
@@ -131,7 +139,7 @@ async def _write_attempts(connection: AsyncConnection, steps: Sequence[Step]) ->
     opened = [sql_rows.attempt_values(step.opened) for step in steps if step.opened is not None]
     closed = [_end_values(step.job, step.closed) for step in steps if step.closed is not None]
     if opened:
-        await connection.execute(insert(attempts), opened)
+        await connection.execute(_ADD_ATTEMPTS, opened)
     if closed:
         await connection.execute(_END_ATTEMPT, closed)
 
