@@ -41,7 +41,7 @@ class Owner:
         if await insist(world, f"submit {job.id}", lambda life: _submit(life, job), patient=patient) is None:
             world.unheard.append(job.id)
             return
-        world.acknowledged.append(job.id)
+        world.acknowledged[job.id] = world.clock.now()
         world.say(f"{job.id} is acknowledged")
         await world.clock.sleep(chances.between(0.0, 15.0))
         if chances.random.random() < 0.3:

@@ -39,6 +39,7 @@ class SimulatedWorker:
         self.up = True
         self.cut_off = False
         self.sick: FailureKind | None = None  # how it fails whatever it is given
+        self.on_order: Callable[[int], None] = lambda epoch: None  # hears of every order, by the epoch of who sent it
         self.missing = {missing}  # models it cannot draw
         self.rows = chances.random.choice((1, 1, 1, 2, 3))
         self.room = chances.random.randint(1, 2)  # models in memory
@@ -86,6 +87,7 @@ class SimulatedWorker:
     def take(self, order: Order) -> Drawing:
         """Return the run of a token, begun now if it is new."""
         self.heed(order.epoch)
+        self.on_order(order.epoch)
         token = order.job_id, order.attempt
         if token not in self._known:
             if order.attach:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ class World:
         self.journal: list[Ran] = []
         self.delivered: list[tuple[str, Mapping[str, Any]]] = []
         self.wishes: dict[JobId, Job] = {}  # as they were submitted
-        self.acknowledged: list[JobId] = []
+        self.acknowledged: dict[JobId, float] = {}  # when that was
         self.unheard: list[JobId] = []  # their owners did not ask again; if they were accepted, they must end
         self.cancelled: dict[JobId, float] = {}  # when that was acknowledged
         self.deleted: list[JobId] = []
@@ -52,6 +53,8 @@ class World:
             name: SimulatedWorker(name, missing[n], self.chances, self.journal, self.say, self.blobs)
             for n, name in enumerate(f"worker-{n}" for n in range(WORKERS))
         }
+        for name, worker in self.workers.items():
+            worker.on_order = functools.partial(watching.ordered, self, name)
         self._around = Surroundings(self.store, self.chances, self._connect, self, self.blobs)
 
     @property
@@ -132,7 +135,6 @@ class World:
                 for life in self.living:
                     if dict(life.directory.workers()) != alive:
                         asyncio.get_running_loop().create_task(life.told(*alive.values()))
-            await watching.look(self)
             await self.clock.sleep(self.chances.between(0.2, 1.0))
 
     async def _rest(self) -> None:
