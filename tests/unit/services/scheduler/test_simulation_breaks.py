@@ -104,9 +104,9 @@ async def _nothing(*_: object) -> None:
 
 BREAKS: Sequence[tuple[Break, str]] = (
     (ends_by_state, "still open"),
-    (takes_no_notes, "started before"),
-    (parks_for_ever, "for ever (parked)"),
-    (writes_unfenced, ""),
+    (takes_no_notes, "jobs wait while workers have nothing to do"),
+    (parks_for_ever, "some jobs never end"),
+    (writes_unfenced, "] lead"),
     (gives_more_than_fits, " rows"),
     (doubts_nothing, "jobs wait while workers have nothing to do"),
     (takes_nothing_up, "is still RUNNING"),
@@ -121,14 +121,13 @@ BREAKS: Sequence[tuple[Break, str]] = (
 def test_it_is_caught(breaks: Break, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     breaks(monkeypatch)
     monkeypatch.setattr(world, "REST_S", 150.0)
-    assert told in failure(range(SEEDS))
+    assert any(told in failure(seed) for seed in range(SEEDS))
 
 
-def failure(seeds: Sequence[int]) -> str:
-    """Return what the first seed that fails tells."""
-    for seed in seeds:
-        try:
-            run(seed)
-        except AssertionError as error:
-            return str(error)
-    raise AssertionError("no seed fails")
+def failure(seed: int) -> str:
+    """Return what a seed tells; empty when nothing is wrong."""
+    try:
+        run(seed)
+    except AssertionError as error:
+        return str(error)
+    return ""

@@ -11,7 +11,7 @@ from libs.ids import JobId
 from services.scheduler.job import Job, JobState
 from services.scheduler.results import reuse, takeover
 from tests.unit.services.scheduler.simulation.drawings import Ran, sha256_of
-from tests.unit.services.scheduler.simulation.owners import OWNERS
+from tests.unit.services.scheduler.simulation.owners import ALONE, OWNERS
 from tests.unit.services.scheduler.simulation.world import World
 
 FINAL_KINDS = ("completed", "failed", "cancelled", "expired")
@@ -124,11 +124,14 @@ def _of_runs(journal: list[Ran]) -> Iterator[str]:
 
 
 async def _of_order(world: World) -> AsyncIterator[str]:
-    """Of jobs that are alike to the order, one that was there long before another starts before it."""
+    """Of jobs that are alike to the order, one that was there long before another starts before it.
+
+    Those that may join a run, or take one over, are left out.
+    """
     alike: dict[tuple[object, ...], list[tuple[float, float, JobId]]] = defaultdict(list)
     for job_id, acknowledged_at in world.acknowledged.items():
         job, first = await world.store.get(job_id), await world.store.attempts(job_id)
-        if job is not None and first and job.cache == reuse.MISS and not job.downgraded_from:
+        if job is not None and first and job.spec.prompt.startswith(ALONE) and not job.downgraded_from:
             kind = job.tenant_id, job.tier, job.model_version, job.spec.priority
             alike[kind].append((acknowledged_at, first[0].started_at, job_id))
     differ_s = 2 * world.chances.clocks_differ_s + LATE_S

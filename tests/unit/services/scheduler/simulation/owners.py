@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIERS = ("enterprise", "pro", "free")
 TENANTS = {TenantId("acme"): 1.0, TenantId("birch"): 1.0, TenantId("cedar"): 2.0}  # with their weights
 OWNERS = 40
+ALONE = "only"  # begins the prompts that nobody else sends
 
 
 class Owner:
@@ -43,7 +44,7 @@ class Owner:
             return
         world.acknowledged[job.id] = world.clock.now()
         world.say(f"{job.id} is acknowledged")
-        await world.clock.sleep(chances.between(0.0, 15.0))
+        await world.clock.sleep(chances.between(0.0, 15.0 if job.spec.prompt.startswith(ALONE) else 6.0))
         if chances.random.random() < 0.3:
             told = await insist(world, f"cancel {job.id}", lambda life: life.desk.cancel(job.id, job.tenant_id))
             world.say(f"{job.id} is asked to be cancelled when it is {told.state.value}")
@@ -59,7 +60,7 @@ class Owner:
         drawn, now = chances.random, self.world.clock.now()
         model, tenant = drawn.choice(MODELS), drawn.choice(list(TENANTS))
         alone = drawn.random() >= chances.alike
-        prompt = f"only {self.job_id}" if alone else f"like others of {now // 20 * 20:.0f}"
+        prompt = f"{ALONE} {self.job_id}" if alone else f"like others of {now // 20 * 20:.0f}"
         if drawn.random() < chances.poisoned:
             prompt = f"{POISON} {self.job_id}"
         spec = fakes.spec(

@@ -85,7 +85,8 @@ class World:
         await Troubles(self).make(TROUBLE_S)
         self.chances.calm = True
         self.say("everything is well from now on")
-        await asyncio.gather(*owners)
+        _, unanswered = await asyncio.wait(owners, timeout=REST_S)
+        assert not unanswered, "somebody is never answered"
         await self._rest()
         for task in tasks:
             task.cancel()
