@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/mesh bench/accept bench/queues \
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/preemption bench/mesh bench/accept bench/queues \
 	bench/queue bench/fairness bench/gpu clean
 
 help:  ## Print this list
@@ -81,9 +81,12 @@ bench/residency: setup  ## Count loads of models against LRU and the clairvoyant
 bench/eta: setup  ## Count the told waits that held, on mixed traces and a virtual clock
 	$(BIN)/python -m tests.bench.eta
 
-bench/placement: setup  ## Count jobs that wait for a load, and what preemption costs, on a virtual clock
+bench/placement: setup  ## Count jobs that wait for a load, on a virtual clock
 	$(BIN)/python -m tests.bench.placement
+
+bench/preemption: setup  ## Measure what making room costs, and how soon a higher tier draws
 	$(BIN)/python -m tests.bench.preemption
+	$(BIN)/python -m tests.bench.park_wait
 
 bench/queue: setup  ## Measure the order and memory with 1,000 to 1,000,000 jobs, and rebuilding after a restart
 	$(BIN)/python -m tests.bench.queue
