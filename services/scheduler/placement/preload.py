@@ -156,7 +156,7 @@ def _who_leaves(model: str, device: Device, outlook: Outlook) -> tuple[str, ...]
 
 
 def _enough(in_order: Iterable[str], model: str, device: Device, outlook: Outlook) -> tuple[str, ...] | None:
-    """Return the first of them that make enough room together; None when all of them do not."""
+    """Return the first of them that make enough room together, none in vain; None when all of them do not."""
     short = outlook.bytes_of.get(model, 0.0) - device.spare_bytes
     leaving: list[str] = []
     for each in in_order:
@@ -164,6 +164,10 @@ def _enough(in_order: Iterable[str], model: str, device: Device, outlook: Outloo
             break
         leaving.append(each)
         short -= outlook.bytes_of.get(each, 0.0)
+    for each in leaving[::-1]:
+        if short + outlook.bytes_of.get(each, 0.0) <= 0:
+            leaving.remove(each)
+            short += outlook.bytes_of.get(each, 0.0)
     return tuple(leaving) if short <= 0 else None
 
 
