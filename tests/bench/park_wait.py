@@ -57,7 +57,8 @@ async def _round(client: httpx.AsyncClient, free: dict[str, str], collected: Spa
     """Keep the worker busy, send an enterprise job into it, and read what became of both."""
     victim = await submit(client, free, seed=100 + number)
     await waiting.until(_is(client, free, victim, "RUNNING"), WITHIN_S)
-    await asyncio.sleep(1.0 + random.Random(number).random())
+    for _ in range(random.Random(number).randint(10, 20)):
+        await waiting.pause()
     body = {"prompt": "a blue square", "steps": 3, "seed": number, "cache": "bypass"}
     answer = await client.post("/v1/jobs", json=body, headers={"prefer": "wait=60"}, timeout=90)
     urgent = answer.json()["id"]
