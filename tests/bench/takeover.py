@@ -33,8 +33,8 @@ from libs.rpc.channel import open_channel
 from libs.testing import waiting
 from libs.testing.etcd import EtcdServer
 from services.scheduler.storage.sql_store import open_store
+from tests.integration.services.scheduler.asking import submission
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, silent
-from tests.integration.services.scheduler.test_service import submission
 
 LEASE_S = 5
 WITHIN_S = 60.0

@@ -8,20 +8,15 @@ from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.errors import NotFound
 from services.scheduler.settings import Settings
-from tests.integration.services.scheduler.peers import Answer, Worker, announced, good
-from tests.integration.services.scheduler.test_service import (
+from tests.integration.services.scheduler.asking import (
     TENANT,
-    etcd,
     follow,
     kinds,
-    registry,
     scheduler,
-    settings,
     submission,
 )
+from tests.integration.services.scheduler.peers import Answer, Worker, announced, good
 from tests.unit.services.scheduler.fakes import MODEL
-
-__all__ = ["etcd", "registry", "settings"]  # fixtures
 
 
 def full(_request: pb.ExecuteRequest) -> Answer:

@@ -14,13 +14,11 @@ from libs.fleet.announce import Announcer
 from libs.testing import waiting
 from libs.testing.tcp_proxy import TcpProxy
 from services.scheduler.settings import Settings
-from tests.integration.services.scheduler import test_service
+from tests.integration.services.scheduler.asking import TENANT, follow, kinds, scheduler, submission, until_held
 from tests.integration.services.scheduler.peers import Worker, good, serving, silent
-from tests.integration.services.scheduler.test_service import TENANT, follow, kinds, scheduler, submission, until_held
 from tests.unit.services.scheduler.fakes import record
 
 WITHIN_S = 30.0
-etcd, registry, settings = test_service.etcd, test_service.registry, test_service.settings
 
 
 @asynccontextmanager

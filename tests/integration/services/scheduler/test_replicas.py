@@ -7,14 +7,12 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import pytest_asyncio
 
 from darkroom.v1 import job_pb2
-from libs import errors, secret_files
+from libs import errors
 from libs.clients.scheduler import SchedulerClient
 from libs.clients.scheduler_admin import SchedulerAdminClient
 from libs.clock import SystemClock
@@ -28,8 +26,8 @@ from services.scheduler import app
 from services.scheduler.settings import Settings
 from services.scheduler.storage.sql_store import open_store
 from services.scheduler.storage.store import Deposed
+from tests.integration.services.scheduler.asking import TENANT, follow, kinds, submission, until_held
 from tests.integration.services.scheduler.peers import OPERATOR, TOKEN, Worker, announced, good, silent
-from tests.integration.services.scheduler.test_service import TENANT, follow, kinds, submission, until_held
 
 WITHIN_S = 20.0
 
@@ -40,31 +38,9 @@ class Replica(NamedTuple):
     address: str
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def etcd() -> AsyncIterator[EtcdServer]:
-    async with EtcdServer() as server:
-        yield server
-
-
 @pytest.fixture
-async def registry(etcd: EtcdServer) -> AsyncIterator[EtcdRegistry]:
-    async with EtcdClient([etcd.endpoint]) as client:
-        yield EtcdRegistry(client, SystemClock())
-
-
-@pytest.fixture
-def settings(tmp_path: Path, etcd: EtcdServer, postgres_url: str) -> Settings:
-    (tmp_path / "secrets").mkdir()
-    for name, value in ((secret_files.MESH_TOKEN, TOKEN), (secret_files.OPERATOR_TOKEN, OPERATOR)):
-        secret_files.write_private(tmp_path / "secrets" / name, value)
-    return Settings(
-        data=tmp_path,
-        limiter_address="127.0.0.1:1",
-        etcd_endpoints=(etcd.endpoint,),
-        database_url=postgres_url,
-        drain_s=5.0,
-        lease_ttl_s=1,
-    )
+def settings(settings: Settings, postgres_url: str) -> Settings:
+    return dataclasses.replace(settings, database_url=postgres_url, lease_ttl_s=1)
 
 
 @asynccontextmanager

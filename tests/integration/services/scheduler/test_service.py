@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from darkroom.v1 import job_pb2
-from libs import errors, secret_files
-from libs.clients.scheduler import SchedulerClient, Submission
-from libs.clients.scheduler_admin import SchedulerAdminClient
-from libs.clock import SystemClock
-from libs.coordination.client import EtcdClient
+from libs import errors
 from libs.coordination.etcd_registry import EtcdRegistry
-from libs.ids import JobId, KeyId, TenantId, new_job_id
-from libs.rpc.channel import open_channel
-from libs.testing.etcd import EtcdServer
-from services.scheduler import app
+from libs.ids import JobId, TenantId
 from services.scheduler.settings import Settings
+from tests.integration.services.scheduler.asking import TENANT, follow, kinds, scheduler, submission, until_held
 from tests.integration.services.scheduler.peers import (
-    OPERATOR,
     SHA,
     TOKEN,
     Limiter,
@@ -35,68 +23,7 @@ from tests.integration.services.scheduler.peers import (
     limiting,
     silent,
 )
-from tests.unit.services.scheduler.fakes import MODEL, spec
-
-TENANT = TenantId("acme")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def etcd() -> AsyncIterator[EtcdServer]:
-    async with EtcdServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def registry(etcd: EtcdServer) -> AsyncIterator[EtcdRegistry]:
-    async with EtcdClient([etcd.endpoint]) as client:
-        yield EtcdRegistry(client, SystemClock())
-
-
-@pytest.fixture
-def settings(tmp_path: Path, etcd: EtcdServer) -> Settings:
-    (tmp_path / "secrets").mkdir()
-    for name, value in ((secret_files.MESH_TOKEN, TOKEN), (secret_files.OPERATOR_TOKEN, OPERATOR)):
-        secret_files.write_private(tmp_path / "secrets" / name, value)
-    return Settings(data=tmp_path, limiter_address="127.0.0.1:1", etcd_endpoints=(etcd.endpoint,), drain_s=5.0)
-
-
-@asynccontextmanager
-async def scheduler(settings: Settings) -> AsyncIterator[tuple[SchedulerClient, SchedulerAdminClient]]:
-    async with AsyncExitStack() as after, app.running(settings) as server:
-        address = f"127.0.0.1:{server.port}"
-        channel = open_channel(address, mesh_token=TOKEN, operator_token=OPERATOR)
-        await after.enter_async_context(channel)  # the client outlives the server, as gateways do
-        yield SchedulerClient(channel), SchedulerAdminClient(channel)
-
-
-def submission(**changes: Any) -> Submission:
-    fields: dict[str, Any] = {
-        "job_id": new_job_id(),
-        "tenant_id": TENANT,
-        "tier": "pro",
-        "key_id": KeyId("key_1"),
-        "spec": spec(),
-        "model": "shapes",
-        "model_version": MODEL.pinned,
-        "estimated_units": 300.0,
-        "request_id": "",
-        "request_digest": "d",
-    }
-    return Submission(**{**fields, **changes})
-
-
-async def follow(client: SchedulerClient, job_id: JobId, after: int = 0) -> list[job_pb2.JobEvent]:
-    async with asyncio.timeout(20):
-        return [event async for event in client.watch_job(TENANT, job_id, after)]
-
-
-def kinds(events: list[job_pb2.JobEvent]) -> list[str]:
-    return [str(event.WhichOneof("event")) for event in events]
-
-
-async def until_held(worker: Worker) -> None:
-    async with asyncio.timeout(20):
-        await worker.holding.wait()
+from tests.unit.services.scheduler.fakes import MODEL
 
 
 async def test_one_job_from_submit_to_settlement(settings: Settings, registry: EtcdRegistry) -> None:
