@@ -35,17 +35,16 @@ def resident(
     It may when its tenant is no further ahead than that, together with what of its own already went before its first.
     """
     least, slack = head
-    found: list[tuple[float, float, int, Entry]] = []
-    for model, (time, _, name) in tops.items():
-        if costs[model]:
-            continue
+    near = [((time - least) * tenants[name].account.weight, model, name) for model, (time, _, name) in tops.items()]
+    best: tuple[float, float, int, Entry] | None = None
+    for ahead, model, name in sorted(one for one in near if one[0] <= slack and not costs[one[1]]):
+        if best is not None and ahead > best[0]:
+            break  # nobody behind can be nearer: what went before their first only adds to it
         tenant = tenants[name]
-        ahead = (time - least) * tenant.account.weight
-        if ahead > slack:
-            continue
         entry = tenant.queues[model].first()
-        if entry is not tenant.first(costs):
+        if tenant.overtaken and entry is not tenant.first(costs):
             ahead += tenant.overtaken
-        if ahead <= slack:
-            found.append((ahead, *rank(entry)[1:], entry))
-    return min(found)[-1] if found else None
+        found = (ahead, *rank(entry)[1:], entry)
+        if ahead <= slack and (best is None or found < best):
+            best = found
+    return best[-1] if best else None

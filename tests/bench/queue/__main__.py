@@ -5,7 +5,7 @@
 Only what decides is measured: memory, order, fleet, dispatcher and forecaster of the scheduler itself, with a store
 that answers at once and 64 workers of four rows whose attempts end as the bench says. Five tiers, 12 models
 in four shapes, a tenth as many tenants as jobs and at most 10,000, some with many jobs and most with few. Every length
-has a process of its own; times of the sizes are those of the processor.
+has a process of its own.
 """
 
 from __future__ import annotations
