@@ -22,7 +22,11 @@ from services.scheduler.webhooks import sql_deliveries
 
 RequestKey = tuple[TenantId, str]
 _SAME_ID = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-_SAME_KEY = select(jobs).where(tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(bindparam("keys", expanding=True)))
+_SAME_KEY = select(jobs).where(
+    jobs.c.tenant_id.in_(bindparam("tenants", expanding=True)),  # SQLite finds no index for pairs alone
+    jobs.c.request_id.in_(bindparam("requests", expanding=True)),
+    tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(bindparam("keys", expanding=True)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,12 @@ async def _known(connection: AsyncConnection, offered: Sequence[Job]) -> _Known:
     keys = [(job.tenant_id, job.request_id) for job in offered if job.request_id]
     known = _Known()
     found = await sql_reads.read_jobs(connection, _SAME_ID, {"ids": ids})
-    found += await sql_reads.read_jobs(connection, _SAME_KEY, {"keys": keys}) if keys else []
+    found += await sql_reads.read_jobs(connection, _SAME_KEY, _parts(keys)) if keys else []
     for job in found:
         known.add(job)
     return known
+
+
+def _parts(keys: Sequence[RequestKey]) -> dict[str, Sequence[object]]:
+    tenants, requests = (sorted(set(part)) for part in zip(*keys, strict=True))
+    return {"tenants": tenants, "requests": requests, "keys": keys}

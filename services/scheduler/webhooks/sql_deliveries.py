@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
@@ -39,9 +39,8 @@ class SqlDeliveries:
             oldest = select(table).where(*due).order_by(table.c.due_at, table.c.job_id, table.c.seq).limit(claim.limit)
             rows = (await connection.execute(oldest.with_for_update(skip_locked=True))).mappings().all()
             taken = [deliveries.claimed(_delivery_of(row), claim.now, claim.lease_s) for row in rows]
-            these = tuple_(table.c.job_id, table.c.seq).in_([(each.job_id, each.seq) for each in taken])
             leased = {"tries": table.c.tries + 1, "due_at": claim.now + claim.lease_s}
-            await connection.execute(update(table).where(these).values(leased))
+            await connection.execute(update(table).where(*_these(taken)).values(leased))
             return taken
 
         if not await self._transactions.read(look):  # most claims find nothing, and none of those writes
@@ -89,6 +88,12 @@ async def queue(connection: AsyncConnection, job: Job, events: Sequence[NewEvent
 async def forget(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
     """Remove the deliveries of jobs."""
     await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
+
+
+def _these(rows: Sequence[Delivery]) -> tuple[ColumnElement[bool], ...]:
+    """Return what holds of these rows; SQLite finds no index for pairs, so that jobs and pairs are both named."""
+    pairs = tuple_(table.c.job_id, table.c.seq).in_([(each.job_id, each.seq) for each in rows])
+    return table.c.job_id.in_({each.job_id for each in rows}), pairs
 
 
 async def _stop(connection: AsyncConnection, job_id: JobId) -> None:
