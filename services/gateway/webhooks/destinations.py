@@ -6,18 +6,19 @@ the connection is made to one of those. All of a name's addresses must be public
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import httpx
 
 from darkroom.v1 import job_pb2
 from libs.errors import Violation
-from libs.generation.webhook import EVENTS
+from libs.generation.webhook import EVENTS, PORTS, Receiver, receiver_of
 from services.gateway.webhooks.addresses import Resolve, is_address, is_public
 
 MAX_URL = 1000
-_PORTS = {"https": 443, "http": 80}
-_MAX_PORT = 65535
+_FREE_PORTS = 1024  # from here on nobody expects a service of the system
+_AUTHORITY_ENDS = re.compile(r"[/?]")
 _URL, _EVENTS = "webhook.url", "webhook.events"
 
 
@@ -30,6 +31,7 @@ class Place:
     """A URL with the addresses that were checked for this one delivery."""
 
     url: httpx.URL
+    receiver: Receiver
     addresses: tuple[str, ...]
 
 
@@ -48,13 +50,13 @@ class Destinations:
 
     async def place(self, address: str, resolve: Resolve) -> Place:
         """Return where a delivery goes. Raises NotAllowed, and OSError when the name has no address."""
-        if self._url_problem(address):
+        receiver = receiver_of(address)
+        if receiver is None or self._url_problem(address):
             raise NotAllowed("url_not_allowed")
-        url = httpx.URL(address)
-        found = await resolve(url.host, port_of(url))
+        found = [receiver.host] if is_address(receiver.host) else await resolve(receiver.host, receiver.port)
         if not self.insecure and not all(is_public(each) for each in found):
             raise NotAllowed("address_not_allowed")
-        return Place(url, tuple(found))
+        return Place(httpx.URL(address), receiver, tuple(found))
 
     def _url_problem(self, text: str) -> str:
         if not text:
@@ -63,30 +65,37 @@ class Destinations:
             return f"has {len(text)} characters, at most {MAX_URL} are allowed"
         if not text.isascii() or not text.isprintable() or " " in text:
             return "must be of plain printable characters"
-        url = _parsed(text)
-        schemes = ("https", "http") if self.insecure else ("https",)
-        if url is None or url.scheme not in schemes or not url.host or not 0 < port_of(url) <= _MAX_PORT:
-            return f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-        if url.userinfo or url.fragment:
+        if "#" in text or "@" in _AUTHORITY_ENDS.split(text.partition("://")[2])[0]:
             return "must have neither a user name nor a fragment"
-        if not self.insecure and is_address(url.host) and not is_public(url.host):
-            return "must not be an address of a private network"
-        return ""
+        receiver = _read(text)
+        schemes = ("https", "http") if self.insecure else ("https",)
+        if receiver is None or receiver.scheme not in schemes:
+            known = " or ".join(f"{scheme}://" for scheme in schemes)
+            return f"must be a URL that begins with {known} and a host of letters, digits, dots and hyphens"
+        return "" if self.insecure else _closed(receiver)
 
 
 PUBLIC_ONLY = Destinations()
 
 
-def port_of(url: httpx.URL) -> int:
-    """Return the port of a URL."""
-    return _PORTS[url.scheme] if url.port is None else url.port
-
-
-def _parsed(text: str) -> httpx.URL | None:
+def _read(text: str) -> Receiver | None:
+    """Return whom a URL leads to; None too when the library that sends would read another host or port in it."""
+    receiver = receiver_of(text)
     try:
-        return httpx.URL(text)
-    except httpx.InvalidURL:
+        url = httpx.URL(text)
+        host = url.raw_host.decode("ascii")  # `host` would decode it, by another standard than the resolver's
+        again = receiver_of(f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port or PORTS[url.scheme]}")
+    except (httpx.InvalidURL, ValueError, KeyError):  # ValueError: UnicodeError is one
         return None
+    return receiver if again == receiver else None
+
+
+def _closed(receiver: Receiver) -> str:
+    if is_address(receiver.host) and not is_public(receiver.host):
+        return "must not be an address of a private network"
+    if receiver.port != PORTS["https"] and receiver.port < _FREE_PORTS:
+        return f"must have no port or one from {_FREE_PORTS} on"
+    return ""
 
 
 def _events_problem(events: list[str]) -> str:

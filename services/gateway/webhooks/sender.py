@@ -72,19 +72,19 @@ class Sender:
         tried = place.addresses[:MOST_ADDRESSES]
         for number, address in enumerate(tried, start=1):
             try:
-                return await self._post_to(address, place.url, body, dict(headers))
+                return await self._post_to(address, place, body, dict(headers))
             except httpx.ConnectError:  # nothing was sent
                 if number == len(tried):
                     raise
         return _failed("unresolved")
 
-    async def _post_to(self, address: str, url: httpx.URL, body: bytes, headers: dict[str, str]) -> Result:
+    async def _post_to(self, address: str, place: Place, body: bytes, headers: dict[str, str]) -> Result:
         request = httpx.Request(
             "POST",
-            url.copy_with(host=address),
+            place.url.copy_with(host=address),
             content=body,
-            headers={"host": url.netloc.decode("ascii"), "connection": "close", **headers},
-            extensions={"sni_hostname": url.host, "timeout": httpx.Timeout(TRY_S).as_dict()},
+            headers={"host": place.url.netloc.decode("ascii"), "connection": "close", **headers},
+            extensions={"sni_hostname": place.receiver.host, "timeout": httpx.Timeout(TRY_S).as_dict()},
         )
         answer = await self._transport.handle_async_request(request)
         try:

@@ -7,15 +7,18 @@ event; the last try is at the end of that day. Then it is dead.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from libs.generation.webhook import receiver_of
 from services.scheduler.job import Job
 from services.scheduler.webhooks.store import Delivery, Fate, Report, Told
 
 if TYPE_CHECKING:
     from services.scheduler.storage.changes import NewEvent
+
+logger = logging.getLogger(__name__)
 
 TRIED_FOR_S = 24 * 3600.0
 FIRST_WINDOW_S, GROWTH, LAST_WINDOW_S = 5.0, 4.0, 4 * 3600.0
@@ -24,35 +27,45 @@ _GROWS = 16  # times at most: beyond them the window is at its widest, and the p
 
 
 def deliveries_of(job: Job, events: Sequence[NewEvent], first_seq: int) -> list[Delivery]:
-    """Return what is to be told of a job's new events, numbered from `first_seq`."""
+    """Return what is to be told of a job's new events, numbered from `first_seq`.
+
+    It is committed with the event, so nothing that a request asked for may make it fail: what cannot be sent to anybody
+    is left out.
+    """
     webhook = job.spec.webhook
     if webhook is None:
         return []
-    return [
-        Delivery(
-            job_id=job.id,
-            seq=seq,
-            tenant_id=job.tenant_id,
-            url=webhook.url,
-            host=host_of(webhook.url),
-            kind=event.kind,
-            time=event.time,
-            state=job.state,
-            model=job.model,
-            model_version=job.model_version,
-            labels=dict(job.spec.labels),
-            error_reason=event.payload.get("reason", ""),
-            image_index=event.payload["image"]["index"] if event.kind == "image" else None,
-            due_at=event.time,
-        )
-        for seq, event in enumerate(events, start=first_seq)
-        if event.kind in webhook.events
-    ]
+    wanted = [(seq, event) for seq, event in enumerate(events, start=first_seq) if event.kind in webhook.events]
+    host = host_of(webhook.url)
+    if wanted and not host:
+        logger.warning("a webhook leads nowhere", extra={"job_id": job.id, "tenant_id": job.tenant_id})
+        return []
+    return [_delivery(job, webhook.url, host, seq, event) for seq, event in wanted]
 
 
 def host_of(url: str) -> str:
-    """Return whom a URL leads to; how many deliveries go there at a time is counted by this."""
-    return urlsplit(url).netloc.lower()
+    """Return whom a URL leads to, "" when nobody can tell; deliveries that go there at a time are counted by this."""
+    receiver = receiver_of(url)
+    return receiver.host if receiver else ""
+
+
+def _delivery(job: Job, url: str, host: str, seq: int, event: NewEvent) -> Delivery:
+    return Delivery(
+        job_id=job.id,
+        seq=seq,
+        tenant_id=job.tenant_id,
+        url=url,
+        host=host,
+        kind=event.kind,
+        time=event.time,
+        state=job.state,
+        model=job.model,
+        model_version=job.model_version,
+        labels=dict(job.spec.labels),
+        error_reason=event.payload.get("reason", ""),
+        image_index=event.payload.get("image", {}).get("index"),
+        due_at=event.time,
+    )
 
 
 def claimed(delivery: Delivery, now: float, lease_s: float) -> Delivery:

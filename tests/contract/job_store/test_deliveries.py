@@ -45,6 +45,11 @@ async def test_a_job_without_a_webhook_tells_nobody(store: JobStore) -> None:
     assert (await claim(store), await store.deliveries_waiting(9)) == ([], 0)
 
 
+async def test_a_url_that_nobody_can_read_does_not_keep_a_job_from_its_end(store: JobStore) -> None:
+    job = await done(store, 1, "started", "completed", url="https://a]b/")
+    assert (job.state, await claim(store)) == (JobState.SUCCEEDED, [])
+
+
 async def test_the_end_of_a_job_is_told_with_what_a_receiver_needs(store: JobStore) -> None:
     job = await done(store)
     final = (await store.events(job.id, 0))[-1]

@@ -34,7 +34,16 @@ def leads_to(*addresses: str):
 
 
 @pytest.mark.parametrize(
-    "url", [URL, "https://hook.example:8443/a?b=c", "https://8.8.8.8/", "https://[2606:4700::1]/x"]
+    "url",
+    [
+        *(URL, "https://hook.example:8443/a?b=c", "https://8.8.8.8/", "https://[2606:4700::1]/x"),
+        *(
+            "https://hook.example.:1024",
+            "https://hook.example/me@home",
+            "https://xn--strae-oqa.de/",
+            "https://xn--zzzzzz--/",
+        ),
+    ],
 )
 def test_places_that_are_fine(url: str) -> None:
     assert told(url, ["started", "completed"]) == {}
@@ -55,6 +64,8 @@ def test_places_that_are_fine(url: str) -> None:
         ("https://me:word@hook.example/", "neither a user name"),
         ("https://hook.example/#part", "nor a fragment"),
         ("https://127.0.0.1/", "private network"),
+        *((f"https://{host}/", "must be a URL") for host in ("a]b", "a[b", "a[b]c", "a\\b", "a%00b", "a^b", "a..b")),
+        *((f"https://hook.example:{port}/", "must have no port") for port in (22, 80, 1023)),
         ("https://[::ffff:10.0.0.1]/", "private network"),
         ("https://169.254.169.254/latest", "private network"),
         ("https://hook.example/a b", "printable"),
@@ -70,7 +81,7 @@ def test_places_that_are_not(url: str, words: str) -> None:
 
 
 def test_rehearsals_may_go_anywhere() -> None:
-    assert told("http://127.0.0.1:8000/x", rule=INSECURE) == {}
+    assert told("http://127.0.0.1:80/x", rule=INSECURE) == {}
     assert "http://" in told("ftp://127.0.0.1/x", rule=INSECURE)["webhook.url"]
 
 
@@ -131,3 +142,21 @@ async def test_every_address_of_a_name_must_be_public() -> None:
 async def test_what_a_rehearsal_let_in_does_not_leave_without_it() -> None:
     with pytest.raises(NotAllowed, match="url_not_allowed"):
         await PUBLIC_ONLY.place("http://hook.example/", leads_to("8.8.8.8"))
+
+
+async def test_a_name_of_other_letters_is_asked_for_as_it_stands() -> None:
+    asked = []
+
+    async def resolve(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return ["8.8.8.8"]
+
+    place = await PUBLIC_ONLY.place("https://xn--strae-oqa.de./done", resolve)
+    assert (asked, place.receiver.host) == (["xn--strae-oqa.de"], "xn--strae-oqa.de")
+
+
+async def test_an_address_is_not_looked_up() -> None:
+    async def resolve(_host: str, _port: int) -> list[str]:
+        raise AssertionError("asked")
+
+    assert (await PUBLIC_ONLY.place("https://[2606:4700::1]/", resolve)).addresses == ("2606:4700::1",)

@@ -63,5 +63,11 @@ def test_a_receiver_that_never_answers_is_tried_for_a_day_and_not_often(rolls: l
     assert now == NOW + TRIED_FOR_S
 
 
-def test_a_host_is_counted_with_its_port_whatever_its_case() -> None:
-    assert deliveries.host_of("https://Hook.Example:8443/a") == "hook.example:8443"
+@pytest.mark.parametrize("url", ["https://Hook.Example:8443/a", "https://hook.example./", "https://hook.example"])
+def test_a_host_is_counted_alike_however_it_is_written(url: str) -> None:
+    assert deliveries.host_of(url) == "hook.example"
+
+
+@pytest.mark.parametrize("url", ["https://a]b/", "https://a[b/", "https://a[b]c/", "", "https://[::1"])
+def test_whom_a_url_leads_to_may_be_unknown(url: str) -> None:
+    assert deliveries.host_of(url) == ""
