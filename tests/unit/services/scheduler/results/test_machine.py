@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from libs.clients.modelserver import AttemptDone, AttemptFailed, Order, Progress
 from libs.generation.attempt import FailureKind, ImageStored
@@ -105,15 +112,25 @@ class Coalescing(RuleBasedStateMachine):
 
     # What happens
 
+    @initialize(picture=st.sampled_from(["", UPLOAD]))
+    def several(self, picture: UploadId) -> None:
+        for _ in range(3):
+            self.submit_one(1, TENANTS[0], 0, "use", picture, None)
+
     @rule(
-        seed=st.integers(1, 2),
+        seed=st.sampled_from([1, 1, 1, 2]),
         tenant=st.sampled_from(TENANTS),
         priority=st.sampled_from([0, 0, 1]),
         mode=st.sampled_from(["use", "use", "use", "refresh", "bypass"]),
-        picture=st.sampled_from(["", "", UPLOAD]),
+        picture=st.sampled_from(["", UPLOAD]),
         deadline_s=st.sampled_from([None, None, 30.0]),
+        times=st.integers(1, 3),
     )
-    def submit(
+    def submit(self, times: int, **asked: Any) -> None:
+        for _ in range(times):
+            self.submit_one(**asked)
+
+    def submit_one(
         self, seed: int, tenant: TenantId, priority: int, mode: str, picture: UploadId, deadline_s: float | None
     ) -> None:
         self.do(self.bench.clock.advance(0.01))
@@ -164,16 +181,23 @@ class Coalescing(RuleBasedStateMachine):
         else:
             self.server.say(order, AttemptFailed(FailureKind.TRANSIENT, "GENERATION_FAILED", "It broke.", 9.0))
         self.do(self.bench.clock.advance(0.1))
-        assert self.jobs[run.id].state in (JobState.QUEUED, JobState.FAILED, JobState.RUNNING)
+        assert self.jobs[run.id].state in (JobState.QUEUED, JobState.FAILED, JobState.RUNNING) or self.late(run)
         for job_id in others:
             job = self.jobs[job_id]
-            assert job.open
-            assert (job.drawn_by == run.id) == self.jobs[run.id].open
+            assert job.open or self.late(job)
+            assert not job.open or (job.drawn_by == run.id) == self.jobs[run.id].open
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def cancel_run(self, data: st.DataObject) -> None:
+        self.cancel_one(data.draw(st.sampled_from(self.running())))
 
     @precondition(lambda self: self.open())
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from(self.open()))
+        self.cancel_one(data.draw(st.sampled_from(self.open())))
+
+    def cancel_one(self, job: Job) -> None:
         others, told = self.joiners(job.id), len(self.server.cancelled)
         self.do(self.bench.scheduler.desk.cancel(job.id, job.tenant_id))
         stopped = self.server.cancelled[told:]
@@ -198,8 +222,7 @@ class Coalescing(RuleBasedStateMachine):
         for job_id, job in before.items():
             if self.jobs[job_id].state is JobState.EXPIRED and job.open:
                 assert job.state is JobState.QUEUED
-                assert job.deadline_at is not None
-                assert job.deadline_at <= self.bench.clock.now()
+                assert self.late(job)
                 run = before.get(job.drawn_by, job)
                 assert run.state is not JobState.RUNNING  # who waits for what is drawn does not expire
 
@@ -237,6 +260,10 @@ class Coalescing(RuleBasedStateMachine):
         assert {p["reservation_id"]: p["charged_units"] for p in settled} == ended
         assert len(settled) == len(ended)
         assert sum(ended.values()) == pytest.approx(self.owed)
+
+    def late(self, job: Job) -> bool:
+        """Whether it may expire: of an attempt that drew nothing and is no fault of its own, none began."""
+        return job.deadline_at is not None and job.deadline_at <= self.bench.clock.now()
 
     def running(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.state is JobState.RUNNING]
