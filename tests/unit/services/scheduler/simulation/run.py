@@ -19,6 +19,9 @@ def run(seed: int) -> World:
     logging.disable(logging.ERROR)
     try:
         simulate(seed, _run(world, found))
+    except Exception as error:
+        error.add_note(f"again with: {COMMAND} {seed}")
+        raise
     finally:
         logging.disable(logging.NOTSET)
     if found:
