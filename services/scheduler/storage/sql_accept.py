@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import String, and_, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
@@ -22,11 +23,14 @@ from services.scheduler.webhooks import sql_deliveries
 
 RequestKey = tuple[TenantId, str]
 _SAME_ID = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-_SAME_KEY = select(jobs).where(
-    jobs.c.tenant_id.in_(bindparam("tenants", expanding=True)),  # SQLite finds no index for pairs alone
-    jobs.c.request_id.in_(bindparam("requests", expanding=True)),
-    tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(bindparam("keys", expanding=True)),
+# SQLite looks at every row for a list of pairs; for a table of them it uses the index.
+_PAIRS = func.json_each(bindparam("keys", type_=String())).table_valued("value")
+_OF_PAIR = (
+    jobs.c.tenant_id == func.json_extract(_PAIRS.c.value, "$[0]"),
+    jobs.c.request_id == func.json_extract(_PAIRS.c.value, "$[1]"),
 )
+_SAME_KEY_SQLITE = select(jobs).select_from(_PAIRS.join(jobs, and_(*_OF_PAIR)))
+_SAME_KEY = select(jobs).where(tuple_(jobs.c.tenant_id, jobs.c.request_id).in_(bindparam("keys", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,13 @@ async def _known(connection: AsyncConnection, offered: Sequence[Job]) -> _Known:
     keys = [(job.tenant_id, job.request_id) for job in offered if job.request_id]
     known = _Known()
     found = await sql_reads.read_jobs(connection, _SAME_ID, {"ids": ids})
-    found += await sql_reads.read_jobs(connection, _SAME_KEY, _parts(keys)) if keys else []
+    found += await _of_keys(connection, keys) if keys else []
     for job in found:
         known.add(job)
     return known
 
 
-def _parts(keys: Sequence[RequestKey]) -> dict[str, Sequence[object]]:
-    tenants, requests = (sorted(set(part)) for part in zip(*keys, strict=True))
-    return {"tenants": tenants, "requests": requests, "keys": keys}
+async def _of_keys(connection: AsyncConnection, keys: Sequence[RequestKey]) -> list[Job]:
+    if connection.dialect.name == "sqlite":
+        return await sql_reads.read_jobs(connection, _SAME_KEY_SQLITE, {"keys": json.dumps(keys)})
+    return await sql_reads.read_jobs(connection, _SAME_KEY, {"keys": keys})
