@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -59,6 +60,7 @@ def run(service: str, kind: type[P], main: Callable[[P], Awaitable[None]]) -> No
     async def body() -> None:
         await main(values)
 
+    gc.freeze()  # what was imported stays: the collector would walk over it for 50 ms again and again
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(body())

@@ -51,4 +51,6 @@ class LongLived:
         """A job is not open any more."""
         if self._aside and len(self._ordering) < MANY // 2:
             gc.unfreeze()
+            gc.collect()
+            gc.freeze()  # what the process began with, above all
             self._aside = False
