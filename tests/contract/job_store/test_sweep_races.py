@@ -211,7 +211,8 @@ class Deposing(MemoryBlobs):
 
     async def delete(self, key: str) -> None:
         await self._gate.wait()
-        self._race.lead.epoch = await self._race.store.take_lead("another", self._race.clock.now())
+        holder = f"scheduler-{self._race.lead.epoch}"
+        self._race.lead.epoch = await self._race.store.take_lead(holder, self._race.clock.now())
         await self._race.blobs.delete(key)
 
 
