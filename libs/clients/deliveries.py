@@ -6,6 +6,7 @@ Every failure is a DarkroomError: the scheduler's own, or Unavailable with `part
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from libs.rpc import deadlines
 from libs.rpc.status import translated
 from libs.telemetry import tracing
 
+logger = logging.getLogger(__name__)
+
 
 class Outcome(enum.Enum):
     """What came of a try; the values are the names on the wire."""
@@ -27,6 +30,7 @@ class Outcome(enum.Enum):
     DELIVERED = "DELIVERED"  # it was taken
     FAILED = "FAILED"  # it was not, and is tried again
     GONE = "GONE"  # nobody wants it there any more
+    RETURNED = "RETURNED"  # it was not tried: somebody else may
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Delivery:
     tries: int
     tenant_id: TenantId
     url: str
-    host: str  # of the URL, with its port
+    host: str  # of the URL
     event: str
     time: float
     state: str
@@ -51,10 +55,22 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Deliveries that are the claimer's for its lease, and how many are not over in all."""
+    """Deliveries that are the claimer's for its lease, and how many are not over in all.
+
+    `unreadable` are its too, and hold no more than their names: a newer scheduler says what is not understood here.
+    """
 
     deliveries: tuple[Delivery, ...]
     waiting: int
+    unreadable: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Whom a claimer sends enough already: hosts, each for one tenant, and tenants as a whole."""
+
+    receivers: Collection[tuple[TenantId, str]] = ()
+    tenants: Collection[TenantId] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +89,20 @@ class DeliveryClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = DeliveryServiceStub(channel)
 
-    async def claim(self, limit: int, lease_s: float, busy_hosts: Collection[str]) -> Claimed:
-        """Lease deliveries that are due, none to `busy_hosts`."""
-        request = pb.ClaimDeliveriesRequest(limit=limit, lease_s=lease_s, busy_hosts=sorted(busy_hosts))
+    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed:
+        """Lease deliveries that are due, none to those who are busy."""
+        receivers = [pb.BusyReceiver(tenant_id=tenant, host=host) for tenant, host in busy.receivers]
+        request = pb.ClaimDeliveriesRequest(
+            limit=limit, lease_s=lease_s, busy_receivers=receivers, busy_tenants=busy.tenants
+        )
         with translated(PEER), tracing.untraced():  # it is asked every second, mostly for nothing
             answer = await self._stub.ClaimDeliveries(request, timeout=deadlines.COMMIT_S)
-        return Claimed(tuple(_delivery(each) for each in answer.deliveries), answer.waiting)
+        read = [(each, _read(each)) for each in answer.deliveries]
+        unreadable = tuple(_name(each) for each, delivery in read if delivery is None)
+        return Claimed(tuple(delivery for _, delivery in read if delivery), answer.waiting, unreadable)
 
-    async def report(self, delivery: Delivery, result: Result) -> None:
-        """Say what came of a try."""
+    async def report(self, delivery: Delivery, result: Result) -> bool:
+        """Say what came of a try, and return whether it was the last one of those that all failed."""
         request = pb.ReportDeliveryRequest(
             job_id=delivery.job_id,
             sequence=delivery.sequence,
@@ -92,7 +113,32 @@ class DeliveryClient:
             retry_after_s=result.retry_after_s,
         )
         with translated(PEER):
-            await self._stub.ReportDelivery(request, timeout=deadlines.COMMIT_S)
+            answer = await self._stub.ReportDelivery(request, timeout=deadlines.COMMIT_S)
+        return answer.fate == pb.ReportDeliveryResponse.DEAD
+
+
+def _read(message: pb.Delivery) -> Delivery | None:
+    try:
+        return _delivery(message)
+    except (ValueError, OverflowError):
+        logger.exception("a delivery cannot be read", extra={"job_id": message.job_id, "sequence": message.sequence})
+        return None
+
+
+def _name(message: pb.Delivery) -> Delivery:
+    return Delivery(
+        job_id=JobId(message.job_id),
+        sequence=message.sequence,
+        tries=message.tries,
+        tenant_id=TenantId(message.tenant_id),
+        url=message.url,
+        host=message.host,
+        event="",
+        time=0.0,
+        state="",
+        model="",
+        model_version="",
+    )
 
 
 def _delivery(message: pb.Delivery) -> Delivery:

@@ -54,8 +54,9 @@ from services.gateway.upload_servicer import UploadServicer
 from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting
 from services.gateway.webhooks.addresses import resolver
-from services.gateway.webhooks.agent import WebhookAgent, WebhookMeasures
+from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
+from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
 
 _LOOK_UPS = 8  # names of webhooks that are looked up at a time
@@ -130,11 +131,11 @@ async def main(settings: Settings) -> None:
         server = RpcServer(settings.listen, mesh_token=token)
         gateway.add_to(server.grpc)
         await server.start(SERVICES)
-        async with _delivering(DeliveryClient(scheduler), destinations, secret):
-            await _serve(gateway, server, settings.drain_s)
+        async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:
+            await _serve(gateway, server, agent, settings.drain_s)
 
 
-async def _serve(gateway: Gateway, server: RpcServer, drain_s: float) -> None:
+async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, drain_s: float) -> None:
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(gateway.watcher.run())
         await server.set_ready(True)
@@ -143,12 +144,14 @@ async def _serve(gateway: Gateway, server: RpcServer, drain_s: float) -> None:
         async def end_streams() -> None:
             gateway.relay.stop()
 
-        await server.drain(drain_s, end_streams)
+        await asyncio.gather(server.drain(drain_s, end_streams), agent.drain(drain_s))
         watching.cancel()
 
 
 @asynccontextmanager
-async def _delivering(deliveries: DeliveryClient, destinations: Destinations, secret: str) -> AsyncIterator[None]:
+async def _delivering(
+    deliveries: DeliveryClient, destinations: Destinations, secret: str
+) -> AsyncIterator[WebhookAgent]:
     """Deliver webhooks inside the block."""
     clock, names = SystemClock(), ThreadPoolExecutor(_LOOK_UPS, "webhook-names")
     sender = Sender(destinations, partial(webhook_secret, secret), resolver(names), clock)
@@ -156,7 +159,7 @@ async def _delivering(deliveries: DeliveryClient, destinations: Destinations, se
     try:
         async with asyncio.TaskGroup() as tasks:
             delivering = tasks.create_task(agent.run())
-            yield
+            yield agent
             delivering.cancel()
     finally:
         names.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from services.scheduler.webhooks.store import DeliveryStore
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MOST_COUNTED = 10_000  # deliveries that wait; counting more would cost more than it tells
+COUNTED_EVERY_S = 15.0  # as often as anybody looks at the number; claims come every second from every gateway
 
 
 def add_to(server: grpc.aio.Server, store: DeliveryStore, clock: Clock) -> None:
@@ -32,6 +34,8 @@ class DeliveryServicer(pb_grpc.DeliveryServiceServicer):
         self._store = store
         self._clock = clock
         self._jitter = jitter
+        self._waiting = 0
+        self._counted_at = -math.inf
 
     async def ClaimDeliveries(
         self, request: pb.ClaimDeliveriesRequest, _context: Context
@@ -39,12 +43,18 @@ class DeliveryServicer(pb_grpc.DeliveryServiceServicer):
         """Lease deliveries that are due."""
         with told_to_callers():
             claimed = await self._store.claim_deliveries(wire.claim_from_pb(request, self._clock.now()))
-            waiting = await self._store.deliveries_waiting(MOST_COUNTED)
+            waiting = await self._count()
         return pb.ClaimDeliveriesResponse(deliveries=[wire.delivery_to_pb(each) for each in claimed], waiting=waiting)
 
     async def ReportDelivery(self, request: pb.ReportDeliveryRequest, _context: Context) -> pb.ReportDeliveryResponse:
         """Note what came of a delivery; one that changes nothing any more is answered alike."""
         report = wire.report_from_pb(request, self._clock.now(), self._jitter())
         with told_to_callers():
-            await self._store.report_delivery(report)
-        return pb.ReportDeliveryResponse()
+            return wire.fate_to_pb(await self._store.report_delivery(report))
+
+    async def _count(self) -> int:
+        now = self._clock.monotonic()
+        if now - self._counted_at >= COUNTED_EVERY_S:
+            self._counted_at = now  # first, so that claims at this moment do not count as well
+            self._waiting = await self._store.deliveries_waiting(MOST_COUNTED)
+        return self._waiting

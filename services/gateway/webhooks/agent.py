@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Collection
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from opentelemetry.metrics import Meter
+from typing import Any, Protocol
 
 from libs.backoff import Backoff
-from libs.clients.deliveries import Claimed, Delivery, Outcome, Result
+from libs.clients.deliveries import Busy, Claimed, Delivery, Outcome, Result
 from libs.clock import Clock
 from libs.errors import DarkroomError
-from services.gateway.webhooks.sender import TRY_S
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from services.gateway.webhooks.measures import WebhookMeasures
+from services.gateway.webhooks.places import Places
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-MOST_UNDERWAY = 128
-MOST_A_HOST = 8  # side by side; a slow receiver must not take every place
+GIVE_BACK_S = 2.0  # of the time for stopping
+_RETURNED = Result(Outcome.RETURNED, reason="no_place")
+_STOPPED = Result(Outcome.RETURNED, reason="stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +32,18 @@ class Pace:
     """How often the scheduler is asked when nothing was due, and for how long a claim holds."""
 
     look_every_s: float = 1.0
-    lease_s: float = 4 * TRY_S
+    lease_s: float = 60.0  # more than twice what a try takes, with its wait for a look-up
 
 
 class Deliveries(Protocol):
     """Where deliveries come from. Both may raise DarkroomError."""
 
-    async def claim(self, limit: int, lease_s: float, busy_hosts: Collection[str]) -> Claimed:
-        """Lease deliveries that are due, none to `busy_hosts`."""
+    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed:
+        """Lease deliveries that are due, none to those who are busy."""
         ...
 
-    async def report(self, delivery: Delivery, result: Result) -> None:
-        """Say what came of a try."""
+    async def report(self, delivery: Delivery, result: Result) -> bool:
+        """Say what came of a try, and return whether it was the last one of those that all failed."""
         ...
 
 
@@ -58,24 +53,6 @@ class Sends(Protocol):
     async def send(self, delivery: Delivery) -> Result:
         """Try once; whatever goes wrong is a result."""
         ...
-
-
-class WebhookMeasures:
-    """The series of webhooks; listed in docs/metrics.md."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._tries = meter.create_counter("darkroom_webhooks_total", description="Tries of webhook deliveries.")
-        self._waiting = meter.create_gauge("darkroom_webhooks_waiting", description="Deliveries that are not over.")
-        for outcome in Outcome:
-            self._tries.add(0, {"outcome": outcome.value.lower(), "reason": ""})
-
-    def tried(self, result: Result) -> None:
-        """Count a try."""
-        self._tries.add(1, {"outcome": result.outcome.value.lower(), "reason": result.reason})
-
-    def waiting(self, deliveries: int) -> None:
-        """Note how many are not over."""
-        self._waiting.set(deliveries)
 
 
 class WebhookAgent:
@@ -89,43 +66,86 @@ class WebhookAgent:
         self._measures = measures
         self._clock = clock
         self._pace = pace or Pace()
-        self._hosts = _Hosts()
-        self._underway: set[asyncio.Task[None]] = set()
+        self._places = Places()
+        self._underway: dict[asyncio.Task[None], Delivery] = {}
+        self._woken = asyncio.Event()  # there is reason to look before its time
+        self._stopping = False
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver until cancelled or drained."""
         backoff = Backoff(first_s=0.2, most_s=5.0)
-        async with asyncio.TaskGroup() as tries:
-            while True:
-                try:
-                    wait_s = await self._claim(tries)
-                    backoff.reset()
-                except DarkroomError as error:  # the scheduler is away or starts again
-                    logger.warning("no deliveries are claimed", extra={"reason": error.reason})
-                    wait_s = backoff.next_s()
-                await self._clock.sleep(wait_s)
-                if len(self._underway) >= MOST_UNDERWAY:
-                    await asyncio.wait(self._underway, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            async with asyncio.TaskGroup() as tries:
+                while not self._stopping:
+                    self._woken.clear()
+                    await self._pause(await self._look(tries, backoff))
+        finally:
+            self._ended.set()
+
+    async def drain(self, within_s: float) -> None:
+        """Claim no more, finish what is underway, and give back in time what takes longer."""
+        self._stopping = True
+        self._woken.set()
+        try:
+            async with asyncio.timeout(max(0.0, within_s - GIVE_BACK_S)):
+                await self._ended.wait()
+        except TimeoutError:
+            await self._give_back()
+
+    async def _look(self, tries: asyncio.TaskGroup, backoff: Backoff) -> float:
+        """Begin what is due; return after how many seconds it is worth looking again."""
+        try:
+            wait_s = await self._claim(tries)
+        except DarkroomError as error:  # the scheduler is away or starts again
+            logger.warning("no deliveries are claimed", extra={"reason": error.reason})
+            return backoff.next_s()
+        except Exception:  # what one claim holds must not end all deliveries
+            logger.exception("no deliveries are claimed")
+            return backoff.next_s()
+        backoff.reset()
+        return wait_s
 
     async def _claim(self, tries: asyncio.TaskGroup) -> float:
-        """Begin what is due; return after how many seconds it is worth looking again."""
-        limit, until_s = min(BATCH, MOST_UNDERWAY - len(self._underway)), self._clock.monotonic() + self._pace.lease_s
-        claimed = await self._deliveries.claim(limit, self._pace.lease_s, self._hosts.full())
+        limit, until_s = min(BATCH, self._places.free), self._clock.monotonic() + self._pace.lease_s
+        if limit <= 0:
+            return self._pace.look_every_s
+        claimed = await self._deliveries.claim(limit, self._pace.lease_s, self._places.busy())
         self._measures.waiting(claimed.waiting)
+        for delivery in claimed.unreadable:
+            result = Result(Outcome.FAILED, reason="unreadable")
+            self._begin(tries, delivery, self._settle(delivery, result, until_s))
+        begun = 0
         for delivery in claimed.deliveries:
-            task = tries.create_task(self._deliver(delivery, until_s))
-            self._underway.add(task)
-            task.add_done_callback(self._underway.discard)
-        return 0.0 if len(claimed.deliveries) == limit else self._pace.look_every_s
+            if not self._stopping and self._places.take(delivery):
+                self._begin(tries, delivery, self._deliver(delivery, until_s))
+                begun += 1
+            else:
+                self._begin(tries, delivery, self._settle(delivery, _RETURNED, until_s))
+        return 0.0 if begun else self._pace.look_every_s
+
+    def _begin(self, tries: asyncio.TaskGroup, delivery: Delivery, doing: Coroutine[Any, Any, None]) -> None:
+        task = tries.create_task(doing)
+        self._underway[task] = delivery
+        task.add_done_callback(self._underway.pop)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        timer, woken = asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((timer, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            woken.cancel()
 
     async def _deliver(self, delivery: Delivery, until_s: float) -> None:
-        async with self._hosts.place(delivery.host):
-            if self._clock.monotonic() > until_s - min(TRY_S, self._pace.lease_s / 2):
-                return  # too little is left of the lease; it is claimed again
+        try:
             result = await self._try(delivery)
-        self._measures.tried(result)
-        logger.info("webhook tried", extra=_fields(delivery, result))
-        await self._report(delivery, result, until_s)
+        finally:
+            if self._places.leave(delivery):
+                self._woken.set()
+        await self._settle(delivery, result, until_s)
 
     async def _try(self, delivery: Delivery) -> Result:
         try:
@@ -134,40 +154,42 @@ class WebhookAgent:
             logger.exception("a webhook could not be tried", extra={"job_id": delivery.job_id})
             return Result(Outcome.FAILED, reason="internal")
 
-    async def _report(self, delivery: Delivery, result: Result, until_s: float) -> None:
+    async def _settle(self, delivery: Delivery, result: Result, until_s: float) -> None:
+        """Say what came of a delivery, to whoever counts and to the scheduler."""
+        self._measures.tried(result)
+        if result.outcome is not Outcome.RETURNED:
+            logger.info("webhook tried", extra=_fields(delivery, result))
+        if await self._report(delivery, result, until_s):
+            self._measures.given_up()
+            logger.warning("webhook given up", extra=_fields(delivery, result))
+
+    async def _report(self, delivery: Delivery, result: Result, until_s: float) -> bool:
         backoff = Backoff(first_s=0.2, most_s=5.0)
         while True:
             try:
                 return await self._deliveries.report(delivery, result)
             except DarkroomError as error:
-                if self._clock.monotonic() > until_s:
-                    logger.warning(
-                        "a webhook is not reported", extra=_fields(delivery, result) | {"cause": error.reason}
-                    )
-                    return None
+                cause = error.reason
+            except Exception:  # the same as below: the lease ends, and it is claimed again
+                logger.exception("a webhook is not reported", extra=_fields(delivery, result))
+                cause = "internal"
+            if self._clock.monotonic() > until_s:
+                logger.warning("a webhook is not reported", extra=_fields(delivery, result) | {"cause": cause})
+                return False
             await self._clock.sleep(backoff.next_s())
 
-
-class _Hosts:
-    """How many tries go to each host; beyond MOST_A_HOST they wait for one another."""
-
-    def __init__(self) -> None:
-        self._wanted: Counter[str] = Counter()
-        self._slots: dict[str, asyncio.Semaphore] = {}
-
-    def full(self) -> list[str]:
-        return [host for host, wanted in self._wanted.items() if wanted >= MOST_A_HOST]
-
-    @asynccontextmanager
-    async def place(self, host: str) -> AsyncIterator[None]:
-        self._wanted[host] += 1
+    async def _give_back(self) -> None:
+        left = dict(self._underway)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        logger.warning("webhooks are given back", extra={"deliveries": len(left)})
+        told = (self._deliveries.report(delivery, _STOPPED) for delivery in left.values())
         try:
-            async with self._slots.setdefault(host, asyncio.Semaphore(MOST_A_HOST)):
-                yield
-        finally:
-            self._wanted[host] -= 1
-            if not self._wanted[host]:
-                del self._wanted[host], self._slots[host]
+            async with asyncio.timeout(GIVE_BACK_S):
+                await asyncio.gather(*told, return_exceptions=True)
+        except TimeoutError:
+            logger.warning("webhooks are left to the end of their lease")
 
 
 def _fields(delivery: Delivery, result: Result) -> dict[str, object]:

@@ -76,10 +76,13 @@ def claimed(delivery: Delivery, now: float, lease_s: float) -> Delivery:
 def reported(delivery: Delivery, report: Report) -> Delivery | None:
     """Return a delivery after a try; None when that changes nothing.
 
-    That it arrived, or is wanted by nobody, holds whoever has claimed it since; that it failed does not.
+    That it arrived, or is wanted by nobody, holds whoever has claimed it since; that it failed or was given back does not.
     """
-    if delivery.due_at is None or (report.told is Told.FAILED and report.tries != delivery.tries):
+    mine = report.told in (Told.DELIVERED, Told.GONE) or report.tries == delivery.tries
+    if delivery.due_at is None or not mine:
         return None
+    if report.told is Told.RETURNED:
+        return dataclasses.replace(delivery, tries=max(0, delivery.tries - 1), due_at=report.now)
     tried = dataclasses.replace(delivery, status=report.status, reason=report.reason)
     if report.told is Told.FAILED:
         due_at = next_try_at(delivery, report)

@@ -8,6 +8,7 @@ from libs.ids import JobId
 from services.scheduler.job import Job
 from services.scheduler.storage.changes import NewEvent
 from services.scheduler.webhooks import deliveries
+from services.scheduler.webhooks.shares import Shares
 from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report
 
 
@@ -21,9 +22,10 @@ class MemoryDeliveries:
         due = [
             (delivery.due_at, key)
             for key, delivery in self._deliveries.items()
-            if delivery.due_at is not None and delivery.due_at <= claim.now and delivery.host not in claim.busy_hosts
+            if delivery.due_at is not None and delivery.due_at <= claim.now
         ]
-        keys = [key for _, key in sorted(due)[: claim.limit]]
+        shares, sorted_keys = Shares(claim), [key for _, key in sorted(due)]
+        keys = [key for key in sorted_keys if shares.take(self._deliveries[key].tenant_id, self._deliveries[key].host)]
         for key in keys:
             self._deliveries[key] = deliveries.claimed(self._deliveries[key], claim.now, claim.lease_s)
         return [self._deliveries[key] for key in keys]

@@ -15,8 +15,10 @@ from services.scheduler.storage.changes import NewEvent
 from services.scheduler.storage.sql_schema import webhook_deliveries as table
 from services.scheduler.storage.sql_transactions import Transactions
 from services.scheduler.webhooks import deliveries
+from services.scheduler.webhooks.shares import Shares
 from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
 
+LOOK, LOOKS = 64, 16  # rows at a time for a claim, and how many times, should few tenants have most of what is due
 _DETAIL = ("model", "model_version", "labels", "error_reason", "image_index")  # kept as one document
 _PLAIN = tuple(
     field.name for field in dataclasses.fields(Delivery) if field.name not in (*_DETAIL, "state", "fate")
@@ -30,14 +32,13 @@ class SqlDeliveries:
 
     async def claim_deliveries(self, claim: Claim) -> list[Delivery]:
         """Lease deliveries that are due."""
-        due = (table.c.due_at <= claim.now, table.c.host.not_in(claim.busy_hosts))
 
         async def look(connection: AsyncConnection) -> bool:
-            return (await connection.execute(select(table.c.seq).where(*due).limit(1))).first() is not None
+            due = select(table.c.seq).where(*_due(claim, Shares(claim)))
+            return (await connection.execute(due.limit(1))).first() is not None
 
         async def apply(connection: AsyncConnection) -> list[Delivery]:
-            oldest = select(table).where(*due).order_by(table.c.due_at, table.c.job_id, table.c.seq).limit(claim.limit)
-            rows = (await connection.execute(oldest.with_for_update(skip_locked=True))).mappings().all()
+            rows = await _pick(connection, claim)
             taken = [deliveries.claimed(_delivery_of(row), claim.now, claim.lease_s) for row in rows]
             leased = {"tries": table.c.tries + 1, "due_at": claim.now + claim.lease_s}
             await connection.execute(update(table).where(*_these(taken)).values(leased))
@@ -94,6 +95,30 @@ def _these(rows: Sequence[Delivery]) -> tuple[ColumnElement[bool], ...]:
     """Return what holds of these rows; SQLite finds no index for pairs, so that jobs and pairs are both named."""
     pairs = tuple_(table.c.job_id, table.c.seq).in_([(each.job_id, each.seq) for each in rows])
     return table.c.job_id.in_({each.job_id for each in rows}), pairs
+
+
+async def _pick(connection: AsyncConnection, claim: Claim) -> list[RowMapping]:
+    """Return and lock rows for a claim. Whoever used up a share is left out of the next look, however much is due."""
+    shares, picked, seen = Shares(claim), list[RowMapping](), set[tuple[str, int]]()
+    for _ in range(LOOKS):
+        due = select(table).where(*_due(claim, shares)).order_by(table.c.due_at, table.c.job_id, table.c.seq)
+        limit = LOOK + len(picked)
+        rows = (await connection.execute(due.limit(limit).with_for_update(skip_locked=True))).mappings().all()
+        new = [row for row in rows if (row["job_id"], row["seq"]) not in seen]
+        picked += [row for row in new if shares.take(row["tenant_id"], row["host"])]
+        seen = {(row["job_id"], row["seq"]) for row in picked}
+        if shares.full or len(rows) < limit:
+            break
+    return picked
+
+
+def _due(claim: Claim, shares: Shares) -> list[ColumnElement[bool]]:
+    due = [table.c.due_at <= claim.now]
+    if tenants := sorted(shares.busy_tenants):
+        due.append(table.c.tenant_id.not_in(tenants))
+    if receivers := sorted(shares.busy_receivers):
+        due.append(tuple_(table.c.tenant_id, table.c.host).not_in(receivers))
+    return due
 
 
 async def _stop(connection: AsyncConnection, job_id: JobId) -> None:

@@ -14,6 +14,8 @@ from typing import Protocol
 from libs.ids import JobId, TenantId
 from services.scheduler.job import JobState
 
+Receiver = tuple[TenantId, str]  # a host, for one tenant: what others send there does not make it busy
+
 
 class Fate(enum.Enum):
     """What came of a delivery; the values stand in its row."""
@@ -30,6 +32,7 @@ class Told(enum.Enum):
     DELIVERED = "delivered"  # a 2xx answer
     FAILED = "failed"  # anything else
     GONE = "gone"  # 410
+    RETURNED = "returned"  # not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Delivery:
     labels: Mapping[str, str] = field(default_factory=dict)
     error_reason: str = ""
     image_index: int | None = None
-    tries: int = 0  # claims so far
+    tries: int = 0  # claims so far that were not given back
     due_at: float | None = None  # when it may be claimed; None: it is over
     fate: Fate = Fate.WAITING
     status: int = 0  # HTTP status of the latest try that was answered
@@ -58,12 +61,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimer has `lease_s` for each of at most `limit` deliveries, none to `busy_hosts`."""
+    """A claimer has `lease_s` for each of at most `limit` deliveries, none to those whom it calls busy."""
 
     limit: int
     lease_s: float
     now: float
-    busy_hosts: frozenset[str] = frozenset()
+    busy_receivers: frozenset[Receiver] = frozenset()
+    busy_tenants: frozenset[TenantId] = frozenset()
+    most_a_receiver: int = 8
+    most_a_tenant: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class DeliveryStore(Protocol):
     """The part of the job store that webhooks are delivered from. Any replica may use it, whoever leads."""
 
     async def claim_deliveries(self, claim: Claim) -> list[Delivery]:
-        """Lease deliveries that are due, the longest due first; no two claimers get the same one."""
+        """Lease deliveries that are due, the longest due first within the shares; no two claimers get the same one."""
         ...
 
     async def report_delivery(self, report: Report) -> Delivery | None:

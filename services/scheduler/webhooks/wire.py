@@ -8,9 +8,9 @@ from types import MappingProxyType
 from darkroom.scheduler.v1 import delivery_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest
-from libs.ids import JobId
+from libs.ids import JobId, TenantId
 from libs.wire.timestamp import timestamp
-from services.scheduler.webhooks.store import Claim, Delivery, Report, Told
+from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
 
 MOST_CLAIMED = 256
 LEAST_LEASE_S, MOST_LEASE_S = 1.0, 3600.0
@@ -19,6 +19,15 @@ _TOLD: Mapping[int, Told] = MappingProxyType(
         pb.ReportDeliveryRequest.DELIVERED: Told.DELIVERED,
         pb.ReportDeliveryRequest.FAILED: Told.FAILED,
         pb.ReportDeliveryRequest.GONE: Told.GONE,
+        pb.ReportDeliveryRequest.RETURNED: Told.RETURNED,
+    }
+)
+_FATE: Mapping[Fate, pb.ReportDeliveryResponse.Fate.ValueType] = MappingProxyType(
+    {
+        Fate.WAITING: pb.ReportDeliveryResponse.WAITING,
+        Fate.DELIVERED: pb.ReportDeliveryResponse.DELIVERED,
+        Fate.DEAD: pb.ReportDeliveryResponse.DEAD,
+        Fate.GONE: pb.ReportDeliveryResponse.GONE,
     }
 )
 
@@ -26,7 +35,9 @@ _TOLD: Mapping[int, Told] = MappingProxyType(
 def claim_from_pb(request: pb.ClaimDeliveriesRequest, now: float) -> Claim:
     """Return a claim within its bounds."""
     lease_s = min(MOST_LEASE_S, max(LEAST_LEASE_S, request.lease_s))
-    return Claim(min(request.limit, MOST_CLAIMED), lease_s, now, frozenset(request.busy_hosts))
+    receivers = frozenset((TenantId(each.tenant_id), each.host) for each in request.busy_receivers)
+    tenants = frozenset(map(TenantId, request.busy_tenants))
+    return Claim(min(request.limit, MOST_CLAIMED), lease_s, now, receivers, tenants)
 
 
 def delivery_to_pb(delivery: Delivery) -> pb.Delivery:
@@ -47,6 +58,11 @@ def delivery_to_pb(delivery: Delivery) -> pb.Delivery:
         image_index=delivery.image_index,
         host=delivery.host,
     )
+
+
+def fate_to_pb(delivery: Delivery | None) -> pb.ReportDeliveryResponse:
+    """Return what a report has made of a delivery; None when it changed nothing."""
+    return pb.ReportDeliveryResponse(fate=_FATE[delivery.fate]) if delivery else pb.ReportDeliveryResponse()
 
 
 def report_from_pb(request: pb.ReportDeliveryRequest, now: float, roll: float) -> Report:

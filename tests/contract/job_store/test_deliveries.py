@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from libs.generation.webhook import FINAL_EVENTS, Webhook
+from libs.ids import TenantId
 from services.scheduler.job import Change, Job, JobState
 from services.scheduler.storage.store import JobStore
+from services.scheduler.webhooks import sql_deliveries
 from services.scheduler.webhooks.deliveries import TRIED_FOR_S
 from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
 from tests.contract.job_store.samples import NOW, TENANT, a_spec, a_success, an_ending, queued, running, succeeded
@@ -33,7 +37,7 @@ async def succeeded_with(store: JobStore, number: int, changes: dict[str, Any]) 
 
 
 async def claim(store: JobStore, now: float = SOON, limit: int = 9, *busy: str) -> list[Delivery]:
-    return await store.claim_deliveries(Claim(limit, 60.0, now, frozenset(busy)))
+    return await store.claim_deliveries(Claim(limit, 60.0, now, frozenset((TENANT, host) for host in busy)))
 
 
 def report(delivery: Delivery, what: Told, now: float = SOON, **changes: Any) -> Report:
@@ -103,6 +107,42 @@ async def test_the_longest_due_go_first_and_busy_hosts_are_left_out(store: JobSt
     assert [d.job_id for d in await claim(store, SOON, 1)] == [one.id]
     assert await claim(store, SOON, 9, "other.example", "third.example") == []
     assert [d.job_id for d in await claim(store, SOON, 9, "hook.example")] == [other.id]
+
+
+@pytest.mark.parametrize("look", [2, 64])
+async def test_no_tenant_and_no_receiver_gets_more_than_its_share(
+    store: JobStore, look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of one is due before the others."""
+    monkeypatch.setattr(sql_deliveries, "LOOK", look)
+    other = TenantId("other")
+    for number in range(1, 8):
+        await done(store, number, "started", "image", "completed")
+    second = await done(store, 11, url="https://second.example/")
+    third = await done(store, 12, url="https://third.example/")
+    theirs = await store.end(a_success(await running(store, 13, tenant_id=other, **told())))
+    assert theirs is not None
+    claimed = await store.claim_deliveries(Claim(99, 60.0, SOON, most_a_receiver=2, most_a_tenant=3))
+    assert [(d.tenant_id, d.host) for d in claimed] == [(TENANT, "hook.example")] * 2 + [
+        (TENANT, "second.example"), (other, "hook.example"),
+    ]  # fmt: skip
+    rest = await store.claim_deliveries(Claim(99, 60.0, SOON, frozenset({(TENANT, "hook.example")})))
+    assert [d.job_id for d in rest] == [third.id]
+    assert second.id in {d.job_id for d in claimed}
+    assert await store.claim_deliveries(Claim(99, 60.0, SOON, busy_tenants=frozenset({TENANT}))) == []
+
+
+async def test_what_was_given_back_is_due_at_once_and_was_no_try(store: JobStore) -> None:
+    await done(store)
+    [delivery] = await claim(store)
+    after = await store.report_delivery(report(delivery, Told.RETURNED, SOON + 2))
+    assert after is not None
+    assert (after.fate, after.tries, after.due_at) == (Fate.WAITING, 0, SOON + 2)
+    [again] = await claim(store, SOON + 2)
+    assert again.tries == 1
+    [other] = await claim(store, SOON + 62)
+    assert await store.report_delivery(report(again, Told.RETURNED, SOON + 63)) is None
+    assert other.tries == 2
 
 
 async def test_claimers_side_by_side_get_different_ones(store: JobStore) -> None:

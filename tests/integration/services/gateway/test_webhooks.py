@@ -25,8 +25,9 @@ from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.testing import waiting
 from libs.testing.clock import ManualClock
-from services.gateway.webhooks.agent import WebhookAgent, WebhookMeasures
+from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import Destinations
+from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
 from services.scheduler.delivery_servicer import add_to
 from services.scheduler.migrations.upgrade import upgrade
@@ -50,9 +51,10 @@ class Noting(DeliveryClient):
 
     results: list[Result]
 
-    async def report(self, delivery: Delivery, result: Result) -> None:
-        await super().report(delivery, result)
+    async def report(self, delivery: Delivery, result: Result) -> bool:
+        dead = await super().report(delivery, result)
         self.results.append(result)
+        return dead
 
 
 class Mesh:

@@ -26,7 +26,7 @@ from darkroom.v1 import job_pb2 as darkroom_dot_v1_dot_job__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,darkroom/scheduler/v1/delivery_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\x16\x43laimDeliveriesRequest\x12\x14\n\x05limit\x18\x01 \x01(\rR\x05limit\x12\x17\n\x07lease_s\x18\x02 \x01(\x01R\x06leaseS\x12\x1d\n\nbusy_hosts\x18\x03 \x03(\tR\tbusyHosts\"t\n\x17\x43laimDeliveriesResponse\x12?\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1f.darkroom.scheduler.v1.DeliveryR\ndeliveries\x12\x18\n\x07waiting\x18\x02 \x01(\rR\x07waiting\"\x9e\x04\n\x08\x44\x65livery\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n\x08sequence\x18\x02 \x01(\rR\x08sequence\x12\x14\n\x05tries\x18\x03 \x01(\rR\x05tries\x12\x1b\n\ttenant_id\x18\x04 \x01(\tR\x08tenantId\x12\x10\n\x03url\x18\x05 \x01(\tR\x03url\x12\x14\n\x05\x65vent\x18\x06 \x01(\tR\x05\x65vent\x12.\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12,\n\x05state\x18\x08 \x01(\x0e\x32\x16.darkroom.v1.Job.StateR\x05state\x12\x14\n\x05model\x18\t \x01(\tR\x05model\x12#\n\rmodel_version\x18\n \x01(\tR\x0cmodelVersion\x12\x43\n\x06labels\x18\x0b \x03(\x0b\x32+.darkroom.scheduler.v1.Delivery.LabelsEntryR\x06labels\x12!\n\x0c\x65rror_reason\x18\x0c \x01(\tR\x0b\x65rrorReason\x12$\n\x0bimage_index\x18\r \x01(\rH\x00R\nimageIndex\x88\x01\x01\x12\x12\n\x04host\x18\x0e \x01(\tR\x04host\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0e\n\x0c_image_index\"\xc5\x02\n\x15ReportDeliveryRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n\x08sequence\x18\x02 \x01(\rR\x08sequence\x12\x14\n\x05tries\x18\x03 \x01(\rR\x05tries\x12N\n\x07outcome\x18\x04 \x01(\x0e\x32\x34.darkroom.scheduler.v1.ReportDeliveryRequest.OutcomeR\x07outcome\x12\x16\n\x06status\x18\x05 \x01(\rR\x06status\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\"\n\rretry_after_s\x18\x07 \x01(\x01R\x0bretryAfterS\"?\n\x07Outcome\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x08\n\x04GONE\x10\x03\"\x18\n\x16ReportDeliveryResponse2\xf2\x01\n\x0f\x44\x65liveryService\x12p\n\x0f\x43laimDeliveries\x12-.darkroom.scheduler.v1.ClaimDeliveriesRequest\x1a..darkroom.scheduler.v1.ClaimDeliveriesResponse\x12m\n\x0eReportDelivery\x12,.darkroom.scheduler.v1.ReportDeliveryRequest\x1a-.darkroom.scheduler.v1.ReportDeliveryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,darkroom/scheduler/v1/delivery_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n\x16\x43laimDeliveriesRequest\x12\x14\n\x05limit\x18\x01 \x01(\rR\x05limit\x12\x17\n\x07lease_s\x18\x02 \x01(\x01R\x06leaseS\x12J\n\x0e\x62usy_receivers\x18\x04 \x03(\x0b\x32#.darkroom.scheduler.v1.BusyReceiverR\rbusyReceivers\x12!\n\x0c\x62usy_tenants\x18\x05 \x03(\tR\x0b\x62usyTenantsJ\x04\x08\x03\x10\x04\"?\n\x0c\x42usyReceiver\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04host\x18\x02 \x01(\tR\x04host\"t\n\x17\x43laimDeliveriesResponse\x12?\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1f.darkroom.scheduler.v1.DeliveryR\ndeliveries\x12\x18\n\x07waiting\x18\x02 \x01(\rR\x07waiting\"\x9e\x04\n\x08\x44\x65livery\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n\x08sequence\x18\x02 \x01(\rR\x08sequence\x12\x14\n\x05tries\x18\x03 \x01(\rR\x05tries\x12\x1b\n\ttenant_id\x18\x04 \x01(\tR\x08tenantId\x12\x10\n\x03url\x18\x05 \x01(\tR\x03url\x12\x14\n\x05\x65vent\x18\x06 \x01(\tR\x05\x65vent\x12.\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12,\n\x05state\x18\x08 \x01(\x0e\x32\x16.darkroom.v1.Job.StateR\x05state\x12\x14\n\x05model\x18\t \x01(\tR\x05model\x12#\n\rmodel_version\x18\n \x01(\tR\x0cmodelVersion\x12\x43\n\x06labels\x18\x0b \x03(\x0b\x32+.darkroom.scheduler.v1.Delivery.LabelsEntryR\x06labels\x12!\n\x0c\x65rror_reason\x18\x0c \x01(\tR\x0b\x65rrorReason\x12$\n\x0bimage_index\x18\r \x01(\rH\x00R\nimageIndex\x88\x01\x01\x12\x12\n\x04host\x18\x0e \x01(\tR\x04host\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0e\n\x0c_image_index\"\xd3\x02\n\x15ReportDeliveryRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1a\n\x08sequence\x18\x02 \x01(\rR\x08sequence\x12\x14\n\x05tries\x18\x03 \x01(\rR\x05tries\x12N\n\x07outcome\x18\x04 \x01(\x0e\x32\x34.darkroom.scheduler.v1.ReportDeliveryRequest.OutcomeR\x07outcome\x12\x16\n\x06status\x18\x05 \x01(\rR\x06status\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\"\n\rretry_after_s\x18\x07 \x01(\x01R\x0bretryAfterS\"M\n\x07Outcome\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x08\n\x04GONE\x10\x03\x12\x0c\n\x08RETURNED\x10\x04\"\xa9\x01\n\x16ReportDeliveryResponse\x12\x46\n\x04\x66\x61te\x18\x01 \x01(\x0e\x32\x32.darkroom.scheduler.v1.ReportDeliveryResponse.FateR\x04\x66\x61te\"G\n\x04\x46\x61te\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07WAITING\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\x08\n\x04\x44\x45\x41\x44\x10\x03\x12\x08\n\x04GONE\x10\x04\x32\xf2\x01\n\x0f\x44\x65liveryService\x12p\n\x0f\x43laimDeliveries\x12-.darkroom.scheduler.v1.ClaimDeliveriesRequest\x1a..darkroom.scheduler.v1.ClaimDeliveriesResponse\x12m\n\x0eReportDelivery\x12,.darkroom.scheduler.v1.ReportDeliveryRequest\x1a-.darkroom.scheduler.v1.ReportDeliveryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DELIVERY_LABELSENTRY']._loaded_options = None
   _globals['_DELIVERY_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CLAIMDELIVERIESREQUEST']._serialized_start=127
-  _globals['_CLAIMDELIVERIESREQUEST']._serialized_end=229
-  _globals['_CLAIMDELIVERIESRESPONSE']._serialized_start=231
-  _globals['_CLAIMDELIVERIESRESPONSE']._serialized_end=347
-  _globals['_DELIVERY']._serialized_start=350
-  _globals['_DELIVERY']._serialized_end=892
-  _globals['_DELIVERY_LABELSENTRY']._serialized_start=819
-  _globals['_DELIVERY_LABELSENTRY']._serialized_end=876
-  _globals['_REPORTDELIVERYREQUEST']._serialized_start=895
-  _globals['_REPORTDELIVERYREQUEST']._serialized_end=1220
-  _globals['_REPORTDELIVERYREQUEST_OUTCOME']._serialized_start=1157
-  _globals['_REPORTDELIVERYREQUEST_OUTCOME']._serialized_end=1220
-  _globals['_REPORTDELIVERYRESPONSE']._serialized_start=1222
-  _globals['_REPORTDELIVERYRESPONSE']._serialized_end=1246
-  _globals['_DELIVERYSERVICE']._serialized_start=1249
-  _globals['_DELIVERYSERVICE']._serialized_end=1491
+  _globals['_CLAIMDELIVERIESREQUEST']._serialized_start=128
+  _globals['_CLAIMDELIVERIESREQUEST']._serialized_end=316
+  _globals['_BUSYRECEIVER']._serialized_start=318
+  _globals['_BUSYRECEIVER']._serialized_end=381
+  _globals['_CLAIMDELIVERIESRESPONSE']._serialized_start=383
+  _globals['_CLAIMDELIVERIESRESPONSE']._serialized_end=499
+  _globals['_DELIVERY']._serialized_start=502
+  _globals['_DELIVERY']._serialized_end=1044
+  _globals['_DELIVERY_LABELSENTRY']._serialized_start=971
+  _globals['_DELIVERY_LABELSENTRY']._serialized_end=1028
+  _globals['_REPORTDELIVERYREQUEST']._serialized_start=1047
+  _globals['_REPORTDELIVERYREQUEST']._serialized_end=1386
+  _globals['_REPORTDELIVERYREQUEST_OUTCOME']._serialized_start=1309
+  _globals['_REPORTDELIVERYREQUEST_OUTCOME']._serialized_end=1386
+  _globals['_REPORTDELIVERYRESPONSE']._serialized_start=1389
+  _globals['_REPORTDELIVERYRESPONSE']._serialized_end=1558
+  _globals['_REPORTDELIVERYRESPONSE_FATE']._serialized_start=1487
+  _globals['_REPORTDELIVERYRESPONSE_FATE']._serialized_end=1558
+  _globals['_DELIVERYSERVICE']._serialized_start=1561
+  _globals['_DELIVERYSERVICE']._serialized_end=1803
 # @@protoc_insertion_point(module_scope)

@@ -29,29 +29,61 @@ class ClaimDeliveriesRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     LEASE_S_FIELD_NUMBER: _builtins.int
-    BUSY_HOSTS_FIELD_NUMBER: _builtins.int
+    BUSY_RECEIVERS_FIELD_NUMBER: _builtins.int
+    BUSY_TENANTS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Most deliveries in the answer."""
     lease_s: _builtins.float
     """Seconds that the caller has for each."""
     @_builtins.property
-    def busy_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Hosts that the caller sends enough to already; deliveries to them are left to later."""
+    def busy_receivers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BusyReceiver]:
+        """Whom the caller sends enough already; deliveries to them are left to later."""
+
+    @_builtins.property
+    def busy_tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tenants whose deliveries take enough of the caller's places already."""
 
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         lease_s: _builtins.float = ...,
-        busy_hosts: _abc.Iterable[_builtins.str] | None = ...,
+        busy_receivers: _abc.Iterable[Global___BusyReceiver] | None = ...,
+        busy_tenants: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_hosts", b"busy_hosts", "lease_s", b"lease_s", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_receivers", b"busy_receivers", "busy_tenants", b"busy_tenants", "lease_s", b"lease_s", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClaimDeliveriesRequest: _TypeAlias = ClaimDeliveriesRequest  # noqa: Y015
+
+@_typing.final
+class BusyReceiver(_message.Message):
+    """A host that is sent enough for a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    host: _builtins.str
+    """The host, as in `Delivery`."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BusyReceiver: _TypeAlias = BusyReceiver  # noqa: Y015
 
 @_typing.final
 class ClaimDeliveriesResponse(_message.Message):
@@ -65,7 +97,7 @@ class ClaimDeliveriesResponse(_message.Message):
     """How many have not arrived yet, these included; 10000 when there are more."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
-        """The longest due first."""
+        """The longest due first, of no tenant and no receiver more than their share."""
 
     def __init__(
         self,
@@ -126,7 +158,7 @@ class Delivery(_message.Message):
     sequence: _builtins.int
     """Sequence of the event within the job; with the job it names the delivery, at every try."""
     tries: _builtins.int
-    """Number of this try, from 1."""
+    """Number of this try, from 1; those that were given back do not count."""
     tenant_id: _builtins.str
     """Tenant that owns the job."""
     url: _builtins.str
@@ -144,7 +176,7 @@ class Delivery(_message.Message):
     image_index: _builtins.int
     """Which picture is ready, for `image`."""
     host: _builtins.str
-    """Host of the address, with its port: what `busy_hosts` names."""
+    """Host of the address, without its port: with the tenant it is what `busy_receivers` names."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -201,6 +233,8 @@ class ReportDeliveryRequest(_message.Message):
         """It was not: tried again later, for a day."""
         GONE: ReportDeliveryRequest._Outcome.ValueType  # 3
         """Nobody wants it there any more (410): nothing of this job goes to that address again."""
+        RETURNED: ReportDeliveryRequest._Outcome.ValueType  # 4
+        """It was not tried: due again at once, and the try does not count."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """What came of a try."""
@@ -213,6 +247,8 @@ class ReportDeliveryRequest(_message.Message):
     """It was not: tried again later, for a day."""
     GONE: ReportDeliveryRequest.Outcome.ValueType  # 3
     """Nobody wants it there any more (410): nothing of this job goes to that address again."""
+    RETURNED: ReportDeliveryRequest.Outcome.ValueType  # 4
+    """It was not tried: due again at once, and the try does not count."""
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -260,12 +296,48 @@ class ReportDeliveryResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Fate:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ReportDeliveryResponse._Fate.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNSPECIFIED: ReportDeliveryResponse._Fate.ValueType  # 0
+        """The report changed nothing: the delivery is over, or another claimer's."""
+        WAITING: ReportDeliveryResponse._Fate.ValueType  # 1
+        """It is tried, now or later."""
+        DELIVERED: ReportDeliveryResponse._Fate.ValueType  # 2
+        """Its receiver took it."""
+        DEAD: ReportDeliveryResponse._Fate.ValueType  # 3
+        """It failed for as long as deliveries are tried."""
+        GONE: ReportDeliveryResponse._Fate.ValueType  # 4
+        """Nobody wants it there any more."""
+
+    class Fate(_Fate, metaclass=_FateEnumTypeWrapper):
+        """What has become of a delivery."""
+
+    UNSPECIFIED: ReportDeliveryResponse.Fate.ValueType  # 0
+    """The report changed nothing: the delivery is over, or another claimer's."""
+    WAITING: ReportDeliveryResponse.Fate.ValueType  # 1
+    """It is tried, now or later."""
+    DELIVERED: ReportDeliveryResponse.Fate.ValueType  # 2
+    """Its receiver took it."""
+    DEAD: ReportDeliveryResponse.Fate.ValueType  # 3
+    """It failed for as long as deliveries are tried."""
+    GONE: ReportDeliveryResponse.Fate.ValueType  # 4
+    """Nobody wants it there any more."""
+
+    FATE_FIELD_NUMBER: _builtins.int
+    fate: Global___ReportDeliveryResponse.Fate.ValueType
+    """What this report has made of it."""
     def __init__(
         self,
+        *,
+        fate: Global___ReportDeliveryResponse.Fate.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fate", b"fate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from libs.clients.deliveries import Claimed, Delivery, Outcome, Result
+from libs.clients.deliveries import Busy, Claimed, Delivery, Outcome, Result
 from libs.errors import Unavailable
+from libs.ids import TenantId
 from libs.testing.clock import ManualClock
-from services.gateway.webhooks.agent import BATCH, MOST_A_HOST, MOST_UNDERWAY, WebhookAgent, WebhookMeasures
+from services.gateway.webhooks.agent import WebhookAgent
+from services.gateway.webhooks.measures import WebhookMeasures
+from services.gateway.webhooks.places import MOST_A_RECEIVER, MOST_A_TENANT, MOST_UNDERWAY
 from tests.unit.services.gateway.webhooks.deliveries import a_delivery
 
 DONE = Result(Outcome.DELIVERED, 200)
@@ -23,23 +27,31 @@ class Scheduler:
     def __init__(self, *due: Delivery) -> None:
         self.due = list(due)
         self.reports: list[tuple[Delivery, Result]] = []
-        self.claims: list[tuple[int, list[str]]] = []
+        self.unreadable: list[Delivery] = []
+        self.claims: list[tuple[int, Busy]] = []
         self.away = False
+        self.broken = False
+        self.dead = False
 
-    async def claim(self, limit: int, lease_s: float, busy_hosts: Collection[str]) -> Claimed:
+    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed:
         self._check()
-        self.claims.append((limit, sorted(busy_hosts)))
-        given = [delivery for delivery in self.due if delivery.host not in busy_hosts][:limit]
+        self.claims.append((limit, busy))
+        free = [each for each in self.due if (each.tenant_id, each.host) not in busy.receivers]
+        given = [each for each in free if each.tenant_id not in busy.tenants][:limit]
         self.due = [delivery for delivery in self.due if delivery not in given]
-        return Claimed(tuple(given), len(given))
+        unreadable, self.unreadable = self.unreadable, []
+        return Claimed(tuple(given), len(given), tuple(unreadable))
 
-    async def report(self, delivery: Delivery, result: Result) -> None:
+    async def report(self, delivery: Delivery, result: Result) -> bool:
         self._check()
         self.reports.append((delivery, result))
+        return self.dead
 
     def _check(self) -> None:
         if self.away:
             raise Unavailable("the scheduler is away")
+        if self.broken:
+            raise ValueError("what nobody thought of")
 
 
 class Sender:
@@ -59,11 +71,17 @@ class Sender:
         return self.result
 
 
+class Running(ManualClock):
+    """The clock of an agent that runs."""
+
+    agent: WebhookAgent
+
+
 @asynccontextmanager
-async def running(scheduler: Scheduler, sender: Sender) -> AsyncIterator[ManualClock]:
-    clock = ManualClock()
-    agent = WebhookAgent(scheduler, sender, WebhookMeasures(NoOpMeterProvider().get_meter("x")), clock)
-    task = asyncio.create_task(agent.run())
+async def running(scheduler: Scheduler, sender: Sender) -> AsyncIterator[Running]:
+    clock = Running()
+    clock.agent = WebhookAgent(scheduler, sender, WebhookMeasures(NoOpMeterProvider().get_meter("x")), clock)
+    task = asyncio.create_task(clock.agent.run())
     await clock.settle()
     yield clock
     task.cancel()
@@ -120,34 +138,39 @@ async def test_one_that_cannot_be_sent_does_not_end_the_others() -> None:
     assert [result for _, result in scheduler.reports] == [Result(Outcome.FAILED, reason="internal"), DONE]
 
 
-async def test_a_slow_host_takes_few_places_and_others_go_on() -> None:
-    slow = [a_delivery(number, host="slow.example") for number in range(MOST_A_HOST + 4)]
+async def test_a_slow_receiver_takes_few_places_others_go_on_and_the_rest_is_given_back() -> None:
+    slow = [a_delivery(number, host="slow.example") for number in range(MOST_A_RECEIVER + 4)]
     scheduler, sender = Scheduler(*slow), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
-        assert len(sender.sent) == MOST_A_HOST
-        scheduler.due += [a_delivery(90, host="slow.example"), a_delivery(91, host="quick.example")]
+        assert len(sender.sent) == MOST_A_RECEIVER
+        assert [(each, result.outcome) for each, result in scheduler.reports] == [
+            (delivery, Outcome.RETURNED) for delivery in slow[MOST_A_RECEIVER:]
+        ]
+        theirs = a_delivery(90, host="slow.example", tenant_id=TenantId("other"))
+        scheduler.due += [a_delivery(91, host="slow.example"), a_delivery(92, host="quick.example"), theirs]
         await clock.advance(1.0)
-        assert scheduler.claims[-1] == (BATCH, ["slow.example"])
-        assert [delivery.host for delivery in sender.sent[MOST_A_HOST:]] == ["quick.example"]
+        assert scheduler.claims[-1][1] == Busy([(TenantId("acme"), "slow.example")], [])
+        assert [each.job_id[-2:] for each in sender.sent[MOST_A_RECEIVER:]] == ["92", "90"]
+        scheduler.reports.clear()
         sender.release.set()
-        await clock.advance(2.0)
-    assert len(scheduler.reports) == MOST_A_HOST + 6
+        await clock.settle()  # a place that is free again is reason enough to look
+    assert len(scheduler.reports) == MOST_A_RECEIVER + 3
 
 
-async def test_what_waited_too_long_for_its_host_is_left_to_the_next_claim() -> None:
-    slow = [a_delivery(number, host="slow.example") for number in range(MOST_A_HOST + 1)]
-    scheduler, sender = Scheduler(*slow), Sender()
+async def test_a_tenant_with_many_receivers_leaves_places_to_others() -> None:
+    due = [a_delivery(number, host=f"h{number}.example") for number in range(MOST_A_TENANT + 20)]
+    scheduler, sender = Scheduler(*due), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
-        await clock.advance(50.0)
-        sender.release.set()
-        await clock.settle()
-    assert len(sender.sent) == len(scheduler.reports) == MOST_A_HOST
+        assert len(sender.sent) == MOST_A_TENANT
+        scheduler.due.append(a_delivery(99, tenant_id=TenantId("other")))
+        await clock.advance(1.0)
+        assert sender.sent[-1].tenant_id == "other"
 
 
 async def test_no_more_is_claimed_than_can_be_underway() -> None:
-    due = [a_delivery(number, host=f"h{number}.example") for number in range(MOST_UNDERWAY + 20)]
+    due = [a_delivery(number, tenant_id=TenantId(f"t{number}")) for number in range(MOST_UNDERWAY + 20)]
     scheduler, sender = Scheduler(*due), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
@@ -157,3 +180,60 @@ async def test_no_more_is_claimed_than_can_be_underway() -> None:
         sender.release.set()
         await clock.advance(2.0)
     assert len(scheduler.reports) == MOST_UNDERWAY + 20
+
+
+async def test_what_nobody_thought_of_ends_neither_claims_nor_reports() -> None:
+    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler.broken = True
+    async with running(scheduler, sender) as clock:
+        scheduler.broken = False
+        sender.release.clear()
+        await clock.advance(8.0)
+        scheduler.broken = True
+        sender.release.set()
+        await clock.settle()
+        scheduler.broken = False
+        await clock.advance(8.0)
+    assert scheduler.reports == [(a_delivery(), DONE)]
+
+
+async def test_what_cannot_be_read_is_reported_and_the_rest_is_sent() -> None:
+    scheduler, sender = Scheduler(a_delivery(1)), Sender()
+    scheduler.unreadable = [a_delivery(2)]
+    async with running(scheduler, sender):
+        assert sender.sent == [a_delivery(1)]
+    failed = Result(Outcome.FAILED, reason="unreadable")
+    assert sorted(scheduler.reports, key=lambda told: told[0].job_id) == [
+        (a_delivery(1), DONE),
+        (a_delivery(2), failed),
+    ]
+
+
+async def test_the_last_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    scheduler, sender = Scheduler(a_delivery(1)), Sender()
+    scheduler.dead = True
+    async with running(scheduler, sender):
+        pass
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["webhook given up"]
+
+
+async def test_who_stops_claims_no_more_and_finishes_what_is_underway() -> None:
+    scheduler, sender = Scheduler(a_delivery()), Sender()
+    sender.release.clear()
+    async with running(scheduler, sender) as clock:
+        draining = asyncio.create_task(clock.agent.drain(60.0))
+        await clock.settle()
+        scheduler.due.append(a_delivery(2))
+        await clock.advance(2.0)
+        assert not draining.done()
+        sender.release.set()
+        await draining
+    assert (scheduler.reports, len(scheduler.due)) == ([(a_delivery(), DONE)], 1)
+
+
+async def test_what_takes_too_long_to_finish_is_given_back() -> None:
+    scheduler, sender = Scheduler(a_delivery()), Sender()
+    sender.release.clear()
+    async with running(scheduler, sender) as clock:
+        await clock.agent.drain(0.0)
+    assert scheduler.reports == [(a_delivery(), Result(Outcome.RETURNED, reason="stopped"))]
