@@ -56,10 +56,10 @@ from services.gateway.waiting import Waiting
 from services.gateway.webhooks.addresses import resolver
 from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
+from services.gateway.webhooks.look_ups import LOOK_UPS, LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
 
-_LOOK_UPS = 8  # names of webhooks that are looked up at a time
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
@@ -153,8 +153,8 @@ async def _delivering(
     deliveries: DeliveryClient, destinations: Destinations, secret: str
 ) -> AsyncIterator[WebhookAgent]:
     """Deliver webhooks inside the block."""
-    clock, names = SystemClock(), ThreadPoolExecutor(_LOOK_UPS, "webhook-names")
-    sender = Sender(destinations, partial(webhook_secret, secret), resolver(names), clock)
+    clock, names = SystemClock(), ThreadPoolExecutor(LOOK_UPS, "webhook-names")
+    sender = Sender(destinations, partial(webhook_secret, secret), LookUps(resolver(names), clock), clock)
     agent = WebhookAgent(deliveries, sender, WebhookMeasures(metrics.meter()), clock)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -163,7 +163,6 @@ async def _delivering(
             delivering.cancel()
     finally:
         names.shutdown(wait=False, cancel_futures=True)
-        await sender.close()
 
 
 def _failpoint(settings: Settings) -> Callable[[], None]:

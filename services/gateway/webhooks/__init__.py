@@ -1,5 +1,7 @@
 """Webhooks: claimed from the scheduler, signed, sent to checked addresses, reported.
 
 agent (claims, reports) ── sender (one try) ── destinations (where it may go) ── addresses
-                                   └── payload (what is said, signed)
+   └── places (shares)             ├── look_ups (of names, few at a time)
+                                   ├── payload (what is said, signed)
+                                   └── connection (one post, read to the status)
 """

@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from itertools import zip_longest
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -50,6 +51,13 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def alternating(addresses: Sequence[str]) -> list[str]:
+    """Return addresses in their order, but of the two families in turn: often only one of them leads anywhere."""
+    first = [each for each in addresses if (":" in each) == (":" in addresses[0])]
+    second = [each for each in addresses if each not in first]
+    return [each for pair in zip_longest(first, second) for each in pair if each is not None]
 
 
 def resolver(executor: Executor) -> Resolve:

@@ -49,11 +49,13 @@ class Destinations:
         return [Violation(name, told) for name, told in ((_URL, url), (_EVENTS, events)) if told]
 
     async def place(self, address: str, resolve: Resolve) -> Place:
-        """Return where a delivery goes. Raises NotAllowed, and OSError when the name has no address."""
+        """Return where a delivery goes. Raises NotAllowed, and what `resolve` does; OSError when there is no address."""
         receiver = receiver_of(address)
         if receiver is None or self._url_problem(address):
             raise NotAllowed("url_not_allowed")
         found = [receiver.host] if is_address(receiver.host) else await resolve(receiver.host, receiver.port)
+        if not found:
+            raise OSError("no address")
         if not self.insecure and not all(is_public(each) for each in found):
             raise NotAllowed("address_not_allowed")
         return Place(httpx.URL(address), receiver, tuple(found))

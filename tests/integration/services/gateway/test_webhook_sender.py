@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,11 @@ from standardwebhooks import Webhook
 
 from libs.clients.deliveries import Outcome, Result
 from libs.clock import SystemClock
+from services.gateway.webhooks import connection, look_ups
 from services.gateway.webhooks import sender as sending
 from services.gateway.webhooks.destinations import Destinations
-from services.gateway.webhooks.sender import MOST_READ, Sender
+from services.gateway.webhooks.look_ups import LookUps
+from services.gateway.webhooks.sender import Sender
 from tests.integration.services.gateway.receiver import BROKEN, GONE, OK, Receiver
 from tests.unit.services.gateway.webhooks.deliveries import SECRET, a_delivery
 
@@ -32,9 +35,8 @@ async def sender(*addresses: str, insecure: bool = True) -> AsyncIterator[Sender
         return list(addresses)
 
     tls = ssl.create_default_context(cafile=str(CERTIFICATE))
-    made = Sender(Destinations(insecure), lambda _tenant: SECRET, resolve, SystemClock(), tls)
-    yield made
-    await made.close()
+    clock = SystemClock()
+    yield Sender(Destinations(insecure), lambda _tenant: SECRET, LookUps(resolve, clock), clock, tls)
 
 
 async def sent(receiver: Receiver, host: str = "hook.example", scheme: str = "http") -> Result:
@@ -84,10 +86,47 @@ async def test_a_redirect_is_not_followed() -> None:
     assert len(receiver.posts) == 1
 
 
+async def test_a_body_that_never_comes_is_not_waited_for() -> None:
+    async with Receiver((b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",)).serving() as receiver:
+        async with asyncio.timeout(10):
+            assert await sent(receiver) == Result(Outcome.DELIVERED, 200)
+
+
 async def test_an_endless_answer_is_read_no_further_than_it_matters() -> None:
-    endless = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n" + b"x" * (MOST_READ + 100_000)
+    endless = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n" + b"x" * 1_000_000
     async with Receiver((endless,)).serving() as receiver:
         assert await sent(receiver) == Result(Outcome.DELIVERED, 200)
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 102 -\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 50_000])
+async def test_a_head_that_does_not_end_is_given_up(endless: bytes) -> None:
+    async with Receiver((endless * 2_000 if len(endless) < 100 else endless + b"\r\n" + OK,)).serving() as receiver:
+        assert await sent(receiver) == Result(Outcome.FAILED, reason="unreachable")
+
+
+async def test_a_few_interim_answers_are_fine() -> None:
+    async with Receiver((b"HTTP/1.1 103 -\r\nlink: x\r\n\r\n" * 20 + OK,)).serving() as receiver:
+        assert await sent(receiver) == Result(Outcome.DELIVERED, 200)
+
+
+async def test_an_address_that_does_not_even_refuse_is_left_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_S", 0.05)
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as deaf:
+        port = deaf.getsockname()[1]
+        waiting = [socket.create_connection(("127.0.0.2", port)) for _ in range(1)]  # its backlog is full
+        receiver = Receiver(port=port)
+        async with receiver.serving(), sender("127.0.0.2", "127.0.0.1") as one:
+            result = await one.send(a_delivery(url=f"http://hook.example:{port}/"))
+        assert result == Result(Outcome.DELIVERED, 200)
+        for each in waiting:
+            each.close()
+
+
+async def test_a_name_whose_look_up_found_no_place_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look_ups, "PLACE_S", 0.0)
+    monkeypatch.setattr(look_ups, "LOOK_UPS", 0)
+    async with sender("127.0.0.1") as one:
+        assert await one.send(a_delivery()) == Result(Outcome.RETURNED, reason="no_place")
 
 
 async def test_cookies_stay_with_nobody() -> None:

@@ -27,6 +27,7 @@ from libs.testing import waiting
 from libs.testing.clock import ManualClock
 from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import Destinations
+from services.gateway.webhooks.look_ups import LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
 from services.scheduler.delivery_servicer import add_to
@@ -77,7 +78,7 @@ class Mesh:
     @asynccontextmanager
     async def gateway(self) -> AsyncIterator[None]:
         clock = self.bench.clock
-        sender = Sender(Destinations(insecure=True), lambda _tenant: SECRET, _loopback, clock)
+        sender = Sender(Destinations(insecure=True), lambda _tenant: SECRET, LookUps(_loopback, clock), clock)
         measures = WebhookMeasures(NoOpMeterProvider().get_meter("x"))
         async with open_channel(f"127.0.0.1:{self._port}", mesh_token=TOKEN) as channel:
             client = Noting(channel)
@@ -86,7 +87,6 @@ class Mesh:
             yield
             agent.cancel()
             await asyncio.gather(agent, return_exceptions=True)
-        await sender.close()
 
     async def job(self, receiver: Receiver, *events: str) -> JobId:
         url = f"http://hook.example:{receiver.port}/done"

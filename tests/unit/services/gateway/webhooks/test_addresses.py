@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.gateway.webhooks.addresses import is_public, resolver
+from services.gateway.webhooks.addresses import alternating, is_public, resolver
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,15 @@ async def test_the_systems_resolver_gives_each_address_once() -> None:
         assert await resolver(threads)("2130706433", 443) == ["127.0.0.1"]  # why names are judged by what they lead to
         with pytest.raises(UnicodeError):
             await resolver(threads)("x" * 64, 443)
+
+
+@pytest.mark.parametrize(
+    ("found", "tried"),
+    [
+        (["::1", "::2", "::3", "1.1.1.1"], ["::1", "1.1.1.1", "::2", "::3"]),
+        (["1.1.1.1", "2.2.2.2", "::1", "::2"], ["1.1.1.1", "::1", "2.2.2.2", "::2"]),
+        (["1.1.1.1"], ["1.1.1.1"]),
+    ],
+)
+def test_the_families_are_tried_in_turn(found: list[str], tried: list[str]) -> None:
+    assert alternating(found) == tried
