@@ -10,6 +10,7 @@ What may go wrong with `execute` is told apart here, because it decides whose at
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
@@ -271,7 +272,7 @@ def _order_to_pb(order: Order) -> pb.ExecuteRequest:
         attempt=order.attempt,
         epoch=order.epoch,
         model_version=order.model_version,
-        spec=spec_to_pb(order.spec),
+        spec=spec_to_pb(dataclasses.replace(order.spec, webhook=None, labels={})),  # no worker needs them
         resume_from=order.resume_from,
         input_image_key=_upload_key(order, order.spec.input_image),
         mask_image_key=_upload_key(order, order.spec.mask_image),

@@ -58,6 +58,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "KEY_EXPIRED": errors.Unauthenticated,
     "MESH_TOKEN_INVALID": errors.Unauthenticated,
     "SCOPE_MISSING": errors.PermissionDenied,
+    "WEBHOOK_KEY_REQUIRED": errors.PermissionDenied,
     "OPERATOR_TOKEN_INVALID": errors.PermissionDenied,
     "PRECONDITION_FAILED": errors.PreconditionFailed,
     "VERSION_RETIRED": errors.PreconditionFailed,

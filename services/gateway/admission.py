@@ -40,7 +40,7 @@ from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
 from services.gateway.uploads import Uploads
-from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations, check_caller
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Admission:
 
     async def admit(self, caller: Caller, draft: Draft) -> Admitted:
         """Return the job of a request, durable; or, for `validate_only`, what it would be."""
+        check_caller(caller, draft.spec)
         known = await self._find(caller, draft)
         if known is not None:
             return _replay(known, draft)

@@ -12,7 +12,7 @@ from services.gateway.drafts import Draft, Priced, price
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
 from services.gateway.uploads import Uploads
-from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
+from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations, check_caller
 
 _UNITS_A_SECOND = 1000.0  # a unit is a millisecond of the reference device
 _P90 = 1.5  # until run times are calibrated: the bound up to which a job is charged
@@ -36,7 +36,8 @@ class Estimator:
         self._destinations = destinations
 
     async def estimate(self, caller: Caller, draft: Draft) -> pb.Estimate:
-        """Return the estimate; raises InvalidRequest as a creation would."""
+        """Return the estimate; raises InvalidRequest and PermissionDenied as a creation would."""
+        check_caller(caller, draft.spec)
         priced = price(draft, self._catalog, self._destinations)
         await self._uploads.check(caller.tenant_id, priced.spec)
         decision = await self._limiter.peek(caller.tenant_id, caller.tier, priced.units)

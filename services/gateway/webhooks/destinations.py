@@ -12,14 +12,23 @@ from dataclasses import dataclass
 import httpx
 
 from darkroom.v1 import job_pb2
-from libs.errors import Violation
+from libs.errors import PermissionDenied, Violation
 from libs.generation.webhook import EVENTS, PORTS, Receiver, receiver_of
+from services.gateway.identity import Caller
 from services.gateway.webhooks.addresses import Resolve, is_address, is_public
 
 MAX_URL = 1000
 _FREE_PORTS = 1024  # from here on nobody expects a service of the system
 _AUTHORITY_ENDS = re.compile(r"[/?]")
 _URL, _EVENTS = "webhook.url", "webhook.events"
+
+
+def check_caller(caller: Caller, spec: job_pb2.JobSpec) -> None:
+    """Raise PermissionDenied when a caller without a key asks for a webhook: nobody could be held to what it is used for."""
+    if spec.HasField("webhook") and not caller.key_id:
+        told = "A webhook needs an API key: leave out the field webhook, or send a key. Nothing was charged."
+        problem = Violation("webhook", "is for callers with an API key")
+        raise PermissionDenied(told, reason="WEBHOOK_KEY_REQUIRED", violations=(problem,))
 
 
 class NotAllowed(Exception):

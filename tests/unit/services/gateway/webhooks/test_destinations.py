@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from darkroom.v1 import job_pb2
-from libs.errors import InvalidRequest
-from services.gateway.drafts import price
+from libs.errors import InvalidRequest, PermissionDenied
+from libs.ids import TenantId
+from libs.testing.clock import ManualClock
+from services.gateway.admission import Admission
+from services.gateway.drafts import Draft, price
+from services.gateway.estimating import Estimator
+from services.gateway.identity import Caller
 from services.gateway.parsing import parse_draft
 from services.gateway.webhooks.destinations import MAX_URL, PUBLIC_ONLY, Destinations, NotAllowed
-from tests.unit.services.gateway.fakes import MODEL, catalog
+from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, uploads
 
 INSECURE = Destinations(insecure=True)
 URL = "https://hook.example/done"
@@ -160,3 +165,20 @@ async def test_an_address_is_not_looked_up() -> None:
         raise AssertionError("asked")
 
     assert (await PUBLIC_ONLY.place("https://[2606:4700::1]/", resolve)).addresses == ("2606:4700::1",)
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_who_has_no_key_has_no_webhook(validate_only: bool) -> None:
+    scheduler, limiter = FakeScheduler(), FakeLimiter()
+    parts = scheduler, limiter, catalog(MODEL), uploads()
+    asked = Draft(job_pb2.JobSpec(prompt="x", webhook=job_pb2.Webhook(url=URL), validate_only=validate_only), "once")
+    stranger = Caller(TenantId("anon:1.2.3.4"), "anonymous")
+    for refusing in (
+        Admission(*parts, ManualClock()).admit(stranger, asked),
+        Estimator(*parts).estimate(stranger, asked),
+    ):
+        with pytest.raises(PermissionDenied) as caught:
+            await refusing
+        assert [problem.field for problem in caught.value.violations] == ["webhook"]
+    assert scheduler.log == limiter.log == []
+    assert (await Admission(*parts, ManualClock()).admit(CALLER, asked)).job
