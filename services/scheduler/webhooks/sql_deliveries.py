@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from services.scheduler.storage.sql_transactions import Transactions
 from services.scheduler.webhooks import deliveries
 from services.scheduler.webhooks.shares import Shares
 from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
+
+logger = logging.getLogger(__name__)
 
 LOOK, LOOKS = 64, 16  # rows at a time for a claim, and how many times, should few tenants have most of what is due
 _DETAIL = ("model", "model_version", "labels", "error_reason", "image_index")  # kept as one document
@@ -39,10 +42,11 @@ class SqlDeliveries:
 
         async def apply(connection: AsyncConnection) -> list[Delivery]:
             rows = await _pick(connection, claim)
-            taken = [deliveries.claimed(_delivery_of(row), claim.now, claim.lease_s) for row in rows]
             leased = {"tries": table.c.tries + 1, "due_at": claim.now + claim.lease_s}
-            await connection.execute(update(table).where(*_these(taken)).values(leased))
-            return taken
+            await connection.execute(update(table).where(*_these(rows)).values(leased))
+            read = [(row, _read(row)) for row in rows]
+            await _put_off(connection, [row for row, delivery in read if delivery is None], claim.now)
+            return [deliveries.claimed(delivery, claim.now, claim.lease_s) for _, delivery in read if delivery]
 
         if not await self._transactions.read(look):  # most claims find nothing, and none of those writes
             return []
@@ -91,10 +95,27 @@ async def forget(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
     await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
 
 
-def _these(rows: Sequence[Delivery]) -> tuple[ColumnElement[bool], ...]:
+def _these(rows: Sequence[RowMapping]) -> tuple[ColumnElement[bool], ...]:
     """Return what holds of these rows; SQLite finds no index for pairs, so that jobs and pairs are both named."""
-    pairs = tuple_(table.c.job_id, table.c.seq).in_([(each.job_id, each.seq) for each in rows])
-    return table.c.job_id.in_({each.job_id for each in rows}), pairs
+    pairs = tuple_(table.c.job_id, table.c.seq).in_([(row["job_id"], row["seq"]) for row in rows])
+    return table.c.job_id.in_({row["job_id"] for row in rows}), pairs
+
+
+def _read(row: RowMapping) -> Delivery | None:
+    """Return the delivery of a row; None when another release wrote what is not understood here."""
+    try:
+        return _delivery_of(row)
+    except (ValueError, TypeError):
+        logger.exception("a delivery cannot be read", extra={"job_id": row["job_id"], "seq": row["seq"]})
+        return None
+
+
+async def _put_off(connection: AsyncConnection, rows: Sequence[RowMapping], now: float) -> None:
+    """Take rows that nobody here can read out of the way of the others, in the end for good."""
+    for row in rows:
+        over = now >= row["time"] + deliveries.TRIED_FOR_S
+        later = {"due_at": None, "fate": Fate.DEAD.value} if over else {"due_at": now + deliveries.LAST_WINDOW_S}
+        await connection.execute(update(table).where(*_these([row])).values(later | {"reason": "unreadable"}))
 
 
 async def _pick(connection: AsyncConnection, claim: Claim) -> list[RowMapping]:
