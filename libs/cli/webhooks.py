@@ -9,7 +9,11 @@ import typer
 
 from libs import secret_files
 from libs.cli import output
-from libs.cli.target import Target
+from libs.cli.target import Target, TargetUnknown
+from libs.clients.limiter_admin import LimiterAdminClient
+from libs.errors import DarkroomError
+from libs.ids import TenantId
+from libs.secret_files import SecretMissing
 
 app = typer.Typer(no_args_is_help=True, help="Look after webhooks.")
 
@@ -35,3 +39,14 @@ async def _secret(target: Target, tenant: str, as_json: bool) -> None:
         output.print_json({"tenant": tenant, "secret": made})
     else:
         sys.stdout.write(f"{made}\n")
+    if not await _may_exist(target, tenant):
+        sys.stderr.write(f"No key of a tenant {tenant!r} is known: is it spelled as in `darkroom keys list`?\n")
+
+
+async def _may_exist(target: Target, tenant: str) -> bool:
+    """Whether a tenant has keys, or nobody is there to be asked: the secret is made without a running stack, too."""
+    try:
+        async with target.admin("ratelimiter") as channel:
+            return bool(await LimiterAdminClient(channel).list_keys(TenantId(tenant)))
+    except (TargetUnknown, SecretMissing, DarkroomError):
+        return True

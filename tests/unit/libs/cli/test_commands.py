@@ -122,3 +122,19 @@ def test_the_secret_of_a_tenants_webhooks_is_shown(tmp_path: Path) -> None:
     assert json.loads(RUN.invoke(app, [*asked, "--json"]).output) == {"tenant": "acme", "secret": made}
     elsewhere = RUN.invoke(app, ["--data", str(tmp_path / "nowhere"), "webhooks", "secret", "acme"])
     assert elsewhere.exit_code == 1
+
+
+@pytest.mark.parametrize(("keys", "warned"), [([], True), (["key_1"], False)])
+def test_a_tenant_that_has_no_key_may_be_misspelled(
+    keys: list[str], warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def list_keys(_client: object, tenant: str) -> list[str]:
+        return keys if tenant == "acme" else []
+
+    monkeypatch.setattr("libs.cli.webhooks.LimiterAdminClient.list_keys", list_keys)
+    secret_files.ensure(tmp_path / "secrets")
+    result = RUN.invoke(
+        app, ["--data", str(tmp_path), "webhooks", "secret", "acme"], env={"DARKROOM_ADMIN_ADDRESS": "127.0.0.1:1"}
+    )
+    assert result.stdout.startswith("whsec_")
+    assert ("'acme'" in result.stderr) == warned
