@@ -14,7 +14,9 @@ dramatiq.set_broker(broker)
 FILE = ran.opened()
 
 
-@dramatiq.actor
-def nothing(text: str) -> None:
+def do_nothing(text: str) -> None:
     """Do nothing."""
     ran.ran(FILE)
+
+
+nothing = dramatiq.actor(do_nothing, actor_name="nothing")

@@ -14,10 +14,12 @@ app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.env
 FILE = ran.opened()
 
 
-@app.task(name="nothing")
-async def nothing(text: str) -> None:
+async def do_nothing(text: str) -> None:
     """Do nothing."""
     ran.ran(FILE)
+
+
+nothing = app.task(name="nothing")(do_nothing)
 
 
 async def work() -> None:
