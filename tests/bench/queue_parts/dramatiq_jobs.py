@@ -19,4 +19,4 @@ def do_nothing(text: str) -> None:
     ran.ran(FILE)
 
 
-nothing = dramatiq.actor(do_nothing, actor_name="nothing")
+nothing = dramatiq.actor(actor_name="nothing")(do_nothing)
