@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,8 @@ from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, TenantId, UploadId
 from libs.rpc import deadlines
-from libs.rpc.status import from_rpc_error, translated
+from libs.rpc.channel import ended
+from libs.rpc.status import translated
 from libs.wire.image import image_from_pb
 from libs.wire.model import model_from_pb
 from libs.wire.spec import spec_to_pb
@@ -172,15 +174,11 @@ class ModelServerClient:
         """Run an attempt. An order is sent only once the worker is reached, so that unreachable is not lost."""
         await self._reach()
         call = self._stub.Execute(_order_to_pb(order), timeout=deadlines.EXECUTE_S)
-        try:
+        with _told_apart(), ended(call):
             async for message in call:
                 event = event_from_pb(message)
                 if event is not None:
                     yield event
-        except grpc.aio.AioRpcError as error:
-            raise _broken(error) from error
-        finally:
-            call.cancel()
 
     async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Stop an attempt at its next step."""
@@ -204,10 +202,9 @@ class ModelServerClient:
 
     async def evict(self, pinned: str) -> bool:
         """Let a model's weights go."""
+        request = pb.EvictModelRequest(model_version=pinned)
         with translated(PEER):
-            request = pb.EvictModelRequest(model_version=pinned)
-            answer = await self._stub.EvictModel(request, timeout=2 * deadlines.CONTROL_S)
-        return bool(answer.evicted)
+            return bool((await self._stub.EvictModel(request, timeout=2 * deadlines.CONTROL_S)).evicted)
 
     async def residency(self) -> list[ModelPlace]:
         """Return where every usable model's weights are."""
@@ -238,7 +235,7 @@ class ModelServerClient:
         try:
             async with asyncio.timeout(deadlines.CONTROL_S):
                 await self._channel.channel_ready()
-        except TimeoutError as error:
+        except (TimeoutError, grpc.aio.UsageError) as error:  # the channel was closed
             raise WorkerRefused("The worker cannot be reached.", reason="UNAVAILABLE") from error
 
 
@@ -290,10 +287,14 @@ def _failed_from_pb(failed: pb.AttemptFailed) -> AttemptFailed:
     return AttemptFailed(kind, failed.reason, failed.message, failed.gpu_ms)
 
 
-def _broken(error: grpc.aio.AioRpcError) -> errors.DarkroomError:
-    known = from_rpc_error(error, PEER)
-    if known.reason in _REFUSALS:
-        return WorkerRefused(known.message, reason=known.reason)
-    if isinstance(known, errors.Unavailable):
-        return WorkerLost(f"The worker stopped answering: {known.message}")
-    return known
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        with translated(PEER):
+            yield
+    except errors.DarkroomError as known:
+        if known.reason in _REFUSALS:
+            raise WorkerRefused(known.message, reason=known.reason) from known
+        if isinstance(known, errors.Unavailable):
+            raise WorkerLost(f"The worker stopped answering: {known.message}") from known
+        raise

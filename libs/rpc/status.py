@@ -6,6 +6,7 @@ and BadRequest where they apply.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,11 +152,30 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> errors.DarkroomErr
 
 @contextmanager
 def translated(peer: str) -> Iterator[None]:
-    """Turn the failure of a call inside the block into its domain error."""
+    """Turn the failure of a call inside the block into its domain error.
+
+    A channel that is closed under a call ends it as if its caller had been cancelled: to the caller its peer went away.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error, peer) from error
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        raise _cut_off(peer) from error
+    except grpc.aio.UsageError as error:  # it was closed before
+        raise _cut_off(peer) from error
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _cut_off(peer: str) -> errors.Unavailable:
+    told = f"The connection to the {peer} was closed."
+    return errors.Unavailable(told, metadata={"part": peer}, retry_after_s=1.0)
 
 
 def _rich(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

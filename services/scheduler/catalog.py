@@ -98,10 +98,6 @@ class CatalogKeeper:
                 async with self._turn:
                     told = await self._fleet.server(record).describe_models()
                 self._described[record.worker_id] = alike(self._described, told)
-            except asyncio.CancelledError:  # also when the connection was closed because the worker had gone
-                self._asked.pop(record.worker_id, None)
-                self._alarm.ring()
-                raise
             except errors.DarkroomError as error:
                 extra = {"worker_id": record.worker_id, "cause": error.reason}
                 logger.warning("a worker does not describe its models", extra=extra)

@@ -88,8 +88,7 @@ class Fleet:
 
     def offer(self, line: str) -> float | None:
         """Return the units of loading that placing a job of this line now would cost; None when nobody takes it."""
-        seconds = self._seats.offer_s(line)
-        return None if seconds is None else seconds * 1000.0
+        return self.offers()(line)
 
     def offers(self) -> Callable[[str], float | None]:
         """Return `offer` for as long as nothing changes: many lines are asked about at once."""
@@ -239,8 +238,9 @@ class Fleet:
             self._leaving.pop(key).set()
 
     async def _forget_the_gone(self) -> None:
-        for key in [key for key in self._servers if not self._alive(key) and not self._book.holds_any(key)]:
-            await self._servers.pop(key).close()
+        for key in tuple(self._servers):
+            if not self._alive(key) and not self._book.holds_any(key):  # still, after others were closed
+                await self._servers.pop(key).close()
 
     def _alive(self, key: Incarnation) -> bool:
         record = self.workers().get(key[0])

@@ -207,7 +207,7 @@ class Cut(FakeModelServer):
     async def describe_models(self) -> list[Model]:
         self.asked += 1
         if self.asked == 1:
-            raise asyncio.CancelledError
+            raise Unavailable("closed")
         return await super().describe_models()
 
 
@@ -215,7 +215,7 @@ async def test_a_worker_whose_description_was_cut_off_is_asked_again(bench: Benc
     async with bench.running() as scheduler:
         bench.servers["modelserver-0:a"] = Cut()
         await bench.workers(record())
-        await bench.clock.settle()
+        await bench.clock.advance(1.0)
         assert [model.id for model in scheduler.catalog.catalog.models] == [MODEL.id]
 
 
