@@ -23,6 +23,7 @@ from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.order.ordering import Waiting
 from services.scheduler.placement.fleet import Fleet
+from services.scheduler.placement.held import held
 from services.scheduler.placement.placement import Obstacle
 from services.scheduler.placement.preempter import Preempter
 from services.scheduler.retries.retry import times_out_of_memory
@@ -125,14 +126,18 @@ class Dispatcher:
 
     def _next(self) -> tuple[Waiting, WorkerRecord] | None:
         """Return the next job and its worker; None when there is nobody for anybody."""
-        waiting = self._jobs.ordering.next(self._fleet.offers(), self._clock.now())
+        now, offers = self._clock.now(), self._fleet.offers()
+        waiting = self._jobs.ordering.next(offers, now)
         if waiting is None:
             return None
         avoid, needed = self._jobs.avoided(waiting.job_id), self._jobs.backlog.models()
         if self._jobs.alone(waiting.job_id):
             avoid |= self._fleet.busy()
         record = self._fleet.place(waiting.line, avoid, needed)
-        return None if isinstance(record, Obstacle) else (waiting, record)
+        if isinstance(record, Obstacle):
+            return None
+        first = held(self._jobs.ordering, waiting, record, (offers, self._fleet.offer_of(record)), now)
+        return (waiting if record.worker_id in self._jobs.avoided(first.job_id) else first), record
 
     async def _begin(self, job: Job, record: WorkerRecord) -> Attempt | None:
         """Commit the job's next attempt; None when the job does not wait any more."""

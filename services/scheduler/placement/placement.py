@@ -3,8 +3,8 @@
 A worker takes a job while it fits beside what it was given: by the rows that it has measured for the job's size, and
 where it has measured none, by how many it says it draws at once (libs.fleet.shapes). One more is given to a worker
 whose running job is about to end, if it has the model on the device: so the next one is there when the row is free
-(assigned ≤ what fits + 1). A job that fits nowhere gets its rows so: nothing comes after it until it draws. Of those
-that take it, in this order:
+(assigned ≤ what fits + 1). A job that fits nowhere gets its rows so: nothing comes after it until it draws; where
+others come one after another, held.py gives it ahead. Of those that take it, in this order:
 
     workers to avoid last · where the weights are nearest · a free row before one that is about to be · for a model
     that must be loaded: not where others are pinned, nor where it would push out models that are waited for, and
