@@ -41,13 +41,18 @@ class Engines:
         await self.read.dispose()
 
 
-def open_engines(url: str, *, timeout_s: float, application: str = "darkroom") -> Engines:
-    """Return engines for `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://…`; connects on first use."""
+def open_engines(
+    url: str, *, timeout_s: float, application: str = "darkroom", lock_timeout_s: float | None = None
+) -> Engines:
+    """Return engines for `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://…`; connects on first use.
+
+    `lock_timeout_s`: how long a statement waits for rows of another transaction on PostgreSQL; then it is Contended.
+    """
     if is_sqlite(url):
         return Engines(
             _sqlite_engine(url, timeout_s, writes=True), _sqlite_engine(url, timeout_s, writes=False), timeout_s
         )
-    engine = postgres_engine(url, timeout_s, application)
+    engine = postgres_engine(url, timeout_s, application, lock_timeout_s)
     return Engines(engine, engine, timeout_s)
 
 
@@ -64,9 +69,12 @@ def _sqlite_engine(url: str, timeout_s: float, *, writes: bool) -> AsyncEngine:
     return engine
 
 
-def postgres_engine(url: str, timeout_s: float, application: str = "darkroom") -> AsyncEngine:
+def postgres_engine(
+    url: str, timeout_s: float, application: str = "darkroom", lock_timeout_s: float | None = None
+) -> AsyncEngine:
     """Return an engine on a server. `timeout_s`: how long to wait for a connection."""
     server_settings = {
+        "lock_timeout": f"{int((lock_timeout_s or 0.0) * 1000)}ms",  # 0 is for ever
         "application_name": application,
         "synchronous_commit": "on",
         "idle_in_transaction_session_timeout": "10s",  # a process that vanished gives its locks back

@@ -12,6 +12,7 @@ import sqlalchemy.exc
 
 _AWAY_CLASSES = ("08", "53", "57")  # SQLSTATE classes of a server that is away, full, starting or going down
 _CONTENDED_CLASS = "40"
+_LOCK_NOT_AVAILABLE = "55P03"  # after `lock_timeout`
 _UNREACHABLE = (OSError, sqlalchemy.exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -20,7 +21,7 @@ class DatabaseAway(Exception):
 
 
 class Contended(DatabaseAway):
-    """Another process changed the same rows at this moment; the same transaction may succeed at once."""
+    """Another process changes the same rows at this moment; the same transaction may succeed at once."""
 
 
 @asynccontextmanager
@@ -33,7 +34,7 @@ async def reaching(timeout_s: float | None) -> AsyncIterator[None]:
         # asyncpg's own errors come unwrapped only from connecting: starting up, shutting down, not let in.
         raise DatabaseAway(f"the database does not answer: {type(error).__name__}") from error
     except sqlalchemy.exc.DBAPIError as error:
-        if _sqlstate_class(error.orig) == _CONTENDED_CLASS:
+        if _contended(error.orig):
             raise Contended("another process changed the same rows") from error
         if error.connection_invalidated or _away(error.orig):
             raise DatabaseAway(f"the database is away: {type(error.orig).__name__}") from error
@@ -44,8 +45,12 @@ def _away(error: BaseException | None) -> bool:
     """Whether the driver's error says that the database cannot work now, not that the statement is wrong."""
     if isinstance(error, sqlite3.OperationalError):  # locked, full, not readable, not a file any more
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR
-    return _sqlstate_class(error) in _AWAY_CLASSES
+    return _sqlstate(error)[:2] in _AWAY_CLASSES
 
 
-def _sqlstate_class(error: BaseException | None) -> str:
-    return str(getattr(error, "sqlstate", None) or "")[:2]
+def _contended(error: BaseException | None) -> bool:
+    return _sqlstate(error) == _LOCK_NOT_AVAILABLE or _sqlstate(error)[:2] == _CONTENDED_CLASS
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", None) or "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from libs.errors import Unavailable
-from services.scheduler.storage.store import StoreUnavailable
+from services.scheduler.storage.store import Contended, StoreUnavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,6 +18,8 @@ R = TypeVar("R")
 CAPACITY = 2048
 MAX_BATCH = 256
 RETRY_AFTER_S = 1.0
+_GROWTH = 8  # how many more go together after each commit, once that had to be fewer
+_CONTENDED_IN_A_ROW = 4  # then it is not only the rows of these, and those behind would find out the same
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,9 @@ class GroupCommit(Generic[T, R]):
     """Commits what is submitted in groups; a waiter is answered only after the commit of its group.
 
     `commit` commits a group whole or not at all and returns one answer an item. When it raises, each item is
-    committed alone, so that a bad one fails by itself; StoreUnavailable fails all that wait.
+    committed alone, so that a bad one fails by itself, and one whose rows another process keeps too; StoreUnavailable
+    fails all that wait. A group that was too much for the time there is must not come again as large: after
+    StoreUnavailable at most half as many go together, and a few more after each commit.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class GroupCommit(Generic[T, R]):
         self._commit = commit
         self._capacity = capacity
         self._max_batch = max_batch
+        self._together = max_batch
+        self._contended = 0  # commits in a row
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._running: asyncio.Task[None] | None = None
 
@@ -76,7 +82,9 @@ class GroupCommit(Generic[T, R]):
                 group = self._next_group()
                 try:
                     await self._answer(group)
+                    self._together = min(self._max_batch, self._together + _GROWTH)
                 except StoreUnavailable as error:
+                    self._together, self._contended = max(1, len(group) // 2), 0
                     # Those behind would only find out the same, one timeout after the other.
                     self._fail([*group, *self._waiting], error)
                     self._waiting.clear()
@@ -87,7 +95,7 @@ class GroupCommit(Generic[T, R]):
             self._waiting.clear()
 
     def _next_group(self) -> list[_Waiting[T, R]]:
-        taken = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+        taken = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
         return [waiting for waiting in taken if not waiting.answer.done()]  # done: its caller has gone
 
     async def _answer(self, group: Sequence[_Waiting[T, R]]) -> None:
@@ -95,11 +103,17 @@ class GroupCommit(Generic[T, R]):
             return
         try:
             answers = await self._commit([waiting.item for waiting in group])
+        except Contended as error:
+            self._contended += 1
+            if self._contended > _CONTENDED_IN_A_ROW:
+                raise
+            await self._answer_singly(group, error)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - this task owns its waiters: each must hear
             await self._answer_singly(group, error)
         else:
+            self._contended = 0
             for waiting, answer in zip(group, answers, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)

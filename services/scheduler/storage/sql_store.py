@@ -33,7 +33,7 @@ from services.scheduler.storage.sql_accept import Offer
 from services.scheduler.storage.sql_changes import Wanted
 from services.scheduler.storage.sql_group import Answer, Delivered, Item
 from services.scheduler.storage.sql_schema import attempts, documents, job_events, jobs, outbox
-from services.scheduler.storage.sql_transactions import Contended, Transactions
+from services.scheduler.storage.sql_transactions import Transactions
 from services.scheduler.storage.store import (
     Accepted,
     Alteration,
@@ -48,8 +48,9 @@ from services.scheduler.webhooks.sql_deliveries import SqlDeliveries
 
 _POSTGRES_TIMEOUT_S = 1.0
 _SQLITE_TIMEOUT_S = 5.0  # nobody can be away: only the disk or another process's write can be slow
+_LOCK_TIMEOUT_S = 0.3  # less than PostgreSQL takes to look for a deadlock (1 s), which is all the time a call has
 _SCAN_TIMEOUT_S = 60.0  # reading every open job of a long queue
-_TRIES = 3  # each is lost only to another process that accepted one of the same keys, or changed the same rows
+_TRIES = 3  # each is lost only to another process that accepted one of the same keys
 
 
 class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
@@ -200,7 +201,7 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
     async def _write_group(self, items: Sequence[Item]) -> list[Answer]:
         for _ in range(_TRIES - 1):
-            with contextlib.suppress(IntegrityError, Contended):
+            with contextlib.suppress(IntegrityError):
                 return await self._try_write(items)
         return await self._try_write(items)
 
@@ -233,4 +234,5 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 def open_store(url: str) -> SqlStore:
     """Return the store of a database URL; it connects on first use."""
     timeout_s = _SQLITE_TIMEOUT_S if is_sqlite(url) else _POSTGRES_TIMEOUT_S
-    return SqlStore(open_engines(url, timeout_s=timeout_s, application="darkroom-scheduler"))
+    application = "darkroom-scheduler"
+    return SqlStore(open_engines(url, timeout_s=timeout_s, application=application, lock_timeout_s=_LOCK_TIMEOUT_S))

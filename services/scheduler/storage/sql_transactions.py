@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import TypeVar
 
 from libs.sql import failures, transactions
 from libs.sql.engines import Engines
 from libs.sql.transactions import Work
-from services.scheduler.storage.store import StoreUnavailable
+from services.scheduler.storage.store import Contended, StoreUnavailable
 
 R = TypeVar("R")
 
-
-class Contended(StoreUnavailable):
-    """Another process changed the same rows at this moment; the same transaction may succeed at once."""
+_TRIES = 3  # each is lost only to another process that changes the same rows
 
 
 @contextmanager
@@ -36,9 +34,14 @@ class Transactions:
         self._transactions = transactions.Transactions(engines)
 
     async def write(self, work: Work[R]) -> R:
-        """Return what `work` returns once it is committed; anything it raises undoes all."""
-        with as_the_store_says():
-            return await self._transactions.write(work)
+        """Return what `work` returns once it is committed; anything it raises undoes all.
+
+        It is done again where another process changes the same rows, and Contended when that is so each time.
+        """
+        for _ in range(_TRIES - 1):
+            with suppress(Contended):
+                return await self._write(work)
+        return await self._write(work)
 
     async def read(self, work: Work[R], timeout_s: float | None = None) -> R:
         """Return what `work` returns; it must not change anything."""
@@ -55,3 +58,7 @@ class Transactions:
     async def close(self) -> None:
         """Let what runs finish and give every connection back."""
         await self._transactions.close()
+
+    async def _write(self, work: Work[R]) -> R:
+        with as_the_store_says():
+            return await self._transactions.write(work)

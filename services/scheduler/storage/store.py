@@ -30,6 +30,10 @@ class StoreUnavailable(Exception):
     """The database does not answer; nothing was changed as far as the caller may assume."""
 
 
+class Contended(StoreUnavailable):
+    """Another process changes the same rows at this moment. Nothing was changed; the database answers others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The job that stands after `accept`; `existing` when its idempotency key was used before."""

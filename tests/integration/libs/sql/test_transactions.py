@@ -119,6 +119,22 @@ async def test_of_two_that_change_one_row_at_once_one_is_told_to_try_again(trans
     assert [type(end) for end in ends if end is not None] == [Contended]
 
 
+@only_postgresql
+async def test_who_waits_too_long_for_a_row_of_another_is_told_to_try_again(transactions: Transactions, url: str):
+    hurried = Transactions(open_engines(url, timeout_s=PATIENT_S, lock_timeout_s=0.05))
+    change = text("UPDATE counts SET n = n + 1")
+
+    async def meanwhile(connection: AsyncConnection) -> None:
+        await connection.execute(change)
+        with pytest.raises(Contended):
+            await hurried.write(lambda within: within.execute(change))
+
+    await transactions.write(meanwhile)
+    await hurried.write(lambda within: within.execute(change))
+    assert await transactions.read(counted) == {"a": 2}
+    await hurried.close()
+
+
 async def test_a_row_is_inserted_once(transactions: Transactions):
     counts = Table("counts", MetaData(), Column("name", Text, primary_key=True), Column("n", Integer))
     assert not await transactions.write(lambda within: insert_if_absent(within, counts, {"name": "a", "n": 5}))

@@ -9,7 +9,7 @@ import pytest
 
 from libs.errors import Unavailable
 from services.scheduler.storage.group_commit import GroupCommit
-from services.scheduler.storage.store import StoreUnavailable
+from services.scheduler.storage.store import Contended, StoreUnavailable
 
 
 class Disk:
@@ -106,6 +106,43 @@ async def test_being_away_while_committing_one_by_one_ends_the_rest_too(disk: Di
     answers = await asyncio.gather(*await submitted(GroupCommit(commit), "a", "b", "c"), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
     assert tries == 2
+
+
+async def test_of_a_group_whose_rows_another_process_keeps_only_those_fail(disk: Disk) -> None:
+    async def commit(items: Sequence[str]) -> list[str]:
+        if "kept" in items:
+            raise Contended("kept")
+        return await disk.commit(items)
+
+    disk.gate.set()
+    tasks = await submitted(GroupCommit(commit, max_batch=3), "a", "kept", "c", "behind")
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [answers[0], type(answers[1]), *answers[2:]] == ["A", Contended, "C", "BEHIND"]
+
+
+async def test_when_another_process_keeps_whatever_is_asked_for_not_each_waits_for_it() -> None:
+    tries = 0
+
+    async def commit(_: Sequence[str]) -> list[str]:
+        nonlocal tries
+        tries += 1
+        raise Contended("kept")
+
+    tasks = await submitted(GroupCommit(commit, max_batch=20), *map(str, range(40)))
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Contended] * 40
+    assert tries == 5
+
+
+async def test_what_was_too_much_at_once_comes_in_halves_and_grows_again(disk: Disk) -> None:
+    commits = GroupCommit(disk.commit, max_batch=32)
+    disk.gate.set()
+    disk.away = True
+    await asyncio.gather(*await submitted(commits, *"a" * 32), return_exceptions=True)
+    await asyncio.gather(*await submitted(commits, *"b" * 24), return_exceptions=True)
+    disk.away = False
+    await asyncio.gather(*await submitted(commits, *"c" * 80))
+    assert [len(group) for group in disk.groups] == [32, 16, 8, 16, 24, 32]
 
 
 async def test_a_caller_that_left_before_its_turn_is_not_committed(disk: Disk) -> None:
