@@ -46,13 +46,16 @@ class SqlResults:
         return await self._transactions.write(apply)
 
 
-async def shelf_for(connection: AsyncConnection, asked: Sequence[Job]) -> Shelf:
-    """Return what lies there for jobs that ask, with its pictures held until this transaction ends."""
+async def shelf_for(connection: AsyncConnection, asked: Sequence[Job], others: Collection[str] = ()) -> Shelf:
+    """Return what lies there for jobs that ask, with its pictures held until this transaction ends.
+
+    `others` are pictures that the transaction changes besides: all are held at once, in order.
+    """
     keys = sorted({job.cache_key for job in asked if job.cache_key})
     if not keys:
         return Shelf()
     found = await _alike(connection, keys)
-    return Shelf(found, await _kept(connection, found))
+    return Shelf(found, await _kept(connection, found, others))
 
 
 async def _alike(connection: AsyncConnection, keys: Collection[str]) -> list[Job]:
@@ -62,14 +65,18 @@ async def _alike(connection: AsyncConnection, keys: Collection[str]) -> list[Job
     return await sql_reads.read_jobs(connection, statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()))
 
 
-async def _kept(connection: AsyncConnection, found: Sequence[Job]) -> dict[str, float | None]:
+async def _kept(
+    connection: AsyncConnection, found: Sequence[Job], others: Collection[str] = ()
+) -> dict[str, float | None]:
     """Return until when pictures are kept, of those that are there; nobody removes them before this transaction ends."""
-    hashes = sorted({image.sha256 for job in found for image in job.images})
+    hashes = {image.sha256 for job in found for image in job.images}
     if not hashes:
         return {}
-    lying = select(blobs.c.sha256, blobs.c.expires_at).where(blobs.c.sha256.in_(hashes), blobs.c.doomed_at.is_(None))
-    rows = await connection.execute(lying.order_by(blobs.c.sha256).with_for_update())
-    return {row.sha256: row.expires_at for row in rows}
+    there = select(blobs.c.sha256, blobs.c.expires_at, blobs.c.doomed_at).where(
+        blobs.c.sha256.in_(sorted(hashes.union(others)))
+    )
+    rows = await connection.execute(there.order_by(blobs.c.sha256).with_for_update())
+    return {row.sha256: row.expires_at for row in rows if row.doomed_at is None}
 
 
 async def _follow(connection: AsyncConnection, joiner: Job, now: float) -> Job | None:

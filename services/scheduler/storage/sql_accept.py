@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import String, and_, bindparam, func, select, tuple_, update
@@ -15,6 +15,7 @@ from services.scheduler.replicas import sql_lead
 from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.results import sql_results
 from services.scheduler.results.reuse import Terms
+from services.scheduler.results.shelf import Shelf
 from services.scheduler.storage import sql_reads, sql_rows, sql_writes
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.sql_schema import jobs
@@ -65,13 +66,26 @@ class _Known:
         return self.by_id.get(job.id) or earlier
 
 
-async def accept(connection: AsyncConnection, offers: Sequence[Offer]) -> list[Accepted]:
+@dataclass(frozen=True, slots=True)
+class There:
+    """What is there already for offers."""
+
+    known: _Known
+    shelf: Shelf
+
+
+async def look(connection: AsyncConnection, offers: Sequence[Offer], others: Collection[str] = ()) -> There:
+    """Return what is there for offers; holds its pictures, together with `others` that the transaction changes."""
+    known = await _known(connection, [offer.job for offer in offers])
+    return There(known, await sql_results.shelf_for(connection, [each.job for each in offers if each.terms], others))
+
+
+async def accept(connection: AsyncConnection, offers: Sequence[Offer], there: There) -> list[Accepted]:
     """Write the jobs that are new with their events and messages; return what stands for each offer.
 
     Raises IntegrityError when another process accepts the same key at this moment: then all is to be done again.
     """
-    known = await _known(connection, [offer.job for offer in offers])
-    shelf = await sql_results.shelf_for(connection, [offer.job for offer in offers if offer.terms])
+    known, shelf = there.known, there.shelf
     answers: list[Accepted] = []
     steps: list[Step] = []
     messages: list[OutboxMessage] = []

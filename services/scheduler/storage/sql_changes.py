@@ -5,7 +5,7 @@ Each job's row is locked before it is asked what becomes of it, so nobody else c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,26 +27,45 @@ class Wanted:
     messages: tuple[OutboxMessage, ...] = ()
 
 
-async def apply(connection: AsyncConnection, wanted: Sequence[Wanted]) -> list[Job | None]:
-    """Make the changes; return each job as it is then, None where the change did not apply. Raises Deposed."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Changes by their place, whose jobs are locked: what comes of the first of each job, and those that come later."""
+
+    steps: Mapping[int, Step | None]
+    messages: Mapping[int, tuple[OutboxMessage, ...]]
+    later: dict[int, Wanted]
+
+    @property
+    def pictures(self) -> set[str]:
+        """The pictures that will be kept."""
+        return {image.sha256 for step in self.steps.values() if step is not None for image in step.job.images}
+
+
+async def hold(connection: AsyncConnection, wanted: Sequence[Wanted]) -> Held:
+    """Lock the jobs and see what the changes make of them, writing nothing. Raises Deposed."""
     for epoch in {each.epoch for each in wanted}:
         await sql_reads.check_epoch(connection, epoch)
-    answers: list[Job | None] = [None] * len(wanted)
-    left = list(range(len(wanted)))
-    while left:
-        first = {wanted[index].job_id: index for index in reversed(left)}  # of each job the first that is left
-        now = sorted(first.values())
-        for index, job in zip(now, await _apply([wanted[index] for index in now], connection), strict=True):
-            answers[index] = job
-        left = [index for index in left if first[wanted[index].job_id] != index]
-    return answers
+    return await _hold(connection, dict(enumerate(wanted)))
 
 
-async def _apply(wanted: Sequence[Wanted], connection: AsyncConnection) -> list[Job | None]:
-    """Make changes of different jobs."""
-    before = await sql_reads.locked_jobs(connection, [each.job_id for each in wanted])
-    steps = [each.change(before[each.job_id]) if each.job_id in before else None for each in wanted]
-    written = [Written(step, each.messages) for each, step in zip(wanted, steps, strict=True) if step is not None]
-    if written:
-        await sql_writes.write_steps(connection, written)
-    return [None if step is None else step.job for step in steps]
+async def apply(connection: AsyncConnection, held: Held) -> list[Job | None]:
+    """Make the changes; return each job as it is then, None where the change did not apply."""
+    answers: dict[int, Job | None] = {}
+    while held.steps:
+        written = [Written(step, held.messages[place]) for place, step in held.steps.items() if step is not None]
+        if written:
+            await sql_writes.write_steps(connection, written)
+        answers |= {place: None if step is None else step.job for place, step in held.steps.items()}
+        held = await _hold(connection, held.later)
+    return [answers[place] for place in sorted(answers)]
+
+
+async def _hold(connection: AsyncConnection, wanted: dict[int, Wanted]) -> Held:
+    if not wanted:
+        return Held({}, {}, {})
+    first = {each.job_id: place for place, each in reversed(wanted.items())}
+    now = {place: each for place, each in wanted.items() if first[each.job_id] == place}
+    before = await sql_reads.locked_jobs(connection, list(first))
+    steps = {place: each.change(before[each.job_id]) if each.job_id in before else None for place, each in now.items()}
+    messages = {place: each.messages for place, each in now.items()}
+    return Held(steps, messages, {place: each for place, each in wanted.items() if place not in now})

@@ -1,4 +1,8 @@
-"""What goes into one transaction when it arrives together: new jobs, changes of jobs, messages that were delivered."""
+"""What goes into one transaction when it arrives together: new jobs, changes of jobs, messages that were delivered.
+
+Every group locks in the same order, so that no two wait for each other: the leader's row, jobs, pictures, and last the
+keys of new jobs. So the jobs to change are locked first, and all pictures that lie there at once.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,10 @@ async def write(connection: AsyncConnection, items: Sequence[Item]) -> list[Answ
     offers = [item for item in items if isinstance(item, Offer)]
     wanted = [item for item in items if isinstance(item, Wanted)]
     gone = [number for item in items if isinstance(item, Delivered) for number in item.ids]
-    accepted = iter(await sql_accept.accept(connection, offers) if offers else ())
-    changed = iter(await sql_changes.apply(connection, wanted) if wanted else ())
+    held = await sql_changes.hold(connection, wanted)
+    there = await sql_accept.look(connection, offers, held.pictures) if offers else None
+    changed = iter(await sql_changes.apply(connection, held))
+    accepted = iter(await sql_accept.accept(connection, offers, there) if there else ())
     if gone:
         await connection.execute(delete(outbox).where(outbox.c.id.in_(gone)))
     return [_answer(item, accepted, changed) for item in items]
