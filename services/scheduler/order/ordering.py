@@ -81,7 +81,7 @@ class Ordering:
     def remove(self, job_id: JobId) -> bool:
         """Take a job out and charge nothing; False when it was not there."""
         self._places.forget()
-        if self._resting.jobs.pop(job_id, None) is not None:
+        if self._resting.pop(job_id) is not None:
             return True
         entry = self._index.pop(job_id)
         if entry is not None:
@@ -160,9 +160,8 @@ class Ordering:
 
     def depth(self, tier: str) -> int:
         """Return how many jobs of a tier wait."""
-        rests = sum(waiting.tier == tier for waiting in tuple(self._resting.jobs.values()))
         known = self._tiers.by_name.get(tier)
-        return rests + (known.count if known else 0)
+        return self._resting.by_tier[tier] + (known.count if known else 0)
 
     def oldest(self, tier: str) -> float | None:
         """Return since when the oldest waiting job of a tier waits, in Unix seconds, right to a second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
 from libs.ids import JobId
 from services.scheduler.order.waiting import Waiting
@@ -13,6 +14,7 @@ class Resting:
 
     def __init__(self) -> None:
         self.jobs: dict[JobId, Waiting] = {}
+        self.by_tier: Counter[str] = Counter()  # how many
         self._times: list[tuple[float, int, JobId]] = []
         self._number = 0
 
@@ -20,13 +22,23 @@ class Resting:
         """Return one that goes its own way."""
         twin = Resting()
         twin.jobs, twin._times, twin._number = self.jobs.copy(), self._times.copy(), self._number
+        twin.by_tier = self.by_tier.copy()
         return twin
 
     def add(self, waiting: Waiting) -> None:
         """Put a job in."""
         self._number += 1
+        self.pop(waiting.job_id)
         self.jobs[waiting.job_id] = waiting
+        self.by_tier[waiting.tier] += 1
         heapq.heappush(self._times, (waiting.not_before, self._number, waiting.job_id))
+
+    def pop(self, job_id: JobId) -> Waiting | None:
+        """Take a job out; None when it is not there."""
+        waiting = self.jobs.pop(job_id, None)
+        if waiting is not None:
+            self.by_tier[waiting.tier] -= 1
+        return waiting
 
     def due(self, now: float) -> list[Waiting]:
         """Take out the jobs whose time has come."""
@@ -35,7 +47,8 @@ class Resting:
             _, _, job_id = heapq.heappop(self._times)
             waiting = self.jobs.get(job_id)
             if waiting is not None and waiting.not_before <= now:
-                found.append(self.jobs.pop(job_id))
+                self.pop(job_id)
+                found.append(waiting)
         return found
 
     def next_time(self) -> float | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ from services.scheduler.placement import preemption
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preemption import PARKED_S, Parked, Running
+from services.scheduler.placement.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,16 @@ class Preempter:
         self._clock = clock
         self._entries: dict[JobId, _Entry] = {}
         self._touched: dict[JobId, _Entry] = {}  # of them, those that were ever asked to make room: few
+        self._by_tier: Counter[str] = Counter()  # of them, how many; none is 0
         self._next_look, self._looks_again = 0.0, False
+        self._rounds = Rounds()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def began(self, attempt: Attempt) -> None:
         """Follow an attempt; one that is taken up from an earlier leader may be parked since then."""
+        self.over(attempt.job.id)
         entry = self._entries[attempt.job.id] = _Entry(attempt)
+        self._by_tier[attempt.job.tier] += 1
         if attempt.attach:
             self._touched[attempt.job.id] = entry
             entry.moving = True
@@ -74,6 +80,7 @@ class Preempter:
         entry = self._entries.pop(job_id, None)
         self._touched.pop(job_id, None)
         if entry is not None:
+            self._by_tier -= Counter((entry.attempt.job.tier,))
             entry.over.set()
 
     def parked(self) -> list[JobId]:
@@ -84,13 +91,17 @@ class Preempter:
     def rival(self) -> tuple[Waiting, WorkerRecord] | None:
         """Let parked jobs go on whose row is free; return a waiting job that goes before one of them, and its worker."""
         now = self._clock.now()
-        for parked in self._parked_by_worker().values():
-            seat = self._fleet.seat(parked[0].worker)
-            rival = self._jobs.ordering.next(self._fleet.offer_of(parked[0].worker), now)
+        for known in self._rounds.each(self._parked_by_worker, now):
+            parked = [job for job in known if self._rests(job.job_id)]
+            seat = self._fleet.seat(parked[0].worker) if parked else None
+            if seat is None or seat.resting:
+                continue
+            rival = self._jobs.ordering.next(self._fleet.offer_of(seat.record), now)
+            rival = None if rival and _shuns(rival, seat.record, self._jobs, self._fleet) else rival
             again = preemption.goes_on(parked, seat, rival.tier if rival else None, now)
             if again is not None:
                 self._resume(self._entries[again.job_id], late=now - again.since >= PARKED_S)
-            elif rival is not None and seat is not None and _gets_the_rows(rival, seat, parked):
+            elif rival is not None and _gets_the_rows(rival, seat, parked):
                 return rival, seat.record
         return None
 
@@ -106,7 +117,8 @@ class Preempter:
         workers = {job.worker.worker_id: job.worker for job in candidates}
         waiting = self._jobs.ordering.next(self._cost_at(list(workers.values())), self._clock.now())
         while waiting is not None and self._moving() < self._jobs.ordering.depth(waiting.tier):
-            victim = preemption.victim(waiting, candidates)
+            able = [job for job in candidates if not _shuns(waiting, job.worker, self._jobs, self._fleet)]
+            victim = preemption.victim(waiting, able)
             if victim is None:
                 return
             candidates.remove(victim)
@@ -120,6 +132,7 @@ class Preempter:
         moments = [entry.parked_at + PARKED_S for entry in entries if entry.parked_at is not None]
         moments += [entry.not_before for entry in entries]
         moments += [self._next_look] if self._looks_again else []
+        moments += [moment for moment in (self._rounds.next_moment(),) if moment is not None]
         return min((moment for moment in moments if moment > self._clock.now()), default=None)
 
     async def close(self) -> None:
@@ -131,7 +144,7 @@ class Preempter:
     def _lower_than_waits(self) -> bool:
         """Whether anything runs that is of a lower tier than a job that waits."""
         highest = min((rank(tier) for tier in TIERS if self._jobs.ordering.depth(tier)), default=len(TIERS))
-        return any(rank(entry.attempt.job.tier) > highest for entry in self._entries.values())
+        return any(rank(tier) > highest for tier in self._by_tier)
 
     def _looked_lately(self) -> bool:
         """Whether a look at all that run would cost too much, so soon after the last one; then it is made later."""
@@ -167,12 +180,19 @@ class Preempter:
     def _parked_by_worker(self) -> dict[WorkerId, list[Parked]]:
         found: dict[WorkerId, list[Parked]] = {}
         for job_id, entry in self._touched.items():
-            if entry.parked_at is not None and not entry.moving and entry.not_before <= self._clock.now():
+            if entry.parked_at is not None and self._rests(job_id):
                 worker = entry.attempt.worker
                 job = entry.attempt.job
                 parked = Parked(job_id, job.tier, worker, entry.parked_at, job.shape)
                 found.setdefault(worker.worker_id, []).append(parked)
         return found
+
+    def _rests(self, job_id: JobId) -> bool:
+        """Whether a job is parked and could be asked to go on."""
+        entry = self._touched.get(job_id)
+        if entry is None or entry.parked_at is None or entry.moving:
+            return False
+        return entry.not_before <= self._clock.now()
 
     def _moving(self) -> int:
         return sum(entry.moving for entry in self._touched.values())
@@ -227,6 +247,17 @@ class Preempter:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _shuns(waiting: Waiting, worker: WorkerRecord, jobs: OpenJobs, fleet: Fleet) -> bool:
+    """Whether a job comes last to a worker, where others draw or are parked, and another can draw it."""
+    shunned = jobs.avoided(waiting.job_id)
+    if jobs.alone(waiting.job_id):
+        shunned |= {worker.worker_id}
+    if worker.worker_id not in shunned:
+        return False
+    others = (other for other in fleet.workers().values() if other.worker_id not in shunned)
+    return any(waiting.model_version in other.models for other in others)
 
 
 def _gets_the_rows(rival: Waiting, seat: Seat, parked: list[Parked]) -> bool:

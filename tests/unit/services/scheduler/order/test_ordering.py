@@ -289,3 +289,17 @@ def test_the_tenants_that_want_nothing_are_forgotten() -> None:
         for job in drain(order):
             order.settled(job.job_id, 10.0)
     assert len(order._tiers.by_name["pro"].tenants) == 0
+
+
+def test_retries_that_rest_count_among_those_that_wait() -> None:
+    ordering = Ordering()
+    for name, not_before in (("a", 5.0), ("b", 9.0), ("c", 9.0)):
+        ordering.add(Waiting(JobId(name), TenantId("t"), "pro", "m@1", 0.0, 1.0, not_before=not_before), 0.0)
+    twin = ordering.fork()
+    assert (ordering.depth("pro"), ordering.depth("free")) == (3, 0)
+    assert ordering.remove(JobId("b"))
+    assert ordering.depth("pro") == 2
+    ordering.wake(5.0)
+    assert ordering.depth("pro") == 2
+    ordering.remove(JobId("a"))
+    assert (ordering.depth("pro"), twin.depth("pro")) == (1, 3)

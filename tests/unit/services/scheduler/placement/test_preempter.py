@@ -198,3 +198,36 @@ async def test_nobody_is_given_ahead_of_one_that_is_parked_there(bench: Bench) -
         server.say(order_of(server, low.id), Progress(1, STEPS, STEPS, 0.1))
         await bench.clock.settle()
         assert set(scheduler.fleet.given(warm)) == {low.id, behind.id}, "now it is"
+
+
+@pytest.mark.parametrize("wants", ["another worker", "a worker of its own"])
+async def test_nobody_makes_room_for_who_would_rather_not_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, wants: str
+) -> None:
+    async with bench.running() as scheduler:
+        server, other = await bench.workers(record("a"), record("b"), script=silence)
+        low, _ = await begin(bench, server, "free"), await begin(bench, other, "enterprise")
+        high = await begin(bench, server, "enterprise")
+        assert server.moves == [("park", low.id)]
+        if wants == "another worker":
+            monkeypatch.setattr(scheduler.jobs, "avoided", lambda _: frozenset({record("a").worker_id}))
+        else:
+            monkeypatch.setattr(scheduler.jobs, "alone", lambda _: True)
+        later = await begin(bench, server, "enterprise")
+        await end(bench, server, high.id)
+        assert server.moves == [("park", low.id), ("resume", low.id)], "it takes no row of those that are parked"
+        await bench.clock.advance(1.0)
+        assert len(server.moves) == 2, "and nobody is parked for it"
+        await end(bench, server, low.id)
+        assert server.orders[-1].job_id == later.id, "it comes last to the worker, not never"
+
+
+async def test_who_may_make_room_is_not_looked_for_while_nobody_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(record(), script=silence)
+        await begin(bench, server, "enterprise")
+        monkeypatch.setattr(scheduler.preempter, "_candidates", lambda: pytest.fail("it looked at all that run"))
+        await begin(bench, server, "enterprise")
+        await begin(bench, server, "free")
