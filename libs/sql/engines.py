@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from libs.sql.addresses import is_sqlite
+from libs.sql.file_connections import FileEngine
+from libs.sql.file_threads import READERS, WRITERS
 
 _POSTGRES_CONNECTIONS = 10
-_SQLITE_WRITERS = 1  # writers queue up in here for one connection, not at the file's lock
-_SQLITE_READERS = 4
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 # Pages of indexes lie all over a large file: with SQLite's own 1,000 pages of log a full group of a few hundred rows is
 # followed by moving each of them there, and with 2 MB of cache by reading them again.
@@ -58,15 +58,22 @@ def open_engines(
 
 def blocking_sqlite_engine(url: str, timeout_s: float) -> Engine:
     """Return an engine for changes without an event loop, which waits for the file's lock up to `timeout_s`."""
-    engine = create_engine(make_url(url).set(drivername="sqlite"), hide_parameters=True)
-    _prepare_sqlite(engine, timeout_s, writes=True)
-    return engine
+    return _prepared(create_engine(_drivers_url(url), hide_parameters=True), timeout_s, writes=True)
 
 
-def _sqlite_engine(url: str, timeout_s: float, *, writes: bool) -> AsyncEngine:
-    engine = _engine(url, _SQLITE_WRITERS if writes else _SQLITE_READERS, timeout_s, {})
-    _prepare_sqlite(engine.sync_engine, timeout_s, writes=writes)
-    return engine
+def _sqlite_engine(url: str, timeout_s: float, *, writes: bool) -> FileEngine:
+    engine = create_engine(
+        _drivers_url(url),
+        pool_size=WRITERS if writes else READERS,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        hide_parameters=True,  # errors end up in logs, and parameters hold prompts
+    )
+    return FileEngine(_prepared(engine, timeout_s, writes=writes))
+
+
+def _drivers_url(url: str) -> URL:
+    return make_url(url).set(drivername="sqlite")
 
 
 def postgres_engine(
@@ -79,23 +86,18 @@ def postgres_engine(
         "synchronous_commit": "on",
         "idle_in_transaction_session_timeout": "10s",  # a process that vanished gives its locks back
     }
-    connect = {"timeout": timeout_s, "server_settings": server_settings}
-    return _engine(url, _POSTGRES_CONNECTIONS, timeout_s, connect)
-
-
-def _engine(url: str, connections: int, timeout_s: float, connect: dict[str, Any]) -> AsyncEngine:
     return create_async_engine(
         url,
-        pool_size=connections,
+        pool_size=_POSTGRES_CONNECTIONS,
         max_overflow=0,
         pool_timeout=timeout_s,
         pool_pre_ping=True,  # a restarted server is found before a connection is handed out
         hide_parameters=True,  # errors end up in logs, and parameters hold prompts
-        connect_args=connect,
+        connect_args={"timeout": timeout_s, "server_settings": server_settings},
     )
 
 
-def _prepare_sqlite(engine: Engine, timeout_s: float, *, writes: bool) -> None:
+def _prepared(engine: Engine, timeout_s: float, *, writes: bool) -> Engine:
     """Let connections write through to the disk, and transactions begin where they say so."""
     own = ("query_only=OFF", *_WRITER_PRAGMAS) if writes else ("query_only=ON",)
     pragmas = (f"busy_timeout={int(timeout_s * 1000)}", *_PRAGMAS, *own)
@@ -114,3 +116,4 @@ def _prepare_sqlite(engine: Engine, timeout_s: float, *, writes: bool) -> None:
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", start)
+    return engine

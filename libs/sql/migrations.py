@@ -74,7 +74,6 @@ def _upgrade_in_turn(url: str, history: History) -> None:
 
 
 def _upgrade_file(url: str, history: History) -> None:
-    # Not aiosqlite: after a failed connect its thread answers a loop that `asyncio.run` has closed by then.
     engine = blocking_sqlite_engine(url, _FILE_LOCK_S)
     try:
         with engine.begin() as connection:  # the transaction is the lock

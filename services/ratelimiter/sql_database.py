@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.errors import Unavailable
 from libs.sql.engines import open_engines
 from libs.sql.failures import DatabaseAway
-from libs.sql.transactions import Transactions, Work
+from libs.sql.transactions import Transactions
+from libs.sql.work import Work
 
 _DEADLINE_S = 0.8  # below libs.rpc.deadlines.LIMITER_S: the caller is told, not left waiting
 

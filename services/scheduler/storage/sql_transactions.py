@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from libs.sql import failures, transactions
 from libs.sql.engines import Engines
-from libs.sql.transactions import Work
+from libs.sql.work import Work
 from services.scheduler.storage.store import Contended, StoreUnavailable
 
 R = TypeVar("R")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, make_url, text
@@ -12,12 +13,37 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import Engines, open_engines
 from libs.sql.failures import Contended, DatabaseAway
+from libs.sql.file_threads import FileThreads
 from libs.sql.inserts import insert_if_absent
 from libs.sql.transactions import Transactions
+from libs.sql.work import Suspended
 
 PATIENT_S = 30.0
 only_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 only_postgresql = pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+
+
+ADD_ONE = text("UPDATE counts SET n = n + 1")
+
+
+class Pause:
+    """Holds work up until it is ended: on SQLite that work has a thread, elsewhere the event loop."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+        self._loop, self._over = asyncio.get_running_loop(), threading.Event()
+
+    def end(self) -> None:
+        """Let the work go on."""
+        self._over.set()
+
+    async def hold(self, connection: AsyncConnection) -> None:
+        """Wait for the end."""
+        self._loop.call_soon_threadsafe(self.held.set)
+        if connection.dialect.name == "sqlite":
+            assert self._over.wait(PATIENT_S)
+        else:
+            await asyncio.to_thread(self._over.wait, PATIENT_S)
 
 
 async def counted(connection: AsyncConnection) -> dict[str, int]:
@@ -47,22 +73,21 @@ async def test_what_raises_undoes_all(transactions: Transactions):
 
 @pytest.mark.parametrize("at", ["before the statement", "behind it"])
 async def test_a_caller_that_leaves_takes_neither_connection_nor_lock_along(transactions: Transactions, at: str):
-    arrived, left = asyncio.Event(), asyncio.Event()
+    pause = Pause()
     insertion = text("INSERT INTO counts VALUES ('b', 1)")
 
     async def work(connection: AsyncConnection) -> None:
         if at == "behind it":
             await connection.execute(insertion)
-        arrived.set()
-        await left.wait()
+        await pause.hold(connection)
         if at == "before the statement":
             await connection.execute(insertion)
 
     leaving = asyncio.create_task(transactions.write(work))
-    await arrived.wait()
+    await pause.held.wait()
     leaving.cancel()
     await asyncio.wait([leaving])
-    left.set()
+    pause.end()
     await transactions.write(lambda within: within.execute(text("INSERT INTO counts VALUES ('c', 2)")))
     assert await transactions.read(counted) == {"a": 0, "b": 1, "c": 2}  # what it asked for was done without it
 
@@ -70,17 +95,50 @@ async def test_a_caller_that_leaves_takes_neither_connection_nor_lock_along(tran
 @only_sqlite
 async def test_a_reader_never_waits_for_a_writer_and_a_writer_not_for_ever(transactions: Transactions, url: str):
     hurried = Transactions(open_engines(url, timeout_s=0.05))
-    change = text("UPDATE counts SET n = n + 1")
+    pause = Pause()
 
-    async def meanwhile(connection: AsyncConnection) -> None:
-        await connection.execute(change)
-        assert await transactions.read(counted) == {"a": 0}
-        with pytest.raises(DatabaseAway):
-            await hurried.write(lambda within: within.execute(change))
+    async def slow(connection: AsyncConnection) -> None:
+        await connection.execute(ADD_ONE)
+        await pause.hold(connection)
 
-    await transactions.write(meanwhile)
-    await transactions.write(lambda within: within.execute(change))
+    writing = asyncio.create_task(transactions.write(slow))
+    await pause.held.wait()
+    assert await transactions.read(counted) == {"a": 0}
+    with pytest.raises(DatabaseAway):
+        await hurried.write(lambda within: within.execute(ADD_ONE))
+    pause.end()
+    await writing
+    await transactions.write(lambda within: within.execute(ADD_ONE))
     await hurried.close()
+
+
+@only_sqlite
+async def test_a_change_whose_turn_comes_too_late_is_not_begun(transactions: Transactions, url: str):
+    engines = open_engines(url, timeout_s=PATIENT_S)
+    threads = FileThreads(engines.write, engines.read)
+    with pytest.raises(DatabaseAway):
+        await threads.write(lambda within: within.execute(ADD_ONE), 0.0)
+    await threads.write(lambda within: within.execute(ADD_ONE), PATIENT_S)
+    await threads.close()
+    assert await transactions.read(counted) == {"a": 1}
+
+
+@only_sqlite
+async def test_work_that_waits_for_something_else_is_told_so_and_undone(transactions: Transactions):
+    async def astray(connection: AsyncConnection) -> None:
+        await connection.execute(ADD_ONE)
+        await asyncio.sleep(0)
+
+    with pytest.raises(Suspended):
+        await transactions.write(astray)
+    assert await transactions.read(counted) == {"a": 0}
+
+
+@only_sqlite
+async def test_who_comes_behind_the_close_finds_the_database_away(transactions: Transactions):
+    await transactions.close()
+    with pytest.raises(DatabaseAway):
+        await transactions.read(counted)
 
 
 @only_sqlite

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import make_url
 
 from libs.clients.limiter import LimiterClient, Reservation, Settlement
 from libs.clients.limiter_admin import LimiterAdminClient
@@ -23,7 +25,6 @@ from libs.errors import (
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc.channel import open_channel
 from libs.secret_files import MESH_TOKEN, read_token
-from services.ratelimiter.sql_database import Database
 
 TENANT = TenantId("acme")
 
@@ -162,17 +163,14 @@ async def test_a_limiter_that_is_gone_is_degraded():
 
 
 async def test_a_stuck_database_fails_settlements_and_not_reservations(service, settings):
-    stuck = Database(settings.database, deadline_s=30)
-
-    async def meanwhile(_connection):
-        assert (await service.limiter.reserve(reservation())).denial is None
-        with pytest.raises(Unavailable) as caught:
-            await service.limiter.settle(settlement())
-        return caught
-
-    caught = await stuck.write(meanwhile)
+    other = sqlite3.connect(str(make_url(settings.database).database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert (await service.limiter.reserve(reservation())).denial is None
+    with pytest.raises(Unavailable) as caught:
+        await service.limiter.settle(settlement())
     assert caught.value.reason == "LIMITER_DEGRADED"
-    await stuck.close()
+    other.execute("ROLLBACK")
+    other.close()
     assert await service.limiter.settle(settlement(charged=60))
     assert (await service.limiter.peek(TENANT, "enterprise")).available_units == 940
 
