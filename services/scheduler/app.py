@@ -121,7 +121,7 @@ class Scheduler:
         self.sweeper = CheckpointSweeper(store, self.jobs, blobs, clock)
         self.ward = Ward(store, self.fleet, clock, self.lead)
         self.jobs.on_ended = self._job_ended
-        self.expirer = Expirer(store, self.jobs, clock, self.lead)
+        self.expirer = Expirer(store, self.jobs, self.reconciler, clock)
         self._add_dispatch(store, instruments, life_s)
         self.operator_desk = OperatorDesk(
             store, self.jobs, self.fleet, self.operations, self.catalog, self.reconciler, clock

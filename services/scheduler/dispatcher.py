@@ -54,7 +54,7 @@ class Dispatcher:
         self._clock = clock
         self.key_of: Callable[[Job], str] = lambda job: job.cache_key  # of the pictures of a job that begins now
         self._seen: Mapping[WorkerId, WorkerRecord] | None = None  # the fleet by which it was judged who can wait
-        self._beginning: set[JobId] = set()  # chosen, not committed yet
+        self._beginning: set[JobId] = set()  # chosen; not committed yet, or not put back
         self._in_doubt = 0  # of them, those whose commit has not been answered
 
     async def run(self) -> None:
@@ -86,6 +86,7 @@ class Dispatcher:
         self._jobs.chosen(job.id)
         self._fleet.give(found[1], job.id, job.shape, alone=self._jobs.alone(job.id))
         self._beginning.add(job.id)
+        self._jobs.beginning.add(job.id)
         attempts.create_task(self._begin_and_run(job, found[1]))
         return True
 
@@ -104,9 +105,11 @@ class Dispatcher:
         except StoreUnavailable as error:
             logger.warning("an attempt could not be committed", extra={"job_id": job.id, "cause": str(error)})
             await self._put_back_when_known(job)
+            self._reconciler.doubt(job.id)  # it may still be committed, after that look
             return None
         if attempt is None:  # it was cancelled meanwhile
             await self._put_back(job)
+        self._jobs.beginning.discard(job.id)
         self._beginning.discard(job.id)
         return attempt
 
@@ -121,6 +124,7 @@ class Dispatcher:
 
     async def _put_back(self, job: Job) -> None:
         """Have a job wait again, if it does; it counts as beginning until that is known."""
+        self._jobs.beginning.discard(job.id)
         self._jobs.ordering.settled(job.id, 0.0)
         await self._reconciler.resolve(job.id)
 

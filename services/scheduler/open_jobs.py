@@ -58,6 +58,7 @@ class OpenJobs:
         self._entries = Book()
         self._deadlines = Deadlines()
         self.ordering = Ordering()
+        self.beginning = set[JobId]()  # their attempts are being committed: the dispatcher says what becomes of them
         self.backlog = Backlog()
         self.popularity = Popularity()
         self.joined = JoinedRuns()
@@ -244,9 +245,8 @@ class OpenJobs:
         for job_id in self._deadlines.take_due(self._clock.now()):
             entry = self._entries.get(job_id)
             run = self._entries.get(self.joined.waits_for(job_id) or job_id) or entry
-            if entry is None or run is None or run.drew or run.job.counted_attempts:
-                continue
-            if entry.job.state is JobState.QUEUED:
+            untried = run is not None and not run.drew and not run.job.counted_attempts
+            if entry is not None and untried and entry.job.state is JobState.QUEUED:
                 late.append(entry.job)
         return late
 

@@ -6,7 +6,9 @@ is RUNNING in the store while nobody follows it here was never sent to its worke
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import heapq
 import logging
 from collections.abc import AsyncIterator
 
@@ -24,6 +26,7 @@ from services.scheduler.storage.store import JobStore, Requeue
 logger = logging.getLogger(__name__)
 
 PAGE = 250  # jobs that are read at once, in 20 ms or so
+LOOKED_AT_ONCE = 16  # jobs in doubt: there are thousands after a database that stood still
 LOOKS_S = (1.0, 5.0, 30.0)  # a commit that timed out here may still land there a little later
 
 
@@ -35,7 +38,7 @@ class Reconciler:
         self._store = store
         self._jobs = jobs
         self._clock = clock
-        self._doubts: list[tuple[float, int, JobId]] = []  # when to look, how often it was looked at, the job
+        self._doubts: list[tuple[float, int, JobId]] = []  # a heap: when to look, how often it was, the job
         self._alarm = Alarm(clock)
 
     @property
@@ -57,17 +60,15 @@ class Reconciler:
 
     def doubt(self, job_id: JobId) -> None:
         """Look at a job later: it may have been committed although the answer was lost."""
-        self._doubts.append((self._clock.now() + LOOKS_S[0], 0, job_id))
+        heapq.heappush(self._doubts, (self._clock.now() + LOOKS_S[0], 0, job_id))
         self._alarm.ring()
 
     async def run(self) -> None:
         """Look at jobs in doubt until cancelled."""
         while True:
-            await self._alarm.wait(min((doubt[0] for doubt in self._doubts), default=None))
-            due = [doubt for doubt in self._doubts if doubt[0] <= self._clock.now()]
-            for doubt in due:
-                self._doubts.remove(doubt)
-                await self._look(doubt[1], doubt[2])
+            await self._alarm.wait(self._doubts[0][0] if self._doubts else None)
+            while due := self._due():
+                await asyncio.gather(*(self._look(looks, job_id) for _, looks, job_id in due))
 
     async def resolve(self, job_id: JobId) -> Job | None:
         """Read a job and take it as the store has it. Waits for the database."""
@@ -93,7 +94,13 @@ class Reconciler:
         await self.resolve(job_id)
 
     async def waits(self, job: Job) -> None:
-        """Take up a job that waits (again); one that its owner asked to cancel while it ran ends instead."""
+        """Take up a job that waits (again); one that its owner asked to cancel while it ran ends instead.
+
+        One that begins again just now is left to its begin.
+        """
+        if job.id in self._jobs.beginning:
+            self._stop_if_asked(job)
+            return
         if not job.cancel_requested:
             self._jobs.queued(job)
             return
@@ -105,9 +112,13 @@ class Reconciler:
             await self.resolve(job.id)
 
     async def _running(self, job: Job) -> None:
-        if not self._jobs.runs(job.id):
+        if self._jobs.runs(job.id) or job.id in self._jobs.beginning:
+            self._stop_if_asked(job)
+        else:
             await self.give_back(job, "refused", "UNAVAILABLE")
-        elif job.cancel_requested:  # the answer to its owner's wish was lost
+
+    def _stop_if_asked(self, job: Job) -> None:
+        if job.cancel_requested:  # the answer to its owner's wish was lost
             self._jobs.stop_signal(job.id).set()
 
     async def _open_jobs(self) -> AsyncIterator[Job]:
@@ -120,10 +131,16 @@ class Reconciler:
             if len(page) < PAGE:
                 return
 
+    def _due(self) -> list[tuple[float, int, JobId]]:
+        due = list[tuple[float, int, JobId]]()
+        while self._doubts and self._doubts[0][0] <= self._clock.now() and len(due) < LOOKED_AT_ONCE:
+            due.append(heapq.heappop(self._doubts))
+        return due
+
     async def _look(self, looks: int, job_id: JobId) -> None:
         await self.resolve(job_id)  # whatever stands there now, the change in doubt may still come
         if looks + 1 < len(LOOKS_S):
-            self._doubts.append((self._clock.now() + LOOKS_S[looks + 1], looks + 1, job_id))
+            heapq.heappush(self._doubts, (self._clock.now() + LOOKS_S[looks + 1], looks + 1, job_id))
 
     async def give_back(self, job: Job, outcome: str, reason: str) -> None:
         """Close an attempt that nobody follows, uncounted; its job waits again. Waits for the database."""

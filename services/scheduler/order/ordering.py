@@ -107,6 +107,7 @@ class Ordering:
         """Take a job out and charge its tenant the estimate."""
         entry = self._index.get(job_id)
         if entry is not None:
+            self.settled(job_id, 0.0)  # nobody told that an earlier start of it came to nothing
             tier = entry[2].tier
             self.late[tier] = self.late.get(tier, 0) + (entry[0] + self._tiers.shares.wait_s(tier) < now)
             by_lane = self._tiers.start(entry)

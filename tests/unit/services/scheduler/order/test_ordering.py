@@ -303,3 +303,12 @@ def test_retries_that_rest_count_among_those_that_wait() -> None:
     assert ordering.depth("pro") == 2
     ordering.remove(JobId("a"))
     assert (ordering.depth("pro"), twin.depth("pro")) == (1, 3)
+
+
+def test_a_job_that_starts_twice_without_a_word_between_is_counted_once() -> None:
+    order = Ordering()
+    for _ in range(2):
+        order.add(waiting(1, units=100.0), now=10.0)
+        assert [job.job_id for job in drain(order)] == [waiting(1).job_id]
+    order.settled(waiting(1).job_id, 100.0)
+    assert not order._tiers.by_name["pro"].tenants, "nobody is counted as served for ever"
