@@ -106,8 +106,7 @@ async def accept(connection: AsyncConnection, offers: Sequence[Offer], there: Th
         await connection.execute(sql_writes.ADD_JOBS, [sql_rows.job_values(step.job) for step in steps])
         await connection.execute(sql_writes.ADD_EVENTS, events)
         await sql_writes.write_images(connection, [step.job for step in steps])
-        for step in steps:
-            await sql_deliveries.queue(connection, step.job, step.events, 1)
+        await sql_deliveries.queue(connection, [(step.job, step.events, 1) for step in steps])
         await sql_writes.write_messages(connection, messages)
         if not await sql_lead.leads(connection, min(offer.epoch for offer in offers)):
             await sql_lead.leave_notes(connection, [step.job.id for step in steps])

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs.ids import JobId
 from libs.sql.inserts import dialect_insert
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.results import sql_blobs
@@ -51,9 +52,7 @@ async def write_steps(connection: AsyncConnection, written: Sequence[Written]) -
     steps = [each.step for each in written]
     rows = [sql_rows.job_values(step.job) for step in steps]
     await connection.execute(_UPDATE_JOB, [{"key": row.pop("id")} | row for row in rows])
-    for step in steps:
-        if step.fresh:
-            await _begin_anew(connection, step.job)
+    await _begin_anew(connection, [step.job.id for step in steps if step.fresh])
     await _write_attempts(connection, steps)
     await write_messages(connection, [message for each in written for message in each.messages])
     await _write_events(connection, [step for step in steps if step.events])  # else nothing that its owner is told
@@ -69,8 +68,7 @@ async def _write_events(connection: AsyncConnection, steps: Sequence[Step]) -> N
     numbered = list(zip(steps, firsts, strict=True))
     rows = [row for step, first in numbered for row in event_values(step.job, step.events, first)]
     await connection.execute(ADD_EVENTS, rows)
-    for step, first in numbered:
-        await sql_deliveries.queue(connection, step.job, step.events, first)
+    await sql_deliveries.queue(connection, [(step.job, step.events, first) for step, first in numbered])
 
 
 async def write_messages(connection: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
@@ -129,10 +127,12 @@ async def save_document(connection: AsyncConnection, name: str, body: dict[str, 
     await connection.execute(replacing, {"name": name, "body": body})
 
 
-async def _begin_anew(connection: AsyncConnection, job: Job) -> None:
-    await connection.execute(delete(job_images).where(job_images.c.job_id == job.id))
+async def _begin_anew(connection: AsyncConnection, job_ids: Sequence[JobId]) -> None:
+    if not job_ids:
+        return
+    await connection.execute(delete(job_images).where(job_images.c.job_id.in_(job_ids)))
     nothing = {"checkpoint_ref": "", "checkpoint_step": 0}
-    await connection.execute(update(attempts).where(attempts.c.job_id == job.id).values(nothing))
+    await connection.execute(update(attempts).where(attempts.c.job_id.in_(job_ids)).values(nothing))
 
 
 async def _write_attempts(connection: AsyncConnection, steps: Sequence[Step]) -> None:

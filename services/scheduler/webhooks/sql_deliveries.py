@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, tuple_, update
@@ -80,14 +80,18 @@ class SqlDeliveries:
         return await self._transactions.read(count)
 
 
-async def queue(connection: AsyncConnection, job: Job, events: Sequence[NewEvent], first_seq: int) -> None:
-    """Write the deliveries of a job's new events, numbered from `first_seq`, unless their receiver is gone."""
-    new = deliveries.deliveries_of(job, events, first_seq)
-    if not new:
-        return
-    gone = select(table.c.seq).where(table.c.job_id == job.id, table.c.fate == Fate.GONE.value).limit(1)
-    if (await connection.execute(gone)).first() is None:
-        await connection.execute(insert(table), [_values(delivery) for delivery in new])
+async def queue(connection: AsyncConnection, told: Sequence[tuple[Job, Sequence[NewEvent], int]]) -> None:
+    """Write the deliveries of jobs' new events, each job's numbered from what is given, unless its receiver is gone."""
+    new = [each for job, events, first in told for each in deliveries.deliveries_of(job, events, first)]
+    later = {each.job_id for each in new}.intersection(job.id for job, _, first in told if first > 1)
+    gone = await _gone(connection, later) if later else set()
+    if rows := [_values(each) for each in new if each.job_id not in gone]:
+        await connection.execute(insert(table), rows)
+
+
+async def _gone(connection: AsyncConnection, job_ids: Collection[str]) -> set[str]:
+    found = select(table.c.job_id).where(table.c.job_id.in_(sorted(job_ids)), table.c.fate == Fate.GONE.value)
+    return set(await connection.scalars(found.distinct()))
 
 
 async def forget(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
