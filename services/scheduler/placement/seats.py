@@ -21,6 +21,8 @@ from services.scheduler.placement.takers import Takers
 
 _LOOKED_AT = 32  # takers that one choice looks at; those given something last come last, so all have their turn
 
+AWAY_S = 3600.0  # after its quarantine, within which the same run of a worker may be back in the fleet
+
 _UNKNOWN = Shape("")
 
 Incarnation = tuple[WorkerId, str]
@@ -57,7 +59,8 @@ class Seats:
                 self._seat(worker_id, now)
         alive = {key_of(record) for record in records.values()}
         self._rests = {key: end for key, end in self._rests.items() if key in alive}
-        self._apart = {key: end for key, end in self._apart.items() if key in alive or key[0] not in records}
+        kept = {key for key, end in self._apart.items() if key[0] not in records and now < end + AWAY_S}
+        self._apart = {key: end for key, end in self._apart.items() if key in alive or key in kept}
 
     def wish(self, wishes: Wishes, now: float) -> None:
         """Take an operator's wishes as they are now."""
@@ -109,7 +112,10 @@ class Seats:
 
     def expect_no_more(self, worker_id: WorkerId, job_id: JobId, now: float) -> None:
         """Count it so no longer."""
-        self._expected.get(worker_id, {}).pop(job_id, None)
+        jobs = self._expected.get(worker_id, {})
+        jobs.pop(job_id, None)
+        if not jobs:
+            self._expected.pop(worker_id, None)
         self._seat(worker_id, now)
 
     def take_back(self, record: WorkerRecord, job_id: JobId, now: float) -> None:

@@ -60,7 +60,7 @@ def gives_more_than_fits(patch: pytest.MonkeyPatch) -> None:
     """Rows are not counted."""
 
     def put(takers: Any, seat: Seat) -> None:
-        for rule in takers._rules_of(seat):
+        for rule in takers._rules_of(seat).values():
             rule.workers[seat.record.worker_id] = None
 
     patch.setattr(Takers, "put", put)
