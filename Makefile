@@ -32,7 +32,7 @@ test/unit: setup  ## Run the tests to have beside you while typing
 	$(PYTEST) tests/unit tests/contract tests/architecture -m "not slow and not gpu"
 
 test/slow: setup  ## Run the long seeds and fault matrices
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 --dist loadgroup -m slow
 
 test/gpu: setup  ## Run the tests that need an accelerator
 	$(PYTEST) -m gpu
