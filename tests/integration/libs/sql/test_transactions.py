@@ -31,19 +31,20 @@ class Pause:
 
     def __init__(self) -> None:
         self.held = asyncio.Event()
-        self._loop, self._over = asyncio.get_running_loop(), threading.Event()
+        self._loop, self._over, self._over_there = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
     def end(self) -> None:
-        """Let the work go on."""
+        """Let the work go on, before anything that is asked for after this."""
         self._over.set()
+        self._over_there.set()
 
     async def hold(self, connection: AsyncConnection) -> None:
         """Wait for the end."""
         self._loop.call_soon_threadsafe(self.held.set)
         if connection.dialect.name == "sqlite":
-            assert self._over.wait(PATIENT_S)
+            assert self._over_there.wait(PATIENT_S)
         else:
-            await asyncio.to_thread(self._over.wait, PATIENT_S)
+            await self._over.wait()
 
 
 async def counted(connection: AsyncConnection) -> dict[str, int]:
