@@ -5,6 +5,7 @@ Every failure is a DarkroomError: the scheduler's own, or Unavailable with `part
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import logging
 from collections.abc import Collection, Mapping
@@ -126,6 +127,7 @@ def _read(message: pb.Delivery) -> Delivery | None:
 
 
 def _name(message: pb.Delivery) -> Delivery:
+    """Return no more than whose it is and where it goes: that can be read whoever wrote it."""
     return Delivery(
         job_id=JobId(message.job_id),
         sequence=message.sequence,
@@ -142,13 +144,8 @@ def _name(message: pb.Delivery) -> Delivery:
 
 
 def _delivery(message: pb.Delivery) -> Delivery:
-    return Delivery(
-        job_id=JobId(message.job_id),
-        sequence=message.sequence,
-        tries=message.tries,
-        tenant_id=TenantId(message.tenant_id),
-        url=message.url,
-        host=message.host,
+    return dataclasses.replace(
+        _name(message),
         event=message.event,
         time=message.time.ToNanoseconds() / 1e9,
         state=job_pb2.Job.State.Name(message.state),

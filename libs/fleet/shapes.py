@@ -45,6 +45,9 @@ class Shape:
         return f"{self.model} {self.size} {self.rows}"
 
 
+UNKNOWN = Shape("")  # of a job of which nothing is known
+
+
 def size_class(pixels: int) -> int:
     """Return the class of a size: each holds the sizes up to twice those of the one before."""
     return max(0, pixels - 1).bit_length()

@@ -7,12 +7,12 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 
 from libs import errors
+from libs.alarm import Alarm
 from libs.backoff import Backoff
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.generation.model import Model
 from libs.ids import WorkerId
-from services.scheduler.alarm import Alarm
 from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.replicas.lead import Lead

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from libs import errors
+from libs.alarm import first
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
-from services.scheduler.alarm import first
 from services.scheduler.attempts.reconciler import Reconciler
 from services.scheduler.job import IllegalChange, Job, JobState
 from services.scheduler.open_jobs import OpenJobs

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
+from libs.alarm import Alarm
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId, WorkerId
-from services.scheduler.alarm import Alarm
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.instruments import Instruments
 from services.scheduler.job import Job, JobState

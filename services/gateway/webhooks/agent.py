@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from libs.alarm import Alarm
 from libs.backoff import Backoff
 from libs.clients.deliveries import Busy, Claimed, Delivery, Outcome, Result
 from libs.clock import Clock
@@ -68,7 +69,7 @@ class WebhookAgent:
         self._pace = pace or Pace()
         self._places = Places()
         self._underway: dict[asyncio.Task[None], Delivery] = {}
-        self._woken = asyncio.Event()  # there is reason to look before its time
+        self._woken = Alarm(clock)  # rung when there is reason to look before its time
         self._stopping = False
         self._ended = asyncio.Event()
 
@@ -78,15 +79,15 @@ class WebhookAgent:
         try:
             async with asyncio.TaskGroup() as tries:
                 while not self._stopping:
-                    self._woken.clear()
-                    await self._pause(await self._look(tries, backoff))
+                    wait_s = await self._look(tries, backoff)
+                    await self._woken.wait(self._clock.now() + wait_s)
         finally:
             self._ended.set()
 
     async def drain(self, within_s: float) -> None:
         """Claim no more, finish what is underway, and give back in time what takes longer."""
         self._stopping = True
-        self._woken.set()
+        self._woken.ring()
         try:
             async with asyncio.timeout(max(0.0, within_s - GIVE_BACK_S)):
                 await self._ended.wait()
@@ -129,22 +130,12 @@ class WebhookAgent:
         self._underway[task] = delivery
         task.add_done_callback(self._underway.pop)
 
-    async def _pause(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        timer, woken = asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait((timer, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-            woken.cancel()
-
     async def _deliver(self, delivery: Delivery, until_s: float) -> None:
         try:
             result = await self._try(delivery)
         finally:
             if self._places.leave(delivery):
-                self._woken.set()
+                self._woken.ring()
         await self._settle(delivery, result, until_s)
 
     async def _try(self, delivery: Delivery) -> Result:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 
+from libs.alarm import Alarm
 from libs.blobs.store import CHECKPOINTS, BlobStore, checkpoint_folder
 from libs.clock import Clock
 from libs.errors import DarkroomError
 from libs.ids import JobId
-from services.scheduler.alarm import Alarm
 from services.scheduler.job import Job
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.storage.store import JobStore, StoreUnavailable

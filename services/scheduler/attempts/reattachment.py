@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from libs.alarm import first
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
-from services.scheduler.alarm import first
 from services.scheduler.attempts import spans
 from services.scheduler.attempts.outcome import Attempt
 from services.scheduler.attempts.reconciler import Reconciler

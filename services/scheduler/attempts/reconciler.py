@@ -12,9 +12,9 @@ import heapq
 import logging
 from collections.abc import AsyncIterator
 
+from libs.alarm import Alarm
 from libs.clock import Clock
 from libs.ids import JobId
-from services.scheduler.alarm import Alarm
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.replicas.lead import Lead

@@ -15,10 +15,10 @@ import logging
 from opentelemetry import trace
 
 from libs import errors
+from libs.alarm import first
 from libs.backoff import Backoff
 from libs.clock import Clock
 from libs.generation.model import id_of
-from services.scheduler.alarm import first
 from services.scheduler.attempts.closer import AttemptCloser
 from services.scheduler.attempts.listening import Listener
 from services.scheduler.attempts.outcome import Attempt, Close, Heard, TimedOut, mishap_of

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import replace
 
+from libs.alarm import Alarm
 from libs.clients.modelserver import Progress
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.ids import JobId
-from services.scheduler.alarm import Alarm
 from services.scheduler.events.watch_inbox import Inbox, Transient
 from services.scheduler.job import DurableEvent
 from services.scheduler.storage.store import JobStore

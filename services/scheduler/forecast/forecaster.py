@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from libs.alarm import Alarm
 from libs.clock import Clock
 from libs.ids import JobId
-from services.scheduler.alarm import Alarm
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.forecast import demand, snapshot
 from services.scheduler.forecast.outlook import Outlook

@@ -6,9 +6,9 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
+from libs.alarm import Alarm
 from libs.clock import Clock
 from libs.errors import InvalidRequest, Violation
-from services.scheduler.alarm import Alarm
 from services.scheduler.forecast import demand
 from services.scheduler.forecast.demand import Demand
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from libs.fleet.shapes import Shape
+from libs.fleet.shapes import UNKNOWN, Shape
 from libs.ids import JobId
 from services.scheduler.order.ordering import Waiting
-
-_UNKNOWN = Shape("")
 
 
 class Line(Protocol):
@@ -83,7 +81,7 @@ class Rest:
     worker: int
     left_s: float
     units: float
-    shape: Shape = _UNKNOWN
+    shape: Shape = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 from libs.clients.modelserver import Progress
 from libs.fleet.record import WorkerRecord
-from libs.fleet.shapes import Shape
+from libs.fleet.shapes import UNKNOWN, Shape
 from libs.ids import JobId, WorkerId
 from services.scheduler.forecast.simulation import Costs, Rest, SimulatedWorker
 from services.scheduler.forecast.speeds import Speeds
 from services.scheduler.placement.load_times import RAM
 from services.scheduler.placement.placement import Seat
-
-_UNKNOWN = Shape("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Run:
     model: str
     units: float
     began_at: float
-    shape: Shape = _UNKNOWN
+    shape: Shape = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

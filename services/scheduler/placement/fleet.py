@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from libs.alarm import first
 from libs.clients.modelserver import ModelServer
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.fleet.shapes import Shape
 from libs.generation.attempt import StageDone
 from libs.ids import JobId, WorkerId
-from services.scheduler.alarm import first
 from services.scheduler.operators.operations import Wishes
 from services.scheduler.placement import placement
 from services.scheduler.placement.abilities import Abilities

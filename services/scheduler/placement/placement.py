@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from libs.fleet import shapes
 from libs.fleet.record import WorkerRecord
-from libs.fleet.shapes import Shape
+from libs.fleet.shapes import UNKNOWN, Shape
 from libs.ids import WorkerId
 from services.scheduler.placement.load_times import DISK, PLACES, RAM, VRAM
 
@@ -33,9 +33,6 @@ class Obstacle(enum.Enum):
     NO_MODEL = "no living worker can use its model"  # it waits for a worker that can
     ALL_DRAINING = "every worker with its model is draining"  # they go away soon
     ALL_BUSY = "every worker with its model is busy"  # a row frees with time
-
-
-_UNKNOWN = Shape("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Seat:
     @property
     def free(self) -> bool:
         """Whether one more job fits of which only the model is known."""
-        return self.free_for(_UNKNOWN)
+        return self.free_for(UNKNOWN)
 
     def has_rows_for(self, shape: Shape) -> bool:
         """Whether a job would draw at once beside the others, whoever may come."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from libs.fleet.record import WorkerRecord
-from libs.fleet.shapes import Shape, fits
+from libs.fleet.shapes import UNKNOWN, Shape, fits
 from libs.ids import JobId
 from services.scheduler.order.ordering import Waiting
 from services.scheduler.order.shares import rank
@@ -24,7 +24,6 @@ from services.scheduler.placement.placement import Seat, place_of
 MOST_PARKS = 2  # of one attempt
 MOST_PARKED = 4  # on one worker: their state is in its memory
 PARKED_S = 60.0  # after which a parked job goes on whoever waits
-_UNKNOWN = Shape("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Parked:
     tier: str
     worker: WorkerRecord
     since: float
-    shape: Shape = _UNKNOWN
+    shape: Shape = UNKNOWN
 
 
 def may_park(parks: int, seat: Seat, parked_there: int) -> bool:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping
 
 from libs.fleet.record import WorkerRecord
-from libs.fleet.shapes import Shape, drawing, most_rows
+from libs.fleet.shapes import UNKNOWN, Shape, drawing, most_rows
 from libs.ids import JobId, WorkerId
 from services.scheduler.operators.operations import Wished, Wishes
 from services.scheduler.placement import placement
@@ -23,7 +23,6 @@ _LOOKED_AT = 32  # takers that one choice looks at; those given something last c
 
 AWAY_S = 3600.0  # after its quarantine, within which the same run of a worker may be back in the fleet
 
-_UNKNOWN = Shape("")
 
 Incarnation = tuple[WorkerId, str]
 
@@ -96,7 +95,7 @@ class Seats:
         return self._seats.get(worker_id)
 
     def give(
-        self, record: WorkerRecord, job_id: JobId, now: float, *, shape: Shape = _UNKNOWN, alone: bool = False
+        self, record: WorkerRecord, job_id: JobId, now: float, *, shape: Shape = UNKNOWN, alone: bool = False
     ) -> None:
         """Count a job on a worker; `alone`, nothing more is given to it meanwhile."""
         if alone:
@@ -105,7 +104,7 @@ class Seats:
         self._parked.get(key_of(record), set()).discard(job_id)
         self._seat(record.worker_id, now)
 
-    def expect(self, worker_id: WorkerId, job_id: JobId, now: float, shape: Shape = _UNKNOWN) -> None:
+    def expect(self, worker_id: WorkerId, job_id: JobId, now: float, shape: Shape = UNKNOWN) -> None:
         """Count a job on whatever run of a worker there is or will be."""
         self._expected.setdefault(worker_id, {})[job_id] = shape
         self._seat(worker_id, now)

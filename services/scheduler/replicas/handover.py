@@ -10,9 +10,9 @@ import asyncio
 import logging
 from contextlib import aclosing
 
+from libs.alarm import Alarm
 from libs.backoff import Backoff
 from libs.clock import Clock
-from services.scheduler.alarm import Alarm
 from services.scheduler.attempts.reconciler import Reconciler
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore, StoreUnavailable

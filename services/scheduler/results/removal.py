@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from libs.alarm import first
 from libs.blobs.store import BlobStore, image_key
 from libs.clock import Clock
 from libs.errors import DarkroomError
-from services.scheduler.alarm import first
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.store import REMOVAL_MARGIN_S
 from services.scheduler.storage.store import JobStore

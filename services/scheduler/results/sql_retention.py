@@ -38,10 +38,8 @@ class SqlRetention:
 
         async def apply(connection: AsyncConnection) -> None:
             await sql_reads.check_epoch(connection, epoch)
-            known = set(await connection.scalars(select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes))))
-            rows = [
-                {"sha256": sha, "bytes": 0, "expires_at": now, "doomed_at": now} for sha in sorted({*hashes} - known)
-            ]
+            strangers = await _unknown(connection, hashes)
+            rows = [{"sha256": sha, "bytes": 0, "expires_at": now, "doomed_at": now} for sha in strangers]
             if rows:
                 await connection.execute(insert(blobs), rows)
 
@@ -60,12 +58,7 @@ class SqlRetention:
 
     async def unknown(self, hashes: Collection[str]) -> list[str]:
         """Return which of these pictures no row tells of."""
-
-        async def look(connection: AsyncConnection) -> list[str]:
-            known = set(await connection.scalars(select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes))))
-            return sorted({*hashes} - known)
-
-        return await self._transactions.read(look)
+        return await self._transactions.read(lambda connection: _unknown(connection, hashes))
 
     async def forget_records(self, epoch: int, before: float, limit: int) -> int:
         """Remove jobs that ended before a moment, with all that is kept of them; return how many."""
@@ -81,3 +74,8 @@ class SqlRetention:
             return len(ids)
 
         return await self._transactions.write(apply)
+
+
+async def _unknown(connection: AsyncConnection, hashes: Collection[str]) -> list[str]:
+    known = set(await connection.scalars(select(blobs.c.sha256).where(blobs.c.sha256.in_(hashes))))
+    return sorted({*hashes} - known)

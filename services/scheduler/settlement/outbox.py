@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from libs import errors
+from libs.alarm import Alarm
 from libs.backoff import Backoff
 from libs.clock import Clock
-from services.scheduler.alarm import Alarm
 from services.scheduler.instruments import Instruments
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore, PendingMessage

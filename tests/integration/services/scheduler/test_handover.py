@@ -12,9 +12,9 @@ from libs.devstack.postgres import PostgresServer
 from libs.ids import JobId
 from libs.sql.engines import open_engines
 from libs.testing import waiting
-from services.scheduler.app import Scheduler
 from services.scheduler.replicas.handover import LOOK_EVERY_S
 from services.scheduler.replicas.standby_desk import StandbyDesk
+from services.scheduler.scheduler import Scheduler
 from services.scheduler.storage.sql_store import SqlStore
 from tests.contract.job_store.emptying import empty
 from tests.unit.services.scheduler.fakes import TENANT, Bench, job

@@ -18,10 +18,10 @@ from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId, new_job_id
 from libs.testing.clock import ManualClock
-from services.scheduler.app import Scheduler
 from services.scheduler.job import Job
 from services.scheduler.replicas import leadership
 from services.scheduler.results.keeping import Results
+from services.scheduler.scheduler import Scheduler
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import JobStore
 

@@ -239,7 +239,7 @@ async def test_a_job_whose_model_nobody_has_waits_and_is_said_to(bench: Bench) -
         waiting = await bench.submit(model_version="flux@v9")
         other = await bench.submit()
         assert (await bench.now(other.id)).state is JobState.SUCCEEDED
-        estimate = scheduler._parts.estimator.of_job(waiting)
+        estimate = scheduler.parts.estimator.of_job(waiting)
         assert estimate is not None
         assert (estimate.position, estimate.feasible) == (1, False)
         await bench.workers(record("w1", models=("flux@v9",)))

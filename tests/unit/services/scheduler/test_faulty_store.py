@@ -14,10 +14,10 @@ from libs.errors import DarkroomError
 from libs.generation.attempt import Checkpointed, FailureKind
 from libs.ids import JobId
 from libs.testing.simulated_loop import SimulatedClock, simulate
-from services.scheduler.app import Scheduler
 from services.scheduler.job import Job, JobState
 from services.scheduler.replicas import leadership
 from services.scheduler.results.keeping import Results
+from services.scheduler.scheduler import Scheduler
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import StoreUnavailable
 from tests.unit.services.scheduler import fakes

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.scheduler.app import Scheduler
 from services.scheduler.job import Job, JobState
+from services.scheduler.scheduler import Scheduler
 from services.scheduler.storage.memory_store import MemoryStore
 from services.scheduler.storage.store import Start, StoreUnavailable
 from tests.unit.services.scheduler.fakes import MODEL, TENANT, Bench, FakeModelServer, pictures, record, silence

@@ -13,13 +13,13 @@ from libs.coordination.client import EtcdClient
 from libs.errors import Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.testing.simulated_loop import SimulatedClock, process_named
-from services.scheduler.app import Scheduler
 from services.scheduler.desk import Desk
 from services.scheduler.replicas import leadership
 from services.scheduler.replicas.candidacy import Candidacy
 from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.results.keeping import Results
+from services.scheduler.scheduler import Scheduler
 from services.scheduler.settlement.outbox import Limiter
 from services.scheduler.storage.store import Deposed, JobStore
 from tests.unit.services.scheduler import fakes
