@@ -22,7 +22,7 @@ def start(service: str, level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service) if form == "json" else TextFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "asyncio", "alembic", "aiosqlite", "opentelemetry.exporter", "urllib3"):
+    for noisy in ("httpx", "asyncio", "alembic", "opentelemetry.exporter", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

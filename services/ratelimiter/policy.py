@@ -1,45 +1,70 @@
 """Tiers and their limits, from `tiers.toml`: checked as a whole before any of it is used.
 
-[pro]
-requests_per_minute = 60
-requests_burst = 30
-units_per_minute = 240_000
-units_burst = 480_000
-max_pixels = 4_194_304   # optional, and max_steps: kept here; not enforced until Reserve carries the size
+[free]
+requests_per_minute = 10        # needed, as is all of the first four
+requests_burst = 10             # at once, after a rest
+units_per_minute = 30_000
+units_burst = 60_000
+in_flight_images = 4            # the rest is optional: images that wait or run at once
+running_images = 1              # of those, on devices; the scheduler lets others wait
+daily_images = 200              # of a day in UTC
+daily_units = 3_000_000
+max_pixels = 1_048_576          # of one picture
+max_steps = 50
+borrows = true                  # the last job of a burst may take up to half of itself on credit
+requires = "verified"           # only tenants that an operator has verified
+weight = 1.0                    # of a tenant beside the others of its tier, in the queue
+outage_share = 0.25             # of the rates, granted while the ledger is away; 0 grants nothing
+outage_minutes = 5              # how long; without it as long as it takes
+price_per_1000_units = 0.02     # taken from the tenant's prepaid balance
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.ratelimiter import tier_fields
 from services.ratelimiter.bucket import Rate
 
 SHIPPED = Path(__file__).with_name("tiers.toml")
 ANONYMOUS = "anonymous"
 TIERS = ("enterprise", "pro", "payg", "free", ANONYMOUS)  # in order of service
-_NEEDED = ("requests_per_minute", "requests_burst", "units_per_minute", "units_burst")
-_OPTIONAL = ("max_pixels", "max_steps")
 
 
 class BadTiers(Exception):
     """The file is unusable; the message names file, tier and field of everything that is wrong."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """What is granted while the ledger is away: `share` of the rates, for `lasts_s` seconds; None for any time."""
+
+    share: float = 0.0
+    lasts_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a tenant of one tier may spend; a unit is a millisecond of the reference device."""
+    """What a tenant of one tier may spend; a unit is a millisecond of the reference device. None is no limit."""
 
     tier: str
     requests: Rate
     units: Rate
+    in_flight_images: int | None = None
+    running_images: int | None = None
+    daily_images: int | None = None
+    daily_units: float | None = None
     max_pixels: int | None = None
     max_steps: int | None = None
+    borrows: bool = False
+    requires_verified: bool = False
+    weight: float = 1.0
+    outage: Outage = Outage()
+    price_per_1000_units: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +105,29 @@ def complaint(path: Path) -> str | None:
 
 
 def _limits(tier: str, fields: Mapping[str, Any]) -> Limits:
-    requests = Rate(float(fields["requests_per_minute"]), float(fields["requests_burst"]))
-    units = Rate(float(fields["units_per_minute"]), float(fields["units_burst"]))
-    return Limits(tier, requests, units, fields.get("max_pixels"), fields.get("max_steps"))
+    minutes = fields.get("outage_minutes")
+    same = ("in_flight_images", "running_images", "daily_images", "daily_units", "max_pixels", "max_steps")
+    return Limits(
+        tier=tier,
+        requests=Rate(float(fields["requests_per_minute"]), float(fields["requests_burst"])),
+        units=Rate(float(fields["units_per_minute"]), float(fields["units_burst"])),
+        borrows=fields.get("borrows", False),
+        requires_verified=fields.get("requires") == tier_fields.VERIFIED,
+        weight=float(fields.get("weight", 1.0)),
+        outage=Outage(
+            share=float(fields.get("outage_share", 0.0)), lasts_s=None if minutes is None else 60.0 * float(minutes)
+        ),
+        price_per_1000_units=fields.get("price_per_1000_units"),
+        **{name: fields.get(name) for name in same},
+    )
 
 
 def _problems(document: Mapping[str, Any]) -> list[str]:
-    problems = [f"tier {tier}: unknown{_near(tier, TIERS)}" for tier in document if tier not in TIERS]
+    problems = [f"tier {tier}: unknown{tier_fields.near(tier, TIERS)}" for tier in document if tier not in TIERS]
     for tier in TIERS:
         fields = document.get(tier)
         if not isinstance(fields, dict):
-            problems.append(f"tier {tier}: missing; it needs {', '.join(_NEEDED)}")
+            problems.append(f"tier {tier}: missing; it needs {', '.join(tier_fields.NEEDED)}")
             continue
-        problems += [f"tier {tier}: {problem}" for problem in _field_problems(fields)]
+        problems += [f"tier {tier}: {problem}" for problem in tier_fields.problems(fields)]
     return problems
-
-
-def _field_problems(fields: Mapping[str, Any]) -> list[str]:
-    known = (*_NEEDED, *_OPTIONAL)
-    problems = [f"{name}: unknown{_near(name, known)}" for name in fields if name not in known]
-    problems += [f"{name}: missing" for name in _NEEDED if name not in fields]
-    problems += [f"{name}: must be a number above 0" for name in _NEEDED if name in fields and not _fits(fields[name])]
-    whole = [name for name in _OPTIONAL if name in fields]
-    problems += [f"{name}: must be a whole number above 0" for name in whole if not _fits_whole(fields[name])]
-    if _fits(fields.get("requests_burst")) and fields["requests_burst"] < 1:
-        problems.append("requests_burst: must be 1 or more, or no request ever fits")
-    return problems
-
-
-def _fits(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
-def _fits_whole(value: object) -> bool:
-    return isinstance(value, int) and _fits(value)
-
-
-def _near(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"

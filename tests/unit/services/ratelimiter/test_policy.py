@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,31 @@ def test_a_burst_below_one_request_would_refuse_everybody(tmp_path: Path):
     assert "tier free: requests_burst: must be 1 or more" in complaint_about(tmp_path, text)
 
 
-def test_optional_limits_are_whole_numbers(tmp_path: Path):
-    assert complaint_about(tmp_path, GOOD + "max_steps = 30\n") == ""
-    assert "anonymous: max_steps: must be a whole number" in complaint_about(tmp_path, GOOD + "max_steps = 30.5\n")
+@pytest.mark.parametrize(
+    ("field", "bad", "must_be"),
+    [
+        ("daily_units", "-1", "a number above 0"),
+        ("in_flight_images", "2.5", "a whole number above 0"),
+        ("max_steps", "30.5", "a whole number above 0"),
+        ("borrows", '"yes"', "true or false"),
+        ("requires", '"email"', '"verified" or left out'),
+        ("weight", "0", "a number above 0"),
+        ("outage_share", "1.5", "a number from 0 to 1"),
+        ("outage_minutes", "-1", "a number of 0 or more"),
+        ("price_per_1000_units", "nan", "a number of 0 or more"),
+    ],
+)
+def test_every_optional_limit_says_what_it_must_be(tmp_path: Path, field: str, bad: str, must_be: str):
+    text = re.sub(rf"^{field} = .*\n", "", GOOD, flags=re.MULTILINE)
+    assert f"anonymous: {field}: must be {must_be}" in complaint_about(tmp_path, f"{text}{field} = {bad}\n")
+
+
+def test_what_a_tier_leaves_out_is_no_limit():
+    shipped = policy.load(policy.SHIPPED)
+    assert shipped.of("enterprise").daily_images is None
+    assert shipped.of("anonymous").daily_images == 50
+    assert shipped.of("free").outage == policy.Outage(share=0.25, lasts_s=300.0)
+    assert shipped.of("pro").outage.lasts_s is None
 
 
 @pytest.mark.parametrize("text", ["[pro", "pro = 5"])
