@@ -16,9 +16,11 @@ from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate, policy
 from services.ratelimiter.admin_servicer import AdminServicer
+from services.ratelimiter.anonymous import ByAddress
 from services.ratelimiter.authz_servicer import AuthzServicer
 from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
+from services.ratelimiter.key_recogniser import ByKey
 from services.ratelimiter.keyring import Keyring
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
@@ -53,7 +55,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     server = _server(settings)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers), server.grpc)
-    authz = AuthzServicer(Door(keyring, limiter, meters))
+    authz = AuthzServicer(Door([ByKey(keyring)], ByAddress(), limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))

@@ -22,8 +22,8 @@ class AuthzServicer:
     async def Check(self, request: CheckRequest, _context: grpc.aio.ServicerContext[Any, Any]) -> CheckResponse:
         """Let the caller in with their identity, or refuse with 401."""
         question = authz_wire.question_from_envoy(request)
-        answer = await self._door.check(question.authorization, question.address)
-        return authz_wire.answer_to_envoy(answer, is_grpc=question.is_grpc)
+        answer = await self._door.check(question)
+        return authz_wire.answer_to_envoy(answer, in_grpc=authz_wire.is_grpc(question))
 
 
 def handler(servicer: AuthzServicer) -> grpc.GenericRpcHandler:

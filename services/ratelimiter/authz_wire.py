@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
@@ -21,43 +20,39 @@ from envoy_data_plane.google.rpc import Status
 from google.protobuf import json_format
 from google.rpc import code_pb2
 
+from libs import scopes
 from libs.errors import Unauthenticated
 from libs.rpc import status
-from services.ratelimiter.door import Answer, Caller
+from services.ratelimiter.callers import Caller, Question
+from services.ratelimiter.door import Answer
 from services.ratelimiter.headers import Header
 
-_TENANT, _TIER, _KEY_ID = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
+_TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _ADD = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a request shows of its caller; empty where it shows nothing. A key in the URL is not looked at."""
-
-    authorization: str
-    address: str
-    is_grpc: bool
 
 
 def question_from_envoy(request: CheckRequest) -> Question:
     """Return the question; the address is the one that Envoy trusts."""
     attributes = request.attributes
-    asked = attributes.request if attributes else None
-    headers = asked.http.headers if asked and asked.http else {}
+    asked = attributes.request.http if attributes and attributes.request else None
     source = attributes.source if attributes else None
     socket = source.address.socket_address if source and source.address else None
-    return Question(
-        authorization=headers.get("authorization", ""),
-        address=socket.address if socket else "",
-        is_grpc=headers.get("content-type", "").startswith("application/grpc"),
-    )
+    address = socket.address if socket else ""
+    if asked is None:
+        return Question(address)
+    return Question(address, asked.headers, asked.method, asked.path)
 
 
-def answer_to_envoy(answer: Answer, *, is_grpc: bool) -> CheckResponse:
+def is_grpc(question: Question) -> bool:
+    """Whether the caller speaks gRPC or gRPC-web, and is to be refused in it."""
+    return question.headers.get("content-type", "").startswith("application/grpc")
+
+
+def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> CheckResponse:
     """Return the welcome with the trusted headers, or the 401 in the caller's own protocol."""
     if answer.refusal is not None:
-        return _refused(answer, answer.refusal, is_grpc=is_grpc)
+        return _refused(answer, answer.refusal, in_grpc=in_grpc)
     identity, removed = _identity(answer.caller)
     welcome = OkHttpResponse(
         headers=_options(identity, _REPLACE),
@@ -69,12 +64,12 @@ def answer_to_envoy(answer: Answer, *, is_grpc: bool) -> CheckResponse:
 
 def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
     """Return the trusted headers to set, and those from outside that nothing replaces."""
-    who = [(_TENANT, caller.tenant_id), (_TIER, caller.tier)]
+    who = [(_TENANT, caller.tenant_id), (_TIER, caller.tier), (_SCOPES, scopes.text(caller.scopes)), *caller.trusted]
     return ([*who, (_KEY_ID, caller.key_id)], []) if caller.key_id else (who, [_KEY_ID])
 
 
-def _refused(answer: Answer, error: Unauthenticated, *, is_grpc: bool) -> CheckResponse:
-    body, headers = _as_grpc(error) if is_grpc else _as_json(error)
+def _refused(answer: Answer, error: Unauthenticated, *, in_grpc: bool) -> CheckResponse:
+    body, headers = _as_grpc(error) if in_grpc else _as_json(error)
     refused = DeniedHttpResponse(
         status=HttpStatus(code=StatusCode.Unauthorized),
         headers=_options([*headers, ("www-authenticate", "Bearer"), *answer.headers], _REPLACE),

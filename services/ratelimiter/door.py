@@ -5,30 +5,14 @@ A denied reservation is the gateway's to tell; here only those are refused who c
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.errors import Unauthenticated
-from libs.ids import KeyId, TenantId
+from services.ratelimiter.callers import Caller, Question, Recogniser, Strangers
 from services.ratelimiter.headers import Header
-from services.ratelimiter.keyring import Keyring
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.meters import Meters
-from services.ratelimiter.policy import ANONYMOUS
-
-_SCHEME = "bearer"
-_NO_KEY = KeyId("")
-_IPV6_PREFIX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Somebody known; `key_id` is empty for a caller without a key."""
-
-    tenant_id: TenantId
-    tier: str
-    key_id: KeyId = _NO_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,43 +25,28 @@ class Answer:
 
 
 class Door:
-    """Recognises callers by their key, or by their address when they show none."""
+    """Recognises callers by what they prove; those who prove nothing are `strangers`."""
 
-    def __init__(self, keyring: Keyring, limiter: Limiter, meters: Meters) -> None:
-        self._keyring, self._limiter, self._meters = keyring, limiter, meters
+    def __init__(
+        self, recognisers: Sequence[Recogniser], strangers: Strangers, limiter: Limiter, meters: Meters
+    ) -> None:
+        self._recognisers, self._strangers = tuple(recognisers), strangers
+        self._limiter, self._meters = limiter, meters
 
-    async def check(self, authorization: str, address: str) -> Answer:
-        """Return who calls. `authorization` is the header's value, `address` the trusted one of the client."""
-        caller, refusal = anonymous(address), None
-        if authorization:
-            try:
-                caller = await self._recognise(authorization)
-            except Unauthenticated as error:
-                refusal = error
-                self._meters.refused(error.reason)
+    async def check(self, question: Question) -> Answer:
+        """Return who calls, or why they are refused."""
+        try:
+            caller, refusal = await self._recognise(question), None
+        except Unauthenticated as error:
+            caller, refusal = self._strangers.at(question.address), error
+            self._meters.refused(error.reason)
         seen = await self._limiter.peek(caller.tenant_id, caller.tier)
         headers = [header for header in seen.headers if header[0] != "retry-after"]  # nothing was denied here
-        return Answer(caller, headers, refusal)
+        return Answer(caller, [*headers, *caller.told], refusal)
 
-    async def _recognise(self, authorization: str) -> Caller:
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != _SCHEME:
-            told = "Authorization must be `Bearer dk_…`. Nothing was charged; leave it out to call without a key."
-            raise Unauthenticated(told)
-        key = await self._keyring.authenticate(secret.strip())
-        return Caller(key.tenant_id, key.tier, key.id)
-
-
-def anonymous(address: str) -> Caller:
-    """Return the caller without a key at an IP address, in one spelling.
-
-    Of IPv6 the network counts: whoever has one address has the other 2^64 of its /64 as well.
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return Caller(TenantId("anon:unknown"), ANONYMOUS)
-    plain = getattr(parsed, "ipv4_mapped", None) or parsed
-    if plain.version == 6:
-        plain = ipaddress.ip_network((int(plain), _IPV6_PREFIX), strict=False)
-    return Caller(TenantId(f"anon:{plain.compressed}"), ANONYMOUS)
+    async def _recognise(self, question: Question) -> Caller:
+        for recogniser in self._recognisers:
+            caller = await recogniser.recognise(question)
+            if caller is not None:
+                return caller
+        return await self._strangers.recognise(question)

@@ -67,6 +67,7 @@ async def test_a_key_sets_the_trusted_headers_and_is_taken_away(service):
         "x-darkroom-tenant": "acme",
         "x-darkroom-tier": "pro",
         "x-darkroom-key-id": made.key.id,
+        "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read webhooks:write",
     }
     assert actions(welcome.headers) == {HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD}
     assert welcome.headers_to_remove == ["authorization"]
@@ -79,6 +80,7 @@ async def test_without_a_key_the_address_is_the_tenant_and_no_key_id_gets_throug
     assert plain(answer.ok_response.headers) == {
         "x-darkroom-tenant": "anon:203.0.113.7",
         "x-darkroom-tier": "anonymous",
+        "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read",
     }
     assert "x-darkroom-key-id" in answer.ok_response.headers_to_remove
 

@@ -1,0 +1,75 @@
+"""Who may call, and by what they are recognised.
+
+Door
+├── recognisers, asked in turn: the first that knows its kind of proof decides
+│   └── key_recogniser.ByKey          an API key
+└── strangers, when none did: nobody is left unknown
+    └── anonymous.ByAddress           the IP address
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from libs import scopes
+from libs.ids import KeyId, TenantId
+from libs.scopes import Scopes
+from services.ratelimiter.headers import Header
+
+_NO_KEY = KeyId("")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a request shows of its caller; empty where it shows nothing. `address` is the one that Envoy trusts."""
+
+    address: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    method: str = ""
+    path: str = ""
+    """With its query."""
+
+    @property
+    def authorization(self) -> str:
+        """The value of that header."""
+        return self.headers.get("authorization", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody known; `key_id` is empty for a caller without a key."""
+
+    tenant_id: TenantId
+    tier: str
+    key_id: KeyId = _NO_KEY
+    scopes: Scopes = scopes.USUAL
+    trusted: Sequence[Header] = ()
+    """More for the gateway: `x-darkroom-…` headers."""
+    told: Sequence[Header] = ()
+    """More for the caller: headers of the answer, a cookie for instance."""
+
+
+class Recogniser(Protocol):
+    """Knows one kind of proof."""
+
+    async def recognise(self, question: Question) -> Caller | None:
+        """Return who calls, or None when the request shows no proof of this kind.
+
+        Raises Unauthenticated for a proof that is wrong, Unavailable when it cannot be checked now.
+        """
+        ...
+
+
+class Strangers(Protocol):
+    """Knows callers who prove nothing."""
+
+    async def recognise(self, question: Question) -> Caller:
+        """Return as whom they are let in."""
+        ...
+
+    def at(self, address: str) -> Caller:
+        """Return whose limits somebody is told who was refused."""
+        ...
