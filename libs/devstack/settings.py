@@ -51,7 +51,7 @@ class StackSettings:
     """Schedulers that take turns to lead, 1 to 9. Several need PostgreSQL; without a database_url one is started for
     them, from the test dependencies, in a temporary folder: for rehearsal, its jobs go with the stack."""
     tiers: str = ""
-    """Path of tiers.toml. Empty: the one that is shipped."""
+    """Path of tiers.toml. Empty: the one in the data folder; while there is none, the one that is shipped."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds after which a modelserver that says nothing counts as gone."""
     slots: int = 0

@@ -12,7 +12,7 @@ from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import wire
 from services.ratelimiter.keyring import Keyring
-from services.ratelimiter.policy import Policy
+from services.ratelimiter.tariffs import Tariffs
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -20,14 +20,14 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(rpc.AdminServiceServicer):
     """Makes, lists and withdraws keys; the operator token is checked before any of it."""
 
-    def __init__(self, keyring: Keyring, policy: Policy) -> None:
-        self._keyring, self._policy = keyring, policy
+    def __init__(self, keyring: Keyring, tariffs: Tariffs) -> None:
+        self._keyring, self._tariffs = keyring, tariffs
 
     async def CreateKey(self, request: pb.CreateKeyRequest, _context: _Context) -> pb.CreateKeyResponse:
         """Make a key; its secret is in this answer and nowhere else."""
         tenant_id, tier, name = wire.new_key_from_pb(request)
-        if tier not in self._policy.tiers:
-            told = f"must be one of {', '.join(self._policy.tiers)}"
+        if tier not in self._tariffs.policy.tiers:
+            told = f"must be one of {', '.join(self._tariffs.policy.tiers)}"
             raise InvalidRequest(f"The tier {told}. No key was made.", violations=[Violation("tier", told)])
         key, secret = await self._keyring.create(tenant_id, tier, name)
         return pb.CreateKeyResponse(key=wire.key_to_pb(key), secret=secret)

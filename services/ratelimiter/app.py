@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
-from services.ratelimiter import authz_servicer, migrate, policy
+from services.ratelimiter import authz_servicer, migrate
 from services.ratelimiter.admin_servicer import AdminServicer
 from services.ratelimiter.anonymous import ByAddress
 from services.ratelimiter.authz_servicer import AuthzServicer
@@ -25,11 +26,13 @@ from services.ratelimiter.keyring import Keyring
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.meters import Meters
+from services.ratelimiter.policy import BadTiers
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
+from services.ratelimiter.tiers_file import TiersFile
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +40,28 @@ SERVICES = ("darkroom.ratelimiter.v1.LimiterService", "darkroom.ratelimiter.v1.A
 
 
 async def main(settings: Settings) -> None:
-    """Serve until a stop signal."""
-    async with running(settings) as server:
-        stopped_by = await wait_for_stop()
-        logger.info("stopping", extra={"signal": stopped_by})
-        await server.drain(settings.drain_s)
+    """Serve until a stop signal. Exits with 2 when the tiers of the data folder are wrong."""
+    try:
+        async with running(settings) as server:
+            stopped_by = await wait_for_stop()
+            logger.info("stopping", extra={"signal": stopped_by})
+            await server.drain(settings.drain_s)
+    except BadTiers as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 @asynccontextmanager
 async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[RpcServer]:
     """Give the server once it is ready: tables current, balances rebuilt. Until then nothing listens."""
     clock = clock or SystemClock()
-    database, tiers = Database(settings.database), policy.load(settings.tiers)
-    meters = Meters(metrics.meter())
-    limiter = Limiter(tiers, MemoryLedger(), SqlUsage(database), clock, meters)
+    database, meters = Database(settings.database), Meters(metrics.meter())
+    tiers = TiersFile(settings.tiers, settings.data, clock, meters)
+    limiter = Limiter(tiers.tariffs, MemoryLedger(), SqlUsage(database), clock, meters)
     keyring = Keyring(SqlAccounts(database), clock)
     server = _server(settings)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers), server.grpc)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
     authz = AuthzServicer(Door([ByKey(keyring)], ByAddress(), limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
@@ -62,7 +69,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await _prepare(clock, limiter.rebuild)
         await server.start(SERVICES)
         async with asyncio.TaskGroup() as agents:
-            loops = (Expirer(limiter, clock, settings.reservation_ttl_s).run(), keyring.run())
+            loops = (Expirer(limiter, clock, settings.reservation_ttl_s).run(), keyring.run(), tiers.run())
             tasks = [agents.create_task(loop) for loop in loops]
             await server.set_ready(True)
             yield server

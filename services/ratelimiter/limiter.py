@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.clock import Clock
-from libs.errors import InvalidRequest, Violation
 from libs.ids import JobId, TenantId
 from services.ratelimiter import balance as balances
 from services.ratelimiter import bucket
@@ -14,8 +13,9 @@ from services.ratelimiter.balance import Amount, Balance, Denial
 from services.ratelimiter.headers import Header, limit_headers
 from services.ratelimiter.ledger import Ledger
 from services.ratelimiter.meters import Meters
-from services.ratelimiter.policy import Limits, Policy
+from services.ratelimiter.policy import Limits
 from services.ratelimiter.reservation import Hold, Step
+from services.ratelimiter.tariffs import Tariffs
 from services.ratelimiter.usage import Settlement, UsageBook, UsageRow
 
 _REMEMBERED_S = 600.0  # repeated calls come within seconds; later ones find the usage row
@@ -31,22 +31,22 @@ class Decision:
 
 
 class Limiter:
-    """Decides over tenants by their tier. Every call may come twice; the second changes nothing."""
+    """Decides over tenants by the limits in force. Every call may come twice; the second changes nothing."""
 
-    def __init__(self, policy: Policy, ledger: Ledger, usage: UsageBook, clock: Clock, meters: Meters) -> None:
-        self._policy, self._ledger, self._usage = policy, ledger, usage
+    def __init__(self, tariffs: Tariffs, ledger: Ledger, usage: UsageBook, clock: Clock, meters: Meters) -> None:
+        self._tariffs, self._ledger, self._usage = tariffs, ledger, usage
         self._clock, self._meters = clock, meters
 
     async def reserve(self, hold: Hold) -> Decision:
         """Take one request and the units; a denial takes nothing."""
-        limits, now_s = self._limits(hold.tier), self._clock.now()
+        limits, now_s = self._limits(hold), self._clock.now()
         verdict = await self._ledger.reserve(hold, limits, now_s)
         self._meters.decided(hold.tier, verdict.denial)
         return _decision(limits, verdict.balance, now_s, verdict.denial)
 
     async def confirm(self, hold: Hold) -> None:
         """Make it stand. One that the ledger forgot is taken again, unless its job is already settled."""
-        limits = self._limits(hold.tier)
+        limits = self._limits(hold)
         known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
         if known is None and await self._usage.has(hold.reservation_id):
             return
@@ -59,7 +59,7 @@ class Limiter:
         its caller was told that the database does not answer and the row was written all the same.
         """
         hold, now_s = settlement.hold, self._clock.now()
-        limits = self._limits(hold.tier)
+        limits = self._limits(hold)
         known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
         row = UsageRow(settlement, settled_s=now_s, reserved_s=known.reserved_s if known else None)
         first = await self._usage.record(row)
@@ -75,12 +75,12 @@ class Limiter:
         known = await self._ledger.find(tenant_id, reservation_id)
         if known is None:
             return False
-        limits = self._limits(known.hold.tier)
+        limits = self._limits(known.hold)
         return await self._ledger.advance(Step.RELEASE, known.hold, limits, self._clock.now())
 
     async def peek(self, tenant_id: TenantId, tier: str, units: float = 0.0) -> Decision:
         """Return what `reserve` would decide; takes nothing."""
-        limits, now_s = self._limits(tier), self._clock.now()
+        limits, now_s = self._tariffs.of(tenant_id, tier), self._clock.now()
         balance = await self._ledger.balance(tenant_id)
         return _decision(limits, balance, now_s, balances.denial(balance, limits, units, now_s))
 
@@ -88,28 +88,23 @@ class Limiter:
         """Give back what nobody confirmed within `ttl_s` and forget what is long over; returns how many expired."""
         now_s, expired = self._clock.now(), 0
         for hold in await self._ledger.unconfirmed(now_s - ttl_s):
-            expired += await self._ledger.advance(Step.EXPIRE, hold, self._limits(hold.tier), now_s)
+            expired += await self._ledger.advance(Step.EXPIRE, hold, self._limits(hold), now_s)
         await self._ledger.forget(now_s - max(_REMEMBERED_S, ttl_s), now_s)
         return expired
 
     async def rebuild(self) -> int:
         """Put recent usage back into an empty ledger; returns the number of rows."""
-        since_s = self._clock.now() - self._policy.window_s
+        since_s = self._clock.now() - self._tariffs.window_s
         rows = await self._usage.since(since_s)
         for row in rows:
             hold = row.settlement.hold
             recent = row.reserved_s is not None and row.reserved_s >= since_s
             amount = Amount(1.0 if recent else 0.0, row.settlement.charged_units)
-            await self._ledger.charge(hold.tenant_id, self._limits(hold.tier), amount, row.settled_s)
+            await self._ledger.charge(hold.tenant_id, self._limits(hold), amount, row.settled_s)
         return len(rows)
 
-    def _limits(self, tier: str) -> Limits:
-        try:
-            return self._policy.of(tier)
-        except KeyError:
-            known = ", ".join(self._policy.tiers)
-            violation = Violation("tier", f"there is no tier {tier!r}; known are {known}")
-            raise InvalidRequest(f"There is no tier {tier!r}; known are {known}.", violations=[violation]) from None
+    def _limits(self, hold: Hold) -> Limits:
+        return self._tariffs.of(hold.tenant_id, hold.tier)
 
 
 def _decision(limits: Limits, balance: Balance, now_s: float, denial: Denial | None) -> Decision:

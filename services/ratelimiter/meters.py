@@ -21,6 +21,9 @@ class Meters:
         self._errors = meter.create_counter(
             "darkroom_errors", unit="{error}", description="Refusals at the door, by reason."
         )
+        self._tiers_wrong = meter.create_gauge(
+            "darkroom_tiers_wrong", description="Whether the file of the tiers is wrong and was not taken."
+        )
 
     def decided(self, tier: str, denial: Denial | None) -> None:
         """Count a reservation that was admitted or denied."""
@@ -35,3 +38,7 @@ class Meters:
     def refused(self, reason: str) -> None:
         """Count a caller who was not let in."""
         self._errors.add(1, {"reason": reason})
+
+    def tiers_read(self, *, good: bool) -> None:
+        """Say whether the file of the tiers could be taken as it lies there."""
+        self._tiers_wrong.set(0 if good else 1)

@@ -1,5 +1,7 @@
 """Tiers and their limits, from `tiers.toml`: checked as a whole before any of it is used.
 
+What a tier allows in one picture must fit into its burst (`tier_sense`), or it would promise what it never grants.
+
 [free]
 requests_per_minute = 10        # needed, as is all of the first four
 requests_burst = 10             # at once, after a rest
@@ -27,12 +29,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.ratelimiter import tier_fields
+from services.ratelimiter import tier_fields, tier_sense
 from services.ratelimiter.bucket import Rate
 
 SHIPPED = Path(__file__).with_name("tiers.toml")
 ANONYMOUS = "anonymous"
 TIERS = ("enterprise", "pro", "payg", "free", ANONYMOUS)  # in order of service
+_AS_THEY_ARE = (
+    "in_flight_images",
+    "running_images",
+    "daily_images",
+    "daily_units",
+    "max_pixels",
+    "max_steps",
+    "price_per_1000_units",
+)
 
 
 class BadTiers(Exception):
@@ -86,17 +97,28 @@ class Policy:
 def load(path: Path) -> Policy:
     """Read a file; raises BadTiers with everything that is wrong."""
     try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
         raise BadTiers(f"{path}: {error}") from error
-    problems = [f"{path}: {problem}" for problem in _problems(document)]
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Policy:
+    """Read the text of a file that is called `source`; raises BadTiers with everything that is wrong."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadTiers(f"{source}: {error}") from error
+    problems = [f"{source}: {problem}" for problem in _problems(document)]
     if problems:
         raise BadTiers("\n".join(problems))
-    return Policy({tier: _limits(tier, document[tier]) for tier in TIERS})
+    return Policy({tier: limits_of(tier, document[tier]) for tier in TIERS})
 
 
 def complaint(path: Path) -> str | None:
-    """Return what is wrong with a file, for the check of a setting."""
+    """Return what is wrong with a file, for the check of a setting; no path is no file."""
+    if path == Path():
+        return None
     try:
         load(path)
     except BadTiers as error:
@@ -104,9 +126,9 @@ def complaint(path: Path) -> str | None:
     return None
 
 
-def _limits(tier: str, fields: Mapping[str, Any]) -> Limits:
+def limits_of(tier: str, fields: Mapping[str, Any]) -> Limits:
+    """Return the limits that checked fields say."""
     minutes = fields.get("outage_minutes")
-    same = ("in_flight_images", "running_images", "daily_images", "daily_units", "max_pixels", "max_steps")
     return Limits(
         tier=tier,
         requests=Rate(float(fields["requests_per_minute"]), float(fields["requests_burst"])),
@@ -117,9 +139,50 @@ def _limits(tier: str, fields: Mapping[str, Any]) -> Limits:
         outage=Outage(
             share=float(fields.get("outage_share", 0.0)), lasts_s=None if minutes is None else 60.0 * float(minutes)
         ),
-        price_per_1000_units=fields.get("price_per_1000_units"),
-        **{name: fields.get(name) for name in same},
+        **{name: fields.get(name) for name in _AS_THEY_ARE},
     )
+
+
+def fields_of(limits: Limits) -> dict[str, Any]:
+    """Return the fields that say these limits, without those that say nothing: the inverse of `limits_of`."""
+    lasts_s = limits.outage.lasts_s
+    fields: dict[str, Any] = {
+        "requests_per_minute": limits.requests.per_minute,
+        "requests_burst": limits.requests.burst,
+        "units_per_minute": limits.units.per_minute,
+        "units_burst": limits.units.burst,
+        "borrows": limits.borrows,
+        "requires": tier_fields.VERIFIED if limits.requires_verified else None,
+        "weight": limits.weight,
+        "outage_share": limits.outage.share,
+        "outage_minutes": None if lasts_s is None else lasts_s / 60.0,
+        **{name: getattr(limits, name) for name in _AS_THEY_ARE},
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def overridden(limits: Limits, fields: Mapping[str, Any]) -> Limits:
+    """Return the limits with some checked fields said otherwise; None takes an optional one away."""
+    said = {**fields_of(limits), **fields}
+    return limits_of(limits.tier, {name: value for name, value in said.items() if value is not None})
+
+
+def changes(before: Policy, after: Policy) -> list[str]:
+    """Return what differs, one line a field, like `free.daily_images: 200 → 300`; `-` is no limit."""
+    told = []
+    for tier, limits in after.tiers.items():
+        old, new = fields_of(before.tiers[tier]) if tier in before.tiers else {}, fields_of(limits)
+        names = [name for name in tier_fields.FIELDS if old.get(name) != new.get(name)]
+        told += [f"{tier}.{name}: {_said(old.get(name))} → {_said(new.get(name))}" for name in names]
+    return told
+
+
+def _said(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:_.10g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:_}"
+    return "-" if value is None else str(value).lower()
 
 
 def _problems(document: Mapping[str, Any]) -> list[str]:
@@ -129,5 +192,6 @@ def _problems(document: Mapping[str, Any]) -> list[str]:
         if not isinstance(fields, dict):
             problems.append(f"tier {tier}: missing; it needs {', '.join(tier_fields.NEEDED)}")
             continue
-        problems += [f"tier {tier}: {problem}" for problem in tier_fields.problems(fields)]
+        wrong = tier_fields.problems(fields) or tier_sense.problems(fields)
+        problems += [f"tier {tier}: {problem}" for problem in wrong]
     return problems

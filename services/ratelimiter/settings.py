@@ -17,8 +17,8 @@ class Settings(ProcessSettings):
 
     database_url: str = field(default="", metadata={"check": addresses.is_database_url, "secret": True})
     """SQLAlchemy address of the database; by default the SQLite file `ratelimiter.db` in the data folder."""
-    tiers: Path = field(default=policy.SHIPPED, metadata={"check": policy.complaint})
-    """The file of the tiers."""
+    tiers: Path = field(default=Path(), metadata={"check": policy.complaint})
+    """The file of the tiers; by default `tiers.toml` in the data folder, and while there is none the shipped one."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds after which a reservation that nobody confirmed is given back."""
 

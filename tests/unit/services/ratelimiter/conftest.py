@@ -16,6 +16,7 @@ from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import ANONYMOUS, Limits, Policy
+from services.ratelimiter.tariffs import Tariffs
 from services.ratelimiter.usage import UsageRow
 
 LIMITS = Limits("pro", requests=Rate(60, 30), units=Rate(1000, 1000))
@@ -55,7 +56,7 @@ class Bench:
 
     def restart(self) -> None:
         policy = Policy({"pro": self.limits, ANONYMOUS: ANONYMOUS_LIMITS})
-        self.limiter = Limiter(policy, MemoryLedger(), self.usage, self.clock, self.meters)
+        self.limiter = Limiter(Tariffs(policy), MemoryLedger(), self.usage, self.clock, self.meters)
 
     def counted(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Return the values of a counter by its sorted labels."""

@@ -25,7 +25,7 @@ def test_the_shipped_file_knows_every_tier():
     assert shipped.of("anonymous").requests == Rate(5, 5)
     assert shipped.of("free").units == Rate(30_000, 60_000)
     assert shipped.of("payg").units == shipped.of("pro").units
-    assert shipped.window_s == 120
+    assert shipped.window_s == 150
 
 
 def test_better_tiers_never_grant_less():
@@ -35,7 +35,7 @@ def test_better_tiers_never_grant_less():
 
 
 def test_everything_wrong_is_named_at_once_with_file_tier_and_field(tmp_path: Path):
-    text = GOOD.replace("[free]", "[fre]").replace("units_burst = 480_000", "unit_burst = 480_000", 1)
+    text = GOOD.replace("[free]", "[fre]").replace("units_burst = 600_000", "unit_burst = 600_000", 1)
     text = text.replace("requests_per_minute = 5\n", "requests_per_minute = -5\n")
     lines = complaint_about(tmp_path, text).splitlines()
     assert all(line.startswith(f"{tmp_path / 'tiers.toml'}: tier ") for line in lines)
@@ -93,3 +93,53 @@ def test_what_is_not_a_table_of_tiers_is_refused(tmp_path: Path, text: str):
 
 def test_a_missing_file_is_named(tmp_path: Path):
     assert str(tmp_path / "none.toml") in (policy.complaint(tmp_path / "none.toml") or "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        (
+            "units_burst",
+            "52_774",
+            "units_burst: must be 52_774 or more, which one picture of 1048576 pixels at 50 steps",
+        ),
+        ("daily_units", "10_000", "daily_units: must be 52_774 or more"),
+        ("running_images", "5", "running_images: must be at most in_flight_images, 4"),
+    ],
+)
+def test_what_a_tier_allows_must_fit_what_it_grants(tmp_path: Path, field: str, value: str, told: str):
+    head, tier, tail = GOOD.partition("[free]")
+    text = head + tier + re.sub(rf"^{field} = .*$", f"{field} = {value}", tail, count=1, flags=re.MULTILINE)
+    assert f"tier free: {told}" in complaint_about(tmp_path, text)
+
+
+def test_a_tier_that_names_no_largest_request_promises_none(tmp_path: Path):
+    text = GOOD.replace("max_steps = 50\n", "").replace("units_burst = 60_000", "units_burst = 100")
+    assert complaint_about(tmp_path, text) == ""
+
+
+def test_fields_and_limits_are_each_others_inverse():
+    for tier, limits in policy.load(policy.SHIPPED).tiers.items():
+        assert policy.limits_of(tier, policy.fields_of(limits)) == limits
+
+
+def test_what_is_agreed_replaces_fields_and_none_takes_a_limit_away():
+    free = policy.load(policy.SHIPPED).of("free")
+    agreed = policy.overridden(free, {"daily_images": 1000, "daily_units": None, "units_burst": 90_000})
+    assert (agreed.daily_images, agreed.daily_units, agreed.units) == (1000, None, Rate(30_000, 90_000))
+    assert (agreed.tier, agreed.requests, agreed.max_steps) == ("free", free.requests, free.max_steps)
+
+
+def test_changes_are_told_by_tier_and_field():
+    before = policy.load(policy.SHIPPED)
+    text = GOOD.replace("daily_images = 200", "daily_images = 300").replace("outage_minutes = 5\n", "")
+    text = text.replace(
+        "running_images = 1\ndaily_images = 50", 'requires = "verified"\nborrows = true\ndaily_images = 50'
+    )
+    assert policy.changes(before, policy.parse(text, "tiers.toml")) == [
+        "free.daily_images: 200 → 300",
+        "free.outage_minutes: 5 → -",
+        "anonymous.running_images: 1 → -",
+        "anonymous.borrows: false → true",
+        "anonymous.requires: - → verified",
+    ]

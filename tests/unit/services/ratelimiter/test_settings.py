@@ -14,7 +14,6 @@ from services.ratelimiter.settings import Settings
 def test_a_data_folder_is_enough():
     read = settings.load(Settings, {"DARKROOM_DATA": "/data"})
     assert read.database == "sqlite+aiosqlite:////data/ratelimiter.db"
-    assert read.tiers.name == "tiers.toml"
     assert read.reservation_ttl_s == 60
 
 

@@ -1,0 +1,39 @@
+"""Whether the limits of one tier go together: what it allows in one request must be what it can grant. Pure.
+
+The largest request is one picture of `max_pixels` at `max_steps` with guidance, at the prior price. Tiers that leave
+either out allow what the models allow, which no file can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from libs.generation.cost import CostTable
+from libs.generation.spec import GenerationSpec
+
+_GUIDED = 7.5
+
+
+def largest_units(fields: Mapping[str, Any]) -> float | None:
+    """Return the units of the largest request that checked fields allow; None when they name no largest."""
+    pixels, steps = fields.get("max_pixels"), fields.get("max_steps")
+    if pixels is None or steps is None:
+        return None
+    spec = GenerationSpec("", "", "", pixels, 1, images=1, steps=steps, guidance_scale=_GUIDED, seed=0, sampler="")
+    return CostTable({}).units(spec, "")
+
+
+def problems(fields: Mapping[str, Any]) -> list[str]:
+    """Return what does not go together, each beginning with the name of the field."""
+    found = []
+    largest = largest_units(fields)
+    shape = f"one picture of {fields.get('max_pixels')} pixels at {fields.get('max_steps')} steps costs"
+    for name in ("units_burst", "daily_units"):
+        granted = fields.get(name)
+        if largest is not None and granted is not None and granted < largest:
+            found.append(f"{name}: must be {largest:_.0f} or more, which {shape}; or allow less")
+    running, in_flight = fields.get("running_images"), fields.get("in_flight_images")
+    if running is not None and in_flight is not None and running > in_flight:
+        found.append(f"running_images: must be at most in_flight_images, {in_flight}")
+    return found
