@@ -71,7 +71,7 @@ class Settlement:
 
 
 class LimiterClient:
-    """Typed calls with a deadline of a second. Every one but `reserve` and `peek` may be repeated at will, and
+    """Typed calls with a deadline. Every one but `reserve` and `peek` may be repeated at will, and
     `reserve` too under the same id. Failures are domain errors."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-LIMITER_S = 1.0  # a decision is milliseconds; the caller must not wait for a limiter that is gone
+# A decision is milliseconds and a limiter that is gone refuses at once: this is for one that stands still. With one
+# second, a hundred creating calls at once on a machine whose cores all draw had some of them refused.
+LIMITER_S = 3.0
 READ_S = 5.0  # reading from memory or SQL
 COMMIT_S = 10.0  # an answer that waits for a commit
 CONTROL_S = 5.0  # telling a model server something

@@ -1,6 +1,6 @@
 """The question to the rate limiter that every request brings: who is calling, and what may they still spend?
 
-One second, then 503: without an answer nobody is let in (design/1-overview, When a part is down). Only what needs
+`deadlines.LIMITER_S`, then 503: without an answer nobody is let in (design/1-overview, When a part is down). Only what needs
 no caller – signed links, health, the page – goes on without one. Failing open cannot be set by route, so there are
 two filters, and every route switches one of them off.
 """
@@ -15,15 +15,16 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import ExtAuthz
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
+from libs.rpc import deadlines
+
 MESH_KEY = "x-darkroom-mesh-token"
 MESH_TOKEN = "%ENVIRONMENT(DARKROOM_MESH_TOKEN)%"
 STRICT, LENIENT = "envoy.filters.http.ext_authz", "darkroom.ext_authz.lenient"
-TIMEOUT_S = 1.0
 
 
 def check(cluster: str, *, lenient: bool) -> ExtAuthz:
     """Return an ext_authz filter, which never sends bodies; a lenient one lets in when it has no answer."""
-    service = grpc_to(cluster, TIMEOUT_S)
+    service = grpc_to(cluster, deadlines.LIMITER_S)
     service.initial_metadata = [HeaderValue(key=MESH_KEY, value=MESH_TOKEN)]
     return ExtAuthz(
         grpc_service=service,
