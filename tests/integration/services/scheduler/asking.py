@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -45,9 +45,16 @@ def submission(**changes: Any) -> Submission:
     return Submission(**{**fields, **changes})
 
 
-async def follow(client: SchedulerClient, job_id: JobId, after: int = 0) -> list[job_pb2.JobEvent]:
+async def follow(
+    client: SchedulerClient, job_id: JobId, after: int = 0, on_started: Callable[[], None] = lambda: None
+) -> list[job_pb2.JobEvent]:
+    events = list[job_pb2.JobEvent]()
     async with asyncio.timeout(20):
-        return [event async for event in client.watch_job(TENANT, job_id, after)]
+        async for event in client.watch_job(TENANT, job_id, after):
+            events.append(event)
+            if event.WhichOneof("event") == "started":
+                on_started()
+    return events
 
 
 def kinds(events: list[job_pb2.JobEvent]) -> list[str]:

@@ -39,12 +39,17 @@ def good(request: pb.ExecuteRequest) -> Answer:
 
 
 class Worker(pb_grpc.ModelServerServiceServicer):
-    """Answers Execute by its script; an empty answer holds the stream open until the attempt is cancelled."""
+    """Answers Execute by its script; an empty answer holds the stream open until the attempt is cancelled.
+
+    It reports nothing before `may_begin` is set, as it is until a test clears it.
+    """
 
     def __init__(self, script: Callable[[pb.ExecuteRequest], Answer] = good) -> None:
         self.script = script
         self.executed: list[pb.ExecuteRequest] = []
         self.metadata: list[dict[str, Any]] = []
+        self.may_begin = asyncio.Event()
+        self.may_begin.set()
         self.holding = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -57,6 +62,7 @@ class Worker(pb_grpc.ModelServerServiceServicer):
         answer = self.script(request)
         if isinstance(answer, DarkroomError):
             raise answer
+        await self.may_begin.wait()
         for event in answer:
             yield event
         if not answer:

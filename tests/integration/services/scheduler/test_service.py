@@ -32,10 +32,11 @@ async def test_one_job_from_submit_to_settlement(settings: Settings, registry: E
         changed = Settings(data=settings.data, limiter_address=address, etcd_endpoints=settings.etcd_endpoints)
         async with scheduler(changed) as (client, admin), announced(worker, registry):
             wanted = submission(request_id="r1")
+            worker.may_begin.clear()  # its first step is told to those who watch by then
             first = await client.submit(wanted)
             assert not first.existing
             assert (first.job.state, first.job.queue.position) == (job_pb2.Job.QUEUED, 1)
-            events = await follow(client, wanted.job_id)
+            events = await follow(client, wanted.job_id, on_started=worker.may_begin.set)
             durable = [event for event in events if event.sequence]
             assert kinds(durable) == ["queued", "started", "image", "completed"]
             steps = [event.progress.step for event in events if event.WhichOneof("event") == "progress"]
