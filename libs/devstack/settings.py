@@ -17,6 +17,10 @@ def _are_schedulers(value: int) -> str | None:
     return None if 1 <= value <= 9 else "must be 1 to 9"
 
 
+def _are_hops(value: int) -> str | None:
+    return None if 0 <= value <= 16 else "must be 0 to 16"
+
+
 def _are_devices(values: tuple[str, ...]) -> str | None:
     wrong = [value for value in values if not re.fullmatch(r"cpu|cuda:\d+", value)]
     if wrong:
@@ -35,6 +39,10 @@ class StackSettings:
     """Address that Envoy, the only door, listens on."""
     http_port: int = field(default=8080, metadata={"check": _is_port})
     """Port of the door; 0 takes a free one."""
+    bursts: str = ""
+    """What one address may send at once: `off`, or NAME=NUMBER with commas (docs/operations.md). Empty: as shipped."""
+    trusted_hops: int = field(default=0, metadata={"check": _are_hops})
+    """Proxies before the door whose X-Forwarded-For is believed; 0 believes nobody."""
     devices: tuple[str, ...] = field(default=(), metadata={"check": _are_devices})
     """One modelserver each: `cpu`, also several times, or `cuda:N`. Empty: every visible NVIDIA GPU, else the CPU."""
     models: str = ""

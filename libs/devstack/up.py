@@ -101,7 +101,8 @@ def _is_cancelled_from_outside() -> bool:
 async def _serve(stack: Stack, supervisor: Supervisor) -> None:
     say(f"starting on {', '.join(stack.devices)}; data in {stack.folder.root}")
     environ = inherited(stack.parent)
-    rendered = asyncio.create_task(envoy_config.render(stack.addresses, environ, stack.envoy_config))
+    bounds = envoy_config.bounds(stack.settings)
+    rendered = asyncio.create_task(envoy_config.render(stack.addresses, environ, stack.envoy_config, bounds))
     try:
         *services, door = stack.groups()
         for group in services:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,11 +23,17 @@ _START_TIMEOUT_S = 30.0
 
 
 class EnvoyServer:
-    """Envoy with the project's own configuration while the context lasts; `address` is its door."""
+    """Envoy with the project's own configuration while the context lasts; `address` is its door.
 
-    def __init__(self, *, gateway: str, ratelimiter: str, mesh_token: str, otlp: str = "") -> None:
+    `flags` are more arguments of the renderer. The bounds of one address are off unless they set them.
+    """
+
+    def __init__(
+        self, *, gateway: str, ratelimiter: str, mesh_token: str, otlp: str = "", flags: Sequence[str] = ()
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-envoy-"))
         self._upstreams = ("--gateway", gateway, "--ratelimiter", ratelimiter, "--otlp", otlp)
+        self._flags = ("--bursts", "off", *flags)
         self._mesh_token = mesh_token
         port = free_port()
         self.address = f"127.0.0.1:{port}"
@@ -62,7 +69,7 @@ class EnvoyServer:
     async def _render(self) -> None:
         command = (sys.executable, "-m", "services.gateway.envoy", "--listen", self.address, "--admin", self._admin)
         with (self._folder / "envoy.yaml").open("wb") as file:
-            renderer = await asyncio.create_subprocess_exec(*command, *self._upstreams, stdout=file)
+            renderer = await asyncio.create_subprocess_exec(*command, *self._upstreams, *self._flags, stdout=file)
             if await renderer.wait() != 0:
                 raise RuntimeError("the configuration could not be rendered")
 

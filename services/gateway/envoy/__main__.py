@@ -7,6 +7,7 @@ import sys
 
 import yaml
 
+from services.gateway.envoy import bursts
 from services.gateway.envoy.bootstrap import Edge, render
 
 
@@ -18,8 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gateway", default="gateway:8081", help="address of the gateway")
     parser.add_argument("--ratelimiter", default="ratelimiter:8082", help="address of the rate limiter")
     parser.add_argument("--otlp", default="", help="address of an OTLP collector; tracing is off without it")
+    parser.add_argument("--bursts", default="", help=f"bounds of one address: {bursts.FORM}")
+    parser.add_argument("--trusted-hops", type=int, default=0, help="proxies before the door that are believed")
     given = parser.parse_args(arguments)
-    edge = Edge(given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp)
+    try:
+        limits = bursts.parse(given.bursts)
+    except ValueError as error:
+        parser.error(f"--bursts: {error}")
+    edge = Edge(given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp, limits, given.trusted_hops)
     sys.stdout.write("# Rendered by `python -m services.gateway.envoy`; do not edit.\n")
     yaml.safe_dump(_whole(render(edge).to_dict()), sys.stdout, sort_keys=False, width=120)
     return 0

@@ -43,6 +43,7 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
 from services.gateway.envoy import authorization, filters, replies, routes
+from services.gateway.envoy.bursts import SHIPPED, Bursts
 
 GATEWAY, RATELIMITER, OTLP = "gateway", "ratelimiter", "otlp"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -53,13 +54,18 @@ _TOLD_PATH = len("/v1/jobs/job_") + 26 + 1  # of a path in a span: signatures an
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What the configuration depends on; addresses are host:port, an empty `otlp` switches tracing off."""
+    """What the configuration depends on; addresses are host:port, an empty `otlp` switches tracing off.
+
+    `trusted_hops` are the proxies before this door whose X-Forwarded-For is believed; None for `bursts` is no bound.
+    """
 
     listen: str
     admin: str
     gateway: str
     ratelimiter: str
     otlp: str = ""
+    bursts: Bursts | None = SHIPPED
+    trusted_hops: int = 0
 
 
 def render(edge: Edge) -> Bootstrap:
@@ -79,12 +85,13 @@ def _listener(edge: Edge) -> Listener:
     manager = HttpConnectionManager(
         stat_prefix="edge",
         use_remote_address=True,
+        xff_num_trusted_hops=edge.trusted_hops,
         always_set_request_id_in_response=True,
         normalize_path=True,
         stream_idle_timeout=timedelta(minutes=5),
         request_headers_timeout=timedelta(seconds=10),
         route_config=routes.public(GATEWAY),
-        http_filters=filters.chain(RATELIMITER),
+        http_filters=filters.chain(RATELIMITER, edge.bursts),
         local_reply_config=replies.as_json(),
         access_log=[_access_log()],
         tracing=_tracing() if edge.otlp else None,

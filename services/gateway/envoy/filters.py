@@ -1,7 +1,9 @@
 """The HTTP filters in their order; the answer passes them backwards.
 
-cors → strip outside x-darkroom-* → body limit → livez → status (Lua) → ext_authz, strict or lenient by route →
-grpc_web → transcoder → router
+cors → strip outside x-darkroom-* → livez → status (Lua) → bursts of an address → body limit → ext_authz, strict or
+lenient by route → grpc_web → transcoder → router
+
+Lua stands before all that refuses: it leaves a gRPC caller its grpc-status only where it has seen the request.
 """
 
 from __future__ import annotations
@@ -11,7 +13,12 @@ from collections.abc import Mapping
 from betterproto2 import Message
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Rule
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRemoveOnMatch
-from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+)
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
@@ -32,10 +39,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 
 from darkroom.v1 import generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2
-from services.gateway.envoy import authorization
+from services.gateway.envoy import authorization, bursts
+from services.gateway.envoy.bursts import Bursts
 
 MAX_BODY_BYTES = 256 * 1024
 BUFFER = "envoy.filters.http.buffer"
+CLIENT = "x-darkroom-client"  # the address that is trusted, for the rate limiter
+_REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _PUBLIC = (generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page of 200 jobs with the longest prompts in the widest characters
 
@@ -64,15 +74,17 @@ end
 """
 
 
-def chain(ratelimiter: str) -> list[HttpFilter]:
+def chain(ratelimiter: str, limits: Bursts | None) -> list[HttpFilter]:
     """Return the filters in order; `ratelimiter` is the cluster that knows the callers."""
     lua = Lua(default_source_code=DataSource(inline_string=STATUS_LUA))
+    limited = [_named("local_ratelimit", bursts.limit(limits))] if limits else []
     return [
         _named("cors", Cors()),
         _named("header_mutation", _strip_outside()),
-        _named("buffer", Buffer(max_request_bytes=MAX_BODY_BYTES)),
         _named("health_check", _livez()),
         _named("lua", lua),
+        *limited,
+        _named("buffer", Buffer(max_request_bytes=MAX_BODY_BYTES)),
         HttpFilter(name=authorization.STRICT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=False))),
         HttpFilter(name=authorization.LENIENT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=True))),
         _named("grpc_web", GrpcWeb()),
@@ -125,12 +137,15 @@ def _descriptors() -> bytes:
 
 
 def _strip_outside() -> HeaderMutation:
+    # ext_authz is told of the connection's peer, which behind a proxy is the proxy.
+    client = HeaderValue(key=CLIENT, value="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
     rules = [
         Rule(
             remove_on_match=HeaderMutationRemoveOnMatch(
                 key_matcher=StringMatcher(prefix="x-darkroom-", ignore_case=True)
             )
-        )
+        ),
+        Rule(append=HeaderValueOption(header=client, append_action=_REPLACE)),
     ]
     return HeaderMutation(mutations=Mutations(request_mutations=rules))
 

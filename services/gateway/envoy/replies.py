@@ -34,8 +34,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Struct
 
+from services.gateway.envoy import bursts
+
 _ANY = "%LOCAL_REPLY_BODY%"
 _AUTHZ_FLAG = "UAEX"
+_RETRY = HeaderValueOption(header=HeaderValue(key="retry-after", value="1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,22 @@ REPLIES = (
     Reply(503, 14, "UNAVAILABLE", "The service restarts. Nothing was charged; try again in a second."),
     Reply(504, 4, "DEADLINE_EXCEEDED", "No answer in time. A job that was accepted goes on; read it by its id."),
 )
+_TOO_FAST = "Nothing was charged; the same request will be taken in a second."
+STRANGER_TOO_FAST = Reply(
+    429,
+    8,
+    "RPM_EXHAUSTED",
+    f"Requests without a key come too fast from this address. {_TOO_FAST} Requests with a key have more room.",
+)
+KEYED_TOO_FAST = Reply(429, 8, "RPM_EXHAUSTED", f"Requests come too fast from this address. {_TOO_FAST}")
+READS_TOO_FAST = Reply(
+    429,
+    8,
+    "RPM_EXHAUSTED",
+    "Jobs are read too often from this address. Nothing was charged and what you create is not held up; read again in "
+    "a second, or follow a job by its events: one request for all of it.",
+)
+BURSTS = (STRANGER_TOO_FAST, KEYED_TOO_FAST, READS_TOO_FAST)
 LIMITER_GONE = Reply(
     503,
     14,
@@ -74,9 +93,26 @@ def as_json() -> LocalReplyConfig:
     mappers = [
         _mapper(LIMITER_GONE, limiter_gone, retry=True),
         ResponseMapper(filter=_authz()),  # already JSON, or gRPC with its own status: left as it is
+        *_bursts(),
         *(_mapper(r, _all_of(_status(r.status), _not_grpc()), retry=r.status in (502, 503)) for r in REPLIES),
     ]
     return LocalReplyConfig(mappers=mappers)
+
+
+def _bursts() -> list[ResponseMapper]:
+    """Return the mappers of what came too fast; gRPC has its own status and is told when to come again."""
+    burst, asked = _status(429), (bursts.CREATING, bursts.ESTIMATING)  # the filter sets its flag only afterwards
+    creating = AccessLogFilter(or_filter=OrFilter(filters=[_header(bursts.path(regex)) for regex in asked]))
+    posted = _header(HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST")))
+    in_words = _all_of(burst, _not_grpc())
+    return [
+        _mapper(
+            STRANGER_TOO_FAST, _all_of(in_words, creating, posted, _header(bursts.authorized(invert=True))), retry=True
+        ),
+        _mapper(KEYED_TOO_FAST, _all_of(in_words, creating, posted), retry=True),
+        _mapper(READS_TOO_FAST, in_words, retry=True),
+        ResponseMapper(filter=burst, headers_to_add=[_RETRY]),
+    ]
 
 
 def body(reply: Reply) -> Mapping[str, object]:
@@ -92,8 +128,7 @@ def body(reply: Reply) -> Mapping[str, object]:
 
 def _mapper(reply: Reply, condition: AccessLogFilter, *, retry: bool) -> ResponseMapper:
     form = SubstitutionFormatString(json_format=Struct.from_dict(dict(body(reply))), content_type="application/json")
-    wait = HeaderValueOption(header=HeaderValue(key="retry-after", value="1"))
-    return ResponseMapper(filter=condition, body_format_override=form, headers_to_add=[wait] if retry else [])
+    return ResponseMapper(filter=condition, body_format_override=form, headers_to_add=[_RETRY] if retry else [])
 
 
 def _all_of(*conditions: AccessLogFilter) -> AccessLogFilter:
@@ -102,6 +137,10 @@ def _all_of(*conditions: AccessLogFilter) -> AccessLogFilter:
 
 def _authz() -> AccessLogFilter:
     return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=[_AUTHZ_FLAG]))
+
+
+def _header(matcher: HeaderMatcher) -> AccessLogFilter:
+    return AccessLogFilter(header_filter=HeaderFilter(header=matcher))
 
 
 def _status(code: int) -> AccessLogFilter:
@@ -118,5 +157,4 @@ def _not_grpc() -> AccessLogFilter:
         invert_match=True,
         treat_missing_header_as_empty=True,
     )
-    headers = [AccessLogFilter(header_filter=HeaderFilter(header=h)) for h in (transcoded, plain)]
-    return AccessLogFilter(or_filter=OrFilter(filters=headers))
+    return AccessLogFilter(or_filter=OrFilter(filters=[_header(transcoded), _header(plain)]))
