@@ -28,6 +28,7 @@ from services.ratelimiter.door import Answer
 from services.ratelimiter.headers import Header
 
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
+_CLIENT = "x-darkroom-client"
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _ADD = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
 
@@ -41,7 +42,8 @@ def question_from_envoy(request: CheckRequest) -> Question:
     address = socket.address if socket else ""
     if asked is None:
         return Question(address)
-    return Question(address, asked.headers, asked.method, asked.path)
+    # Behind a proxy the peer is the proxy; Envoy strips this header from outside and says whom it believes in.
+    return Question(asked.headers.get(_CLIENT, address), asked.headers, asked.method, asked.path)
 
 
 def is_grpc(question: Question) -> bool:
@@ -56,7 +58,7 @@ def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> CheckResponse:
     identity, removed = _identity(answer.caller)
     welcome = OkHttpResponse(
         headers=_options(identity, _REPLACE),
-        headers_to_remove=["authorization", *removed],
+        headers_to_remove=["authorization", _CLIENT, *removed],
         response_headers_to_add=_options(answer.headers, _ADD),
     )
     return CheckResponse(status=Status(code=code_pb2.OK), ok_response=welcome)

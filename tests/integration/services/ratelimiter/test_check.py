@@ -70,7 +70,7 @@ async def test_a_key_sets_the_trusted_headers_and_is_taken_away(service):
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read webhooks:write",
     }
     assert actions(welcome.headers) == {HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD}
-    assert welcome.headers_to_remove == ["authorization"]
+    assert welcome.headers_to_remove == ["authorization", "x-darkroom-client"]
     assert set(plain(welcome.response_headers_to_add)) == LIMIT_HEADERS
     assert actions(welcome.response_headers_to_add) == {HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT}
 
@@ -83,6 +83,11 @@ async def test_without_a_key_the_address_is_the_tenant_and_no_key_id_gets_throug
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read",
     }
     assert "x-darkroom-key-id" in answer.ok_response.headers_to_remove
+
+
+async def test_behind_a_proxy_the_address_is_the_one_that_envoy_believes_in(service):
+    answer = await check(service, {"x-darkroom-client": "198.51.100.9"})
+    assert plain(answer.ok_response.headers)["x-darkroom-tenant"] == "anon:198.51.100.9"
 
 
 async def test_the_headers_tell_what_was_reserved_and_asking_costs_nothing(service):
