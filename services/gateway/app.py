@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import cast
+from typing import Any
 
 import grpc
 
@@ -16,13 +16,10 @@ from darkroom.v1 import generation_service_pb2 as generation
 from darkroom.v1 import model_service_pb2 as models
 from darkroom.v1 import site_service_pb2 as site
 from darkroom.v1 import upload_service_pb2 as uploading
-from darkroom.v1.generation_service_pb2_grpc import (
-    GenerationServiceServicer,
-    add_GenerationServiceServicer_to_server,
-)
-from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
-from darkroom.v1.site_service_pb2_grpc import SiteServiceServicer, add_SiteServiceServicer_to_server
-from darkroom.v1.upload_service_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
+from darkroom.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
+from darkroom.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from darkroom.v1.site_service_pb2_grpc import add_SiteServiceServicer_to_server
+from darkroom.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
 from libs.clients.deliveries import DeliveryClient
@@ -44,6 +41,7 @@ from services.gateway.measuring import AnswerMeasures, Measured
 from services.gateway.model_servicer import ModelServicer
 from services.gateway.page_tokens import PageTokens
 from services.gateway.peers import Limiter, Scheduler
+from services.gateway.permissions import Guarded
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
 from services.gateway.servicer import GenerationServicer, Parts
@@ -107,14 +105,14 @@ class Gateway:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve the public services."""
-        generations = Measured(GenerationServicer(self._parts), self._measures)
-        catalog = Measured(ModelServicer(self.catalog), self._measures)
-        pages = Measured(SiteServicer(self._health, load_page()), self._measures)
-        uploads = Measured(UploadServicer(self._uploads), self._measures)
-        add_GenerationServiceServicer_to_server(cast("GenerationServiceServicer", generations), server)
-        add_ModelServiceServicer_to_server(cast("ModelServiceServicer", catalog), server)
-        add_SiteServiceServicer_to_server(cast("SiteServiceServicer", pages), server)
-        add_UploadServiceServicer_to_server(cast("UploadServiceServicer", uploads), server)
+        served: tuple[tuple[str, object, Callable[[Any, grpc.aio.Server], None]], ...] = (
+            ("GenerationService", GenerationServicer(self._parts), add_GenerationServiceServicer_to_server),
+            ("ModelService", ModelServicer(self.catalog), add_ModelServiceServicer_to_server),
+            ("SiteService", SiteServicer(self._health, load_page()), add_SiteServiceServicer_to_server),
+            ("UploadService", UploadServicer(self._uploads), add_UploadServiceServicer_to_server),
+        )
+        for service, servicer, add in served:
+            add(Measured(Guarded(servicer, service), self._measures), server)
 
 
 async def main(settings: Settings) -> None:

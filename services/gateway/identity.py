@@ -8,21 +8,25 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from libs import scopes
 from libs.errors import Unauthenticated
 from libs.ids import KeyId, TenantId
+from libs.scopes import Scopes
 
 TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
+SCOPES_KEY = "x-darkroom-scopes"
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller; `key_id` is empty for anonymous ones."""
+    """An authenticated caller; `key_id` is empty for anonymous ones, and says who of a tenant for tokens too."""
 
     tenant_id: TenantId
     tier: str
     key_id: KeyId = KeyId("")
+    scopes: Scopes = scopes.USUAL
 
 
 def headers_of(context: Context) -> dict[str, str]:
@@ -37,7 +41,8 @@ def caller_of(context: Context) -> Caller:
     tenant, tier = given.get(TENANT_KEY), given.get(TIER_KEY)
     if not tenant or not tier:
         raise Unauthenticated("Who is calling is not known here: call Envoy's address. Nothing was charged.")
-    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")))
+    allowed, _ = scopes.parse(given.get(SCOPES_KEY, "").split())  # what the door did not say is not allowed
+    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")), allowed)
 
 
 def owner_of(context: Context) -> Caller:

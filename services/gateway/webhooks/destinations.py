@@ -14,6 +14,8 @@ import httpx
 from darkroom.v1 import job_pb2
 from libs.errors import PermissionDenied, Violation
 from libs.generation.webhook import EVENTS, PORTS, Receiver, receiver_of
+from libs.scopes import Scope
+from services.gateway import permissions
 from services.gateway.identity import Caller
 from services.gateway.webhooks.addresses import Resolve, is_address, is_public
 
@@ -24,11 +26,17 @@ _URL, _EVENTS = "webhook.url", "webhook.events"
 
 
 def check_caller(caller: Caller, spec: job_pb2.JobSpec) -> None:
-    """Raise PermissionDenied when a caller without a key asks for a webhook: nobody could be held to what it is used for."""
-    if spec.HasField("webhook") and not caller.key_id:
+    """Raise PermissionDenied when a caller asks for a webhook without a key or without the scope.
+
+    Without a key nobody could be held to what it is used for.
+    """
+    if not spec.HasField("webhook"):
+        return
+    if not caller.key_id:
         told = "A webhook needs an API key: leave out the field webhook, or send a key. Nothing was charged."
         problem = Violation("webhook", "is for callers with an API key")
         raise PermissionDenied(told, reason="WEBHOOK_KEY_REQUIRED", violations=(problem,))
+    permissions.check(caller, Scope.WEBHOOKS_WRITE)
 
 
 class NotAllowed(Exception):

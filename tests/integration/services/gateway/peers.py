@@ -20,6 +20,7 @@ from darkroom.scheduler.v1.scheduler_service_pb2_grpc import (
     add_SchedulerServiceServicer_to_server,
 )
 from darkroom.v1 import job_pb2
+from libs import scopes
 from libs.errors import DarkroomError, NotFound
 from libs.generation.model import Model
 from libs.rpc.server import RpcServer
@@ -154,4 +155,5 @@ def as_caller(tenant: str = "acme", tier: str = "pro", **more: str) -> grpc.aio.
     """Return what the door adds to a call, and headers of the call's own."""
     own = ((name.replace("_", "-"), value) for name, value in more.items())
     key = () if tier == "anonymous" else (("x-darkroom-key-id", "key_1"),)
-    return grpc.aio.Metadata(("x-darkroom-tenant", tenant), ("x-darkroom-tier", tier), *key, *own)
+    who = (("x-darkroom-tenant", tenant), ("x-darkroom-tier", tier), ("x-darkroom-scopes", scopes.text(scopes.USUAL)))
+    return grpc.aio.Metadata(*who, *key, *own)

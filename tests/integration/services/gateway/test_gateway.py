@@ -258,9 +258,9 @@ async def test_anonymous_callers_see_no_list_for_they_share_their_address(mesh: 
 
 async def test_models_estimate_health_and_page(mesh: Mesh) -> None:
     models = ModelServiceStub(mesh.channel)
-    listed = await models.ListModels(models_pb.ListModelsRequest())
+    listed = await models.ListModels(models_pb.ListModelsRequest(), metadata=as_caller())
     assert (listed.object, [model.id for model in listed.data]) == ("list", ["shapes"])
-    assert (await models.GetModel(models_pb.GetModelRequest(id="shapes@abc"))).version == "abc"
+    assert (await models.GetModel(models_pb.GetModelRequest(id="shapes@abc"), metadata=as_caller())).version == "abc"
     request = pb.EstimateJobRequest(spec=job_pb2.JobSpec(prompt="a"))
     assert (await mesh.jobs.EstimateJob(request, metadata=as_caller())).would_admit
     site = SiteServiceStub(mesh.channel)
@@ -278,7 +278,7 @@ async def test_without_a_scheduler_callers_hear_so_at_once_and_the_catalog_stays
     health = SiteServiceStub(mesh.channel).GetHealth(site_pb.GetHealthRequest())
     assert json.loads((await health).data)["missing"] == ["store"]
     assert dict(await health.initial_metadata())["x-http-code"] == "503"
-    assert (await ModelServiceStub(mesh.channel).ListModels(models_pb.ListModelsRequest())).data
+    assert (await ModelServiceStub(mesh.channel).ListModels(models_pb.ListModelsRequest(), metadata=as_caller())).data
 
 
 async def test_every_answer_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,9 @@ async def running(
 
         async def is_up() -> bool:
             try:
-                await ModelServiceStub(channel).ListModels(models_pb.ListModelsRequest(), timeout=2)
+                await ModelServiceStub(channel).ListModels(
+                    models_pb.ListModelsRequest(), metadata=as_caller(), timeout=2
+                )
             except grpc.aio.AioRpcError:
                 return False
             return True

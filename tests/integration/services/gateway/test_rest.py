@@ -22,6 +22,7 @@ from envoy_data_plane.google.rpc import Status
 from PIL import Image
 
 from darkroom.v1 import job_pb2
+from libs import scopes
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
 from libs.clients.limiter import LimiterClient
@@ -72,6 +73,7 @@ def doorkeeper() -> grpc.GenericRpcHandler:
         given = request.attributes.request.http.headers.get("authorization", "")
         tenant, tier = (given.removeprefix("Bearer "), "pro") if given else ("anon:127.0.0.1", "anonymous")
         headers = {"x-darkroom-tenant": tenant, "x-darkroom-tier": tier, "x-darkroom-key-id": "key_1" if given else ""}
+        headers["x-darkroom-scopes"] = scopes.text(scopes.USUAL)
         options = [HeaderValueOption(header=HeaderValue(key=name, value=value)) for name, value in headers.items()]
         return CheckResponse(status=Status(code=0), ok_response=OkHttpResponse(headers=options))
 

@@ -10,6 +10,7 @@ from darkroom.v1 import site_service_pb2 as site
 from libs.clients.limiter import Denial
 from libs.errors import InvalidRequest, Unauthenticated, Unavailable
 from libs.rpc import headers
+from libs.scopes import Scope
 from libs.settings import BadSetting, load
 from libs.testing.clock import ManualClock
 from services.gateway.admission import Admission
@@ -176,9 +177,11 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 
 def test_who_is_calling() -> None:
     given = {"x_darkroom_tenant": "acme", "x_darkroom_tier": "pro", "x_darkroom_key_id": "key_1"}
-    assert caller_of(Context(**given)) == CALLER  # type: ignore[arg-type]
-    anonymous = Context(x_darkroom_tenant="anon:1.2.3.4", x_darkroom_tier="anonymous")
-    assert caller_of(anonymous) == Caller("anon:1.2.3.4", "anonymous", "")  # type: ignore[arg-type]
+    usual = {"x_darkroom_scopes": "jobs:write jobs:read models:read usage:read webhooks:write"}
+    assert caller_of(Context(**given, **usual)) == CALLER  # type: ignore[arg-type]
+    anonymous = Context(x_darkroom_tenant="anon:1.2.3.4", x_darkroom_tier="anonymous", x_darkroom_scopes="jobs:read x")
+    one = frozenset({Scope.JOBS_READ})
+    assert caller_of(anonymous) == Caller("anon:1.2.3.4", "anonymous", "", one)  # type: ignore[arg-type]
     for absent in ({"x_darkroom_tenant": "acme"}, {"x_darkroom_tier": "pro"}, {}):
         with pytest.raises(Unauthenticated):
             caller_of(Context(**absent))  # type: ignore[arg-type]

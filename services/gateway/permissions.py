@@ -1,0 +1,89 @@
+"""What each public RPC needs: the table, and the guard that stands in front of every servicer.
+
+An RPC that the table does not name is not served: the gateway does not start with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from libs.errors import PermissionDenied
+from libs.scopes import Scope
+from services.gateway.identity import Caller, Context, caller_of
+
+NEEDED: Mapping[str, Scope | None] = {
+    "GenerationService.CreateJob": Scope.JOBS_WRITE,
+    "GenerationService.CreateJobJson": Scope.JOBS_WRITE,
+    "GenerationService.EstimateJob": Scope.JOBS_WRITE,
+    "GenerationService.EstimateJobJson": Scope.JOBS_WRITE,
+    "GenerationService.CancelJob": Scope.JOBS_WRITE,
+    "GenerationService.DeleteJob": Scope.JOBS_WRITE,
+    "GenerationService.GetJob": Scope.JOBS_READ,
+    "GenerationService.ListJobs": Scope.JOBS_READ,
+    "GenerationService.WatchJob": Scope.JOBS_READ,
+    "GenerationService.StreamJobEvents": Scope.JOBS_READ,
+    "GenerationService.DownloadImage": Scope.JOBS_READ,
+    "GenerationService.DownloadBlob": None,  # the signature is the permission
+    "UploadService.UploadImage": Scope.JOBS_WRITE,
+    "ModelService.ListModels": Scope.MODELS_READ,
+    "ModelService.GetModel": Scope.MODELS_READ,
+    "SiteService.GetHealth": None,  # for load balancers
+    "SiteService.GetPage": None,  # for browsers
+}
+"""By service and method; None needs no caller at all."""
+
+_BY_TOKEN = frozenset({"GenerationService.StreamJobEvents"})  # a token in the request is a permission of its own
+
+
+class Guarded:
+    """Stands in front of a servicer and lets only those in who may call the RPC."""
+
+    def __init__(self, servicer: object, service: str) -> None:
+        self._servicer, self._service = servicer, service.rpartition(".")[2]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return the RPC `name` behind its check; KeyError for one that the table does not name."""
+        inner, method = getattr(self._servicer, name), f"{self._service}.{name}"
+        needed = NEEDED[method]
+        if needed is None:
+            return inner  # type: ignore[no-any-return]
+        return (_stream if inspect.isasyncgenfunction(inner) else _unary)(inner, needed, method in _BY_TOKEN)
+
+
+def check(caller: Caller, needed: Scope) -> None:
+    """Raise PermissionDenied for a caller without the scope."""
+    if needed not in caller.scopes:
+        told = (
+            f"This call needs the scope {needed.value}, which the key or token does not have. Nothing was charged. "
+            "Use one that has it, or ask for one where this was made."
+        )
+        raise PermissionDenied(told, reason="SCOPE_MISSING", metadata={"scope": needed.value})
+
+
+def _unary(inner: Callable[..., Any], needed: Scope, by_token: bool) -> Callable[..., Any]:
+    @functools.wraps(inner)
+    async def call(request: Any, context: Context) -> Any:
+        _check(request, context, needed, by_token)
+        return await inner(request, context)
+
+    return call
+
+
+def _stream(inner: Callable[..., Any], needed: Scope, by_token: bool) -> Callable[..., Any]:
+    @functools.wraps(inner)
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        _check(request, context, needed, by_token)
+        async with aclosing(inner(request, context)) as messages:
+            async for message in messages:
+                yield message
+
+    return call
+
+
+def _check(request: Any, context: Context, needed: Scope, by_token: bool) -> None:
+    if not (by_token and request.token):
+        check(caller_of(context), needed)
