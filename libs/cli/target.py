@@ -13,11 +13,15 @@ import grpc
 
 from libs import secret_files
 from libs.clients.public import PublicClient
-from libs.rpc.channel import OPTIONS, open_channel
+from libs.roles import OPERATOR
+from libs.rpc.channel import OPTIONS
+from libs.rpc.health import Connect
+from libs.rpc.identity import ON, Identity, folder_of
+from libs.rpc.mesh import Mesh
 
 DEFAULT_DATA, DEFAULT_URL = ".darkroom", "http://127.0.0.1:8080"
 ADMIN_ADDRESS, OPERATOR_TOKEN = "DARKROOM_ADMIN_ADDRESS", "DARKROOM_OPERATOR_TOKEN"
-MESH_TOKEN = "DARKROOM_MESH_TOKEN"
+MESH_TOKEN, MTLS = "DARKROOM_MESH_TOKEN", "DARKROOM_MTLS"
 
 
 class TargetUnknown(Exception):
@@ -70,16 +74,33 @@ class Target:
 
     @asynccontextmanager
     async def admin(self, service: str) -> AsyncIterator[grpc.aio.Channel]:
-        """Open the internal listener of `service` (`scheduler` or `ratelimiter`) with the operator's tokens."""
-        address = self.internal(service)
-        mesh = self._token(MESH_TOKEN, secret_files.MESH_TOKEN)
+        """Open the internal listener of `service` (`scheduler` or `ratelimiter`) as its operator."""
+        address, identity = self.internal(service), self._identity()
+        mesh = "" if identity else self._token(MESH_TOKEN, secret_files.MESH_TOKEN)
         operator = self._token(OPERATOR_TOKEN, secret_files.OPERATOR_TOKEN)
-        async with open_channel(address, mesh_token=mesh, operator_token=operator) as channel:
+        async with Mesh(mesh, operator, identity).channel(address, service, as_operator=True) as channel:
             yield channel
+
+    def health(self, service: str) -> Connect:
+        """Return how processes of `service` are asked for their health; raises SecretMissing."""
+        return Mesh("", "", self._identity()).health(service)
+
+    def certificates(self) -> Path:
+        """Return the folder of the mesh's certificates; the stack of the data folder has its own."""
+        named = self.environ.get(MTLS) or self._addresses().get("mtls") or ON
+        secrets = self.data / "secrets"
+        return folder_of(named, secrets) or secrets / "tls"
 
     def secret(self, name: str) -> str:
         """Return a secret of the stack of the data folder; raises SecretMissing."""
         return secret_files.read_token(self.data / "secrets", name)
+
+    def _identity(self) -> Identity | None:
+        """A mesh elsewhere has certificates only if one is named for it."""
+        elsewhere = bool(self.environ.get(ADMIN_ADDRESS))
+        named = self.environ.get(MTLS) or ("" if elsewhere else self._addresses().get("mtls", ""))
+        folder = folder_of(named, self.data / "secrets")
+        return None if folder is None else Identity(folder, OPERATOR)
 
     def _token(self, variable: str, name: str) -> str:
         return self.environ.get(variable) or self.secret(name)

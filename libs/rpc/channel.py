@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
+from libs.rpc.identity import Identity
 from libs.rpc.interceptors import MESH_KEY, OPERATOR_KEY
+from libs.rpc.renewing import RenewingChannel
 from libs.rpc.server import MAX_MESSAGE_BYTES
 
 OPTIONS = (
@@ -31,9 +33,31 @@ def open_channel(address: str, *, mesh_token: str, operator_token: str = "") -> 
     next one when that connection breaks or answers no keepalive (pick_first). One at a time, so that a replica that
     stands still holds up calls once, and not every second one for as long as it stands.
     """
-    tokens = [(MESH_KEY, mesh_token)] + ([(OPERATOR_KEY, operator_token)] if operator_token else [])
-    interceptors = [*aio_client_interceptors(), _UnaryTokens(tokens), _StreamTokens(tokens)]  # type: ignore[no-untyped-call]
+    interceptors = _interceptors(((MESH_KEY, mesh_token), (OPERATOR_KEY, operator_token)))
     return grpc.aio.insecure_channel(_target_of(address), options=OPTIONS, interceptors=interceptors)
+
+
+def open_secure_channel(address: str, peer: str, *, identity: Identity, operator_token: str = "") -> grpc.aio.Channel:
+    """Return the same for a mesh of certificates: whoever answers must have one of the role `peer`."""
+    options = (*OPTIONS, *named(peer))
+    interceptors = _interceptors(((OPERATOR_KEY, operator_token),))
+
+    def connect() -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(
+            _target_of(address), identity.for_channel(), options=options, interceptors=interceptors
+        )
+
+    return RenewingChannel(connect, lambda: identity.papers().stamp)
+
+
+def named(peer: str) -> tuple[tuple[str, str], ...]:
+    """Return the option by which a peer's certificate must be that of its role, whatever its address."""
+    return (("grpc.ssl_target_name_override", peer),)
+
+
+def _interceptors(tokens: Iterable[tuple[str, str]]) -> list[grpc.aio.ClientInterceptor]:
+    held = [(key, token) for key, token in tokens if token]
+    return [*aio_client_interceptors(), _UnaryTokens(held), _StreamTokens(held)]  # type: ignore[no-untyped-call]
 
 
 def _target_of(address: str) -> str:

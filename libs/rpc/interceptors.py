@@ -1,4 +1,4 @@
-"""What every server does to every call: check the mesh token, map errors, send collected headers.
+"""What every server does to every call: check the mesh token or the certificate, map errors, send collected headers.
 
 One ordered list for all services (see `libs.rpc.server`), so that no RPC can be forgotten.
 """
@@ -17,7 +17,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from libs import errors
-from libs.rpc import headers, status
+from libs.rpc import callers, headers, identity, status
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,29 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
             return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
         return handler
+
+
+class CertificateInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses callers whose certificate is of a role that has no business here (`libs.rpc.callers`).
+
+    Connections without a certificate of the mesh's authority never come so far. AdminService calls need the operator
+    token as well.
+    """
+
+    def __init__(self, operator_token: str = "") -> None:
+        self._operator = operator_token.encode()
+
+    async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """Go on, or answer with the refusal."""
+        method = details.method or ""
+        handler = await continuation(details)
+        if handler is None or method.startswith(OPEN_PREFIXES):
+            return handler
+        metadata = dict(details.invocation_metadata or ())
+        if _ADMIN in method and not _same(metadata.get(OPERATOR_KEY), self._operator):
+            told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
+            return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
+        return _for_callers(handler, method)
 
 
 class AnswerInterceptor(grpc.aio.ServerInterceptor):
@@ -159,6 +182,30 @@ def _refusing(handler: Handler, error: errors.DarkroomError) -> Handler:
         yield  # makes this a generator; never reached
 
     return _rebuilt(handler, streaming if handler.response_streaming else unary)
+
+
+def _for_callers(handler: Handler, method: str) -> Handler:
+    """Ask in the call itself who is calling: only there the connection is known."""
+
+    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        await _check_caller(method, context)
+        return await (handler.unary_unary or handler.stream_unary)(request, context)
+
+    async def streaming(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        await _check_caller(method, context)
+        async with aclosing((handler.unary_stream or handler.stream_stream)(request, context)) as messages:
+            async for message in messages:
+                yield message
+
+    return _rebuilt(handler, streaming if handler.response_streaming else unary)
+
+
+async def _check_caller(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    callers_identities = identity.identities_of(context)
+    if not callers.may_call(method, callers_identities):
+        logger.warning("a caller was refused", extra={"method": method, "caller": callers_identities})
+        told = "The certificate of the caller is not of a role that may make this call."
+        await _abort_with(context, status.to_status(errors.PermissionDenied(told, reason="CERTIFICATE_ROLE")))
 
 
 def _rebuilt(handler: Handler, behaviour: Callable[..., Any]) -> Handler:

@@ -33,6 +33,9 @@ class ProcessSettings:
     """host:port of the Prometheus listener; empty switches it off."""
     secrets: Path = Path()
     """Folder of tokens and signing keys; by default `secrets` in the data folder."""
+    mtls: str = ""
+    """Folder of certificates, with which services then know each other instead of by the mesh token; `on`: `tls` in the
+    folder of secrets; empty or `off`: tokens."""
     log_level: str = field(default="info", metadata={"check": settings.one_of("debug", "info", "warning", "error")})
     """Least severity that is logged."""
     log_format: str = field(default="json", metadata={"check": settings.one_of("json", "text")})

@@ -3,7 +3,8 @@
     signal → health NOT_SERVING → the service's own drain → stop(grace) → traces flushed
 
 Reflection and health need no token; everything else carries the mesh token, except on a listener that is made without
-one, for callers outside the mesh.
+one, for callers outside the mesh. With an identity the listener speaks TLS and asks every caller for a certificate of the
+mesh instead, also for health and reflection.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
 
-from libs.rpc.interceptors import AnswerInterceptor, StreamInterceptor, TokenInterceptor
+from libs.rpc.identity import Identity
+from libs.rpc.interceptors import AnswerInterceptor, CertificateInterceptor, StreamInterceptor, TokenInterceptor
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +37,19 @@ OPTIONS = (
 
 
 class RpcServer:
-    """One gRPC listener. Add servicers to `grpc`, then `start`, then `set_ready`. `mesh_token` None: it asks for none."""
+    """One gRPC listener. Add servicers to `grpc`, then `start`, then `set_ready`. `mesh_token` None: it asks for none.
 
-    def __init__(self, listen: str, *, mesh_token: str | None, operator_token: str = "") -> None:
-        self._listen = listen
+    With an `identity` it asks for certificates, and the mesh token means nothing.
+    """
+
+    def __init__(
+        self, listen: str, *, mesh_token: str | None, operator_token: str = "", identity: Identity | None = None
+    ) -> None:
+        self._listen, self._identity = listen, identity
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (
             StreamInterceptor(),
             aio_server_interceptor(filter_=filters.negate(filters.health_check())),  # type: ignore[no-untyped-call]
-            *([] if mesh_token is None else [TokenInterceptor(mesh_token, operator_token)]),
+            *_gate(mesh_token, operator_token, identity),
             AnswerInterceptor(),
         )
         self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
@@ -58,9 +65,14 @@ class RpcServer:
         names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.grpc)
         await self.set_ready(False)
-        self.port = self.grpc.add_insecure_port(self._listen)
+        self.port = self._bind()
         await self.grpc.start()
         logger.info("listening", extra={"address": f"{self._listen.rpartition(':')[0]}:{self.port}"})
+
+    def _bind(self) -> int:
+        if self._identity is None:
+            return self.grpc.add_insecure_port(self._listen)
+        return self.grpc.add_secure_port(self._listen, self._identity.for_server())
 
     async def set_ready(self, ready: bool) -> None:
         """Tell health checks whether calls are welcome."""
@@ -85,6 +97,14 @@ class RpcServer:
             except TimeoutError:
                 logger.warning("drain did not finish in time", extra={"grace_s": grace_s})
         await self.grpc.stop(grace_s)
+
+
+def _gate(
+    mesh_token: str | None, operator_token: str, identity: Identity | None
+) -> Sequence[grpc.aio.ServerInterceptor]:
+    if identity is not None:
+        return (CertificateInterceptor(operator_token),)
+    return () if mesh_token is None else (TokenInterceptor(mesh_token, operator_token),)
 
 
 def reachable_address(listen: str, port: int) -> str:

@@ -61,6 +61,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "SCOPE_MISSING": errors.PermissionDenied,
     "WEBHOOK_KEY_REQUIRED": errors.PermissionDenied,
     "OPERATOR_TOKEN_INVALID": errors.PermissionDenied,
+    "CERTIFICATE_ROLE": errors.PermissionDenied,
     "PRECONDITION_FAILED": errors.PreconditionFailed,
     "VERSION_RETIRED": errors.PreconditionFailed,
     "UPLOAD_EXPIRED": errors.PreconditionFailed,

@@ -26,9 +26,10 @@ from libs.clients.deliveries import DeliveryClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import Clock, SystemClock
-from libs.rpc.channel import open_channel
+from libs.roles import GATEWAY, RATELIMITER, SCHEDULER
+from libs.rpc.mesh import join
 from libs.rpc.server import RpcServer, wait_for_stop
-from libs.secret_files import MESH_TOKEN, WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
+from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
 from libs.telemetry import metrics
 from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView, CatalogWatcher
@@ -117,16 +118,16 @@ class Gateway:
 
 async def main(settings: Settings) -> None:
     """Serve until a signal comes."""
-    token = read_token(settings.secrets_folder, MESH_TOKEN)
+    mesh = join(settings.mtls, settings.secrets_folder, GATEWAY)
     keys, secret = read_signing_keys(settings.secrets_folder), read_token(settings.secrets_folder, WEBHOOK_SECRET)
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     async with (
-        open_channel(settings.scheduler_address, mesh_token=token) as scheduler,
-        open_channel(settings.limiter_address, mesh_token=token) as limiter,
+        mesh.channel(settings.scheduler_address, SCHEDULER) as scheduler,
+        mesh.channel(settings.limiter_address, RATELIMITER) as limiter,
     ):
         peers, destinations = (SchedulerClient(scheduler), LimiterClient(limiter)), settings.destinations
         gateway = Gateway(*peers, blobs, keys, SystemClock(), _failpoint(settings), destinations)
-        server = RpcServer(settings.listen, mesh_token=token)
+        server = mesh.server(settings.listen)
         gateway.add_to(server.grpc)
         await server.start(SERVICES)
         async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as rpc
-from libs import secret_files
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
 from libs.clock import Clock, SystemClock
@@ -22,7 +21,9 @@ from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.coordination.registry import Registry
 from libs.ids import WorkerId
-from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
+from libs.roles import MODELSERVER
+from libs.rpc import mesh
+from libs.rpc.server import reachable_address, wait_for_stop
 from services.modelserver import watchdog
 from services.modelserver.announce import Announcement, Sources, first_record, make_announcer
 from services.modelserver.attempts import Attempts
@@ -71,9 +72,7 @@ class ModelServer:
         carriers = Carriers(fitting.checker, InputReader(blobs), Checkpoints(blobs), fitting.urgency, delivery)
         self._shelf = Shelf(fitting.folders)
         self.worker = Worker(fitting.engine, self._shelf, carriers, clock, settings.slots)
-        self._server = RpcServer(
-            settings.listen, mesh_token=secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN)
-        )
+        self._server = mesh.join(settings.mtls, settings.secrets_folder, MODELSERVER).server(settings.listen)
         self._agents: list[asyncio.Task[None]] = []
         self.address = ""
 

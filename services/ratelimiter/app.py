@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc, limiter_service_pb2_grpc
-from libs import secret_files
 from libs.backoff import Backoff
 from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
+from libs.roles import RATELIMITER
+from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
@@ -59,7 +60,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     tiers = TiersFile(settings.tiers, settings.data, clock, meters)
     limiter = Limiter(tiers.tariffs, MemoryLedger(), SqlUsage(database), clock, meters)
     keyring = Keyring(SqlAccounts(database), clock)
-    server = _server(settings)
+    server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
     authz = AuthzServicer(Door([ByKey(keyring)], ByAddress(), limiter, meters))
@@ -86,14 +87,6 @@ async def _write_last(keyring: Keyring) -> None:
         await keyring.write_use()
     except Unavailable as error:
         logger.warning("when keys were last used is not written", extra={"reason": error.message})
-
-
-def _server(settings: Settings) -> RpcServer:
-    return RpcServer(
-        settings.listen,
-        mesh_token=secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN),
-        operator_token=secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN),
-    )
 
 
 async def _prepare(clock: Clock, step: Callable[[], Awaitable[object]]) -> None:

@@ -17,7 +17,6 @@ from darkroom.scheduler.v1 import (
     scheduler_service_pb2,
     scheduler_service_pb2_grpc,
 )
-from libs import secret_files
 from libs.blobs.opening import open_blobs
 from libs.clients.limiter import LimiterClient
 from libs.clients.modelserver import ModelServerClient
@@ -25,8 +24,9 @@ from libs.clock import SystemClock
 from libs.coordination.client import EtcdClient
 from libs.coordination.etcd_registry import EtcdRegistry
 from libs.fleet import directory
-from libs.rpc.channel import open_channel
+from libs.roles import MODELSERVER, RATELIMITER, SCHEDULER
 from libs.rpc.health import LEADER
+from libs.rpc.mesh import Mesh, join
 from libs.rpc.server import RpcServer, reachable_address, wait_for_stop
 from libs.sql.addresses import is_sqlite
 from services.scheduler import delivery_servicer, long_lived, scaler_servicer
@@ -68,23 +68,22 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
 
     On a server's database it stands by at once, and leads when it is elected.
     """
-    clock, token = SystemClock(), secret_files.read_token(settings.secrets_folder, secret_files.MESH_TOKEN)
-    operator = secret_files.read_token(settings.secrets_folder, secret_files.OPERATOR_TOKEN)
+    clock, mesh = SystemClock(), join(settings.mtls, settings.secrets_folder, SCHEDULER, has_operators=True)
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     await persistently(clock, lambda: upgrade(settings.database))
     store, results = open_store(settings.database), Results(blobs, settings.keeping)
-    server = RpcServer(settings.listen, mesh_token=token, operator_token=operator)
+    server = mesh.server(settings.listen)
     holder = leadership.new_holder()
-    line = LeaderLine(store, holder, lambda at: open_channel(at, mesh_token=token, operator_token=operator))
+    line = LeaderLine(store, holder, lambda at: mesh.channel(at, SCHEDULER, as_operator=True))
     try:
         async with (
             EtcdClient(settings.etcd_endpoints) as etcd,
-            open_channel(settings.limiter_address, mesh_token=token) as limiter,
+            mesh.channel(settings.limiter_address, RATELIMITER) as limiter,
             asyncio.TaskGroup() as agents,
         ):
             fleet = directory.Directory(EtcdRegistry(etcd, clock), clock)
             delivery = LimiterDelivery(LimiterClient(limiter))
-            scheduler = Scheduler(store, fleet, _connector(token), delivery, results, clock, NOBODY)
+            scheduler = Scheduler(store, fleet, _connector(mesh), delivery, results, clock, NOBODY)
             scheduler.go_by(settings.run_limits, settings.shares)
             _serve(scheduler, server.grpc, line)
             following = agents.create_task(fleet.run())
@@ -153,5 +152,5 @@ async def _lead(scheduler: Scheduler, server: RpcServer, tasks: asyncio.TaskGrou
     return leading
 
 
-def _connector(token: str) -> Connect:
-    return lambda address: ModelServerClient(open_channel(address, mesh_token=token))
+def _connector(mesh: Mesh) -> Connect:
+    return lambda address: ModelServerClient(mesh.channel(address, MODELSERVER))

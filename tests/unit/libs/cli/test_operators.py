@@ -94,7 +94,7 @@ def test_a_letter_that_is_not_there_is_told_in_a_sentence(asked):
 def test_schedulers_tell_which_of_them_leads(monkeypatch):
     serving = {("a:1", ""), ("b:2", ""), ("b:2", health.LEADER)}
 
-    async def serves(address, name=""):
+    async def serves(address, name="", connect=None):
         return (address, name) in serving
 
     monkeypatch.setattr(health, "serves", serves)
