@@ -20,13 +20,29 @@ class Alarm:
         """Wake the agent, now or when it waits next."""
         self._rung.set()
 
+    def still(self) -> None:
+        """Forget a ring: its agent is about to look anyway."""
+        self._rung.clear()
+
     async def wait(self, until: float | None = None) -> None:
         """Wait for a ring, or until a moment in Unix seconds."""
         if until is None:
             await self._rung.wait()
         elif not self._rung.is_set() and until > self._clock.now():
-            await first(self._rung.wait(), self._clock.sleep(until - self._clock.now()))
+            await self._wait_until(until)
         self._rung.clear()
+
+    async def _wait_until(self, until: float) -> None:
+        ringer = asyncio.create_task(self._ring_at(until))  # one task: agents wait so for every job, some many times
+        try:
+            await self._rung.wait()
+        finally:
+            ringer.cancel()
+            await asyncio.gather(ringer, return_exceptions=True)
+
+    async def _ring_at(self, moment: float) -> None:
+        await self._clock.sleep(moment - self._clock.now())
+        self._rung.set()
 
 
 async def first(*contestants: Coroutine[Any, Any, object]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from libs import errors
 from libs.alarm import Alarm
@@ -13,7 +13,17 @@ from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.generation.model import Model
 from libs.ids import WorkerId
-from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
+from services.scheduler.catalog_merge import (
+    Catalog,
+    Descriptions,
+    Tally,
+    alike,
+    forget_replaced,
+    from_document,
+    merge,
+    tally_of,
+    to_document,
+)
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
@@ -36,6 +46,8 @@ class CatalogKeeper:
         self._lead = lead
         self._described: dict[WorkerId, Sequence[Model]] = {}
         self._asked: dict[WorkerId, tuple[str, tuple[str, ...]]] = {}
+        self._seen: Mapping[WorkerId, WorkerRecord] | None = None  # the fleet that was looked at last
+        self._merged: tuple[Tally, Descriptions] | None = None  # what the catalog was made of
         self._turn = asyncio.Semaphore(ASKED_AT_ONCE)
         self._alarm = Alarm(clock)
         self._changed = asyncio.Event()
@@ -54,8 +66,9 @@ class CatalogKeeper:
             self.catalog, self._described = from_document(document)
 
     def fleet_changed(self) -> None:
-        """Say that workers came, went or changed."""
-        self._alarm.ring()
+        """Say that workers came, went or changed, or what they were given, which is nothing new here."""
+        if self._fleet.workers() is not self._seen:
+            self._alarm.ring()
 
     async def watch(self) -> AsyncGenerator[Catalog, None]:
         """Yield the catalog, then again after every change; changes that come together are one. Ends with `stop`."""
@@ -81,7 +94,7 @@ class CatalogKeeper:
             await self._clock.sleep(workers * REST_S_PER_WORKER)
 
     def _ask_the_new(self, asking: asyncio.TaskGroup) -> None:
-        alive = self._fleet.workers()
+        alive = self._seen = self._fleet.workers()
         self._asked = {worker_id: state for worker_id, state in self._asked.items() if worker_id in alive}
         for record in alive.values():
             if self._asked.get(record.worker_id) != _state(record):
@@ -110,6 +123,10 @@ class CatalogKeeper:
     async def _refresh(self) -> None:
         alive = self._fleet.workers()
         self._described = forget_replaced(self._described, alive)
+        made_of = tally_of(alive), self._described
+        if made_of == self._merged:  # so it is nearly always: records change with every job
+            return
+        self._merged = made_of[0], dict(self._described)
         catalog = merge(self.catalog, self._described, alive)
         if catalog is self.catalog:
             return

@@ -29,7 +29,7 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tally:
+class Tally:
     """How many living workers can run each model, and which models are loaded somewhere."""
 
     able: Counter[str] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ Descriptions = Mapping[WorkerId, Sequence[Model]]
 def merge(before: Catalog, described: Descriptions, alive: Mapping[WorkerId, WorkerRecord]) -> Catalog:
     """Return the catalog of what is described now; `before` itself when nothing changed."""
     candidates: dict[str, list[Model]] = {}
-    tally = _tally(alive)
+    tally = tally_of(alive)
     for models in _each_once(described):
         for model in models:
             candidates.setdefault(model.id, []).append(_as_alive(model, tally))
@@ -105,8 +105,9 @@ def _each_once(described: Descriptions) -> list[Sequence[Model]]:
     return list({id(described[worker_id]): described[worker_id] for worker_id in sorted(described)}.values())
 
 
-def _tally(alive: Mapping[WorkerId, WorkerRecord]) -> _Tally:
-    tally = _Tally()
+def tally_of(alive: Mapping[WorkerId, WorkerRecord]) -> Tally:
+    """Return what living workers can run."""
+    tally = Tally()
     for models, workers in Counter(record.models for record in alive.values()).items():  # few differ
         tally.able.update(dict.fromkeys(models, workers))
     for models, resident, on_cpu in {(r.models, r.resident, r.device == "cpu") for r in alive.values()}:
@@ -114,7 +115,7 @@ def _tally(alive: Mapping[WorkerId, WorkerRecord]) -> _Tally:
     return tally
 
 
-def _as_alive(model: Model, tally: _Tally) -> Model:
+def _as_alive(model: Model, tally: Tally) -> Model:
     pinned = model.pinned
     residency = "vram" if pinned in tally.in_vram else "ram" if pinned in tally.in_ram else "disk"
     return dataclasses.replace(model, workers=tally.able[pinned], residency=residency)

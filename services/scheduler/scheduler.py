@@ -101,7 +101,7 @@ class Scheduler:
         self.substitution = Substitution(store, self.jobs, self.fleet, self.catalog, self.reconciler, clock)
         aides = Aides(judge, self.ward, self.substitution)
         closer = AttemptCloser(store, self.jobs, self.reconciler, aides, instruments, clock)
-        book = CheckpointBook(store, clock, self.lead)
+        book = CheckpointBook(store, clock, self.lead, self.sweeper.may_lie)
         listener = Listener(self.fleet, self.hub, book, clock)
         self.preempter = preempter = Preempter(self.jobs, self.fleet, instruments, clock)
         self.runner = runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
@@ -121,6 +121,8 @@ class Scheduler:
         await self.ward.load()
         orphans = await self.reconciler.recover()
         self.reattachment.expect(orphans)
+        for orphan in orphans:
+            self.sweeper.may_lie(orphan.id)
         async with asyncio.TaskGroup() as agents:
             agents.create_task(self.reattachment.run(orphans))
             agents.create_task(self.fleet.run())

@@ -34,13 +34,20 @@ class CheckpointSweeper:
         self._blobs = blobs
         self._clock = clock
         self._ended: deque[JobId] = deque(maxlen=_REMEMBERED)
+        self._suspected = set[JobId]()
         self._alarm = Alarm(clock)
 
+    def may_lie(self, job_id: JobId) -> None:
+        """Say that a job has a checkpoint, or that nobody here has heard all that its attempts told."""
+        if self._jobs.get(job_id) is not None:
+            self._suspected.add(job_id)
+
     def job_ended(self, job: Job) -> None:
-        """Remove what its attempts left, soon."""
-        if job.attempt:
+        """Remove what its attempts left, soon; most jobs have one attempt and no checkpoint, and those are not read."""
+        if job.attempt > 1 or job.id in self._suspected:
             self._ended.append(job.id)
             self._alarm.ring()
+        self._suspected.discard(job.id)
 
     async def run(self) -> None:
         """Sweep until cancelled."""

@@ -8,10 +8,11 @@ handed out again: it may be what kills them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from libs.clock import Clock
 from libs.generation.attempt import Checkpointed
+from libs.ids import JobId
 from services.scheduler.job import AttemptRecord, Job
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.retries.retry import RESTARTED
@@ -42,10 +43,11 @@ def advanced(attempts: Sequence[AttemptRecord]) -> bool:
 class CheckpointBook:
     """Writes checkpoints down as they are announced."""
 
-    def __init__(self, store: JobStore, clock: Clock, lead: Lead) -> None:
+    def __init__(self, store: JobStore, clock: Clock, lead: Lead, heard_of: Callable[[JobId], None]) -> None:
         self._store = store
         self._clock = clock
         self._lead = lead
+        self._heard_of = heard_of  # tells who clears up
         self._rests_until = 0.0
 
     async def take(self, job: Job, saved: Checkpointed) -> None:
@@ -53,6 +55,7 @@ class CheckpointBook:
 
         Raises Deposed.
         """
+        self._heard_of(job.id)
         extra = {"job_id": job.id, "attempt": job.attempt, "checkpoint": saved.ref, "step": saved.step}
         if self._clock.now() < self._rests_until:
             return

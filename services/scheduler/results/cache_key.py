@@ -18,6 +18,7 @@ from libs.ids import TenantId
 BYPASS, REFRESH = "bypass", "refresh"
 # Who waits and how; `model` stands in the pinned version.
 _NOT_DRAWN = frozenset({"preview", "priority", "deadline_s", "labels", "cache", "allow_downgrade", "model", "webhook"})
+_DRAWN = tuple(field.name for field in dataclasses.fields(GenerationSpec) if field.name not in _NOT_DRAWN)
 _FORMAT = 1
 
 
@@ -31,13 +32,12 @@ def cache_key(
     """
     if spec.cache == BYPASS or not builds:
         return ""
-    fields = dataclasses.asdict(spec)
     own = tenant_only or bool(spec.input_image or spec.mask_image)
     document = {
         "format": _FORMAT,
         "version": model_version,
         "builds": sorted(set(builds)),
         "tenant": tenant if own else None,
-        "spec": {name: fields[name] for name in sorted(fields) if name not in _NOT_DRAWN},
+        "spec": {name: getattr(spec, name) for name in _DRAWN} | {"loras": [dataclasses.asdict(u) for u in spec.loras]},
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64
 LOOK_EVERY_S = 5.0  # also without a ring: for what was due later
+GATHER_S = 0.1  # after a ring: reading, and taking away what arrived, costs the same for one message as for many
 REFUSED_RETRY_S = 60.0  # a message the limiter refuses is our fault; it must not be lost nor hold up the others
 
 
@@ -44,6 +45,7 @@ class Outbox:
         self._instruments = instruments
         self._clock = clock
         self._alarm = Alarm(clock)
+        self.gather_s = GATHER_S  # 0 where time stands still
 
     def ring(self) -> None:
         """Say that something was committed to be delivered."""
@@ -54,12 +56,19 @@ class Outbox:
         backoff = Backoff(first_s=0.2, most_s=LOOK_EVERY_S)
         while True:
             pending = await persistently(self._clock, lambda: self._store.pending_messages(BATCH, self._clock.now()))
-            if not pending:
-                await self._alarm.wait(self._clock.now() + LOOK_EVERY_S)
-            elif await self._deliver(pending):
-                backoff.reset()
-            else:
+            if not await self._deliver(pending):
                 await self._clock.sleep(backoff.next_s())
+                continue
+            backoff.reset()
+            if len(pending) < BATCH:
+                await self._gather()
+
+    async def _gather(self) -> None:
+        """Wait for a ring and a moment longer; what is committed until then is read together."""
+        await self._alarm.wait(self._clock.now() + LOOK_EVERY_S)
+        if self.gather_s:
+            await self._clock.sleep(self.gather_s)
+        self._alarm.still()
 
     async def _deliver(self, pending: list[PendingMessage]) -> bool:
         """Deliver a batch, jobs side by side; False when the limiter is gone and what is left must wait."""

@@ -12,6 +12,7 @@ from libs.errors import Unavailable
 from libs.generation.cost import CostEntry
 from libs.generation.model import Model, ModelLimits
 from libs.ids import WorkerId
+from services.scheduler import catalog as keeping
 from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
 from tests.unit.services.scheduler.fakes import MODEL, Bench, FakeModelServer, record
 
@@ -156,3 +157,15 @@ async def test_a_stop_ends_the_watch(bench: Bench) -> None:
         await bench.clock.settle()
         await scheduler.end_streams()
         assert await reading is None
+
+
+async def test_what_workers_are_given_is_no_reason_to_look_at_all_models(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.running() as scheduler:
+        await bench.workers(record())
+        before = scheduler.catalog.catalog
+        monkeypatch.setattr(keeping, "merge", None)  # it would fail
+        await bench.submit()
+        await bench.workers(record(rows_in_use=1, load_share=0.5))
+        assert scheduler.catalog.catalog is before

@@ -214,3 +214,15 @@ async def test_what_could_not_be_removed_is_removed_in_the_next_round_and_others
         blobs.away = False
         await bench.clock.advance(ROUND_S)
         assert await left(blobs) == set(keys[2:])
+
+
+async def test_the_attempts_of_a_job_without_a_checkpoint_are_not_read_behind_it() -> None:
+    class Unread(MemoryStore):
+        async def attempts(self, job_id: JobId) -> list[AttemptRecord]:
+            raise AssertionError(f"nothing is to be swept behind {job_id}")
+
+    bench = Bench(Unread())
+    async with bench.running():
+        await bench.workers(record())
+        done = await bench.now((await bench.submit()).id)
+        assert done.state is JobState.SUCCEEDED
