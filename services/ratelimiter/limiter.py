@@ -61,7 +61,8 @@ class Limiter:
         hold, now_s = settlement.hold, self._clock.now()
         limits = self._limits(hold)
         known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
-        row = UsageRow(settlement, settled_s=now_s, reserved_s=known.reserved_s if known else None)
+        micros = limits.micros(settlement.charged_units)
+        row = UsageRow(settlement, settled_s=now_s, reserved_s=known.reserved_s if known else None, micros=micros)
         first = await self._usage.record(row)
         if not first and known is None:
             return False

@@ -9,7 +9,7 @@ from libs.sql.failures import reaching
 from libs.sql.migrations import History
 from services.ratelimiter.sql_database import as_unavailable
 
-_HISTORY = History(Path(__file__).with_name("migrations"), lock_key=0x6C696D69746572)  # "limiter"
+HISTORY = History(Path(__file__).with_name("migrations"), lock_key=0x6C696D69746572)  # "limiter"
 
 
 async def upgrade(url: str) -> None:
@@ -18,4 +18,4 @@ async def upgrade(url: str) -> None:
         if addresses.is_sqlite(url):
             async with reaching(None):
                 addresses.folder_of(url).mkdir(parents=True, exist_ok=True)
-        await migrations.upgrade(url, _HISTORY)
+        await migrations.upgrade(url, HISTORY)

@@ -23,6 +23,7 @@ price_per_1000_units = 0.02     # taken from the tenant's prepaid balance
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from services.ratelimiter.bucket import Rate
 SHIPPED = Path(__file__).with_name("tiers.toml")
 ANONYMOUS = "anonymous"
 TIERS = ("enterprise", "pro", "payg", "free", ANONYMOUS)  # in order of service
+_MICROS_PER_1000 = 1_000_000 / 1000
 _AS_THEY_ARE = (
     "in_flight_images",
     "running_images",
@@ -76,6 +78,12 @@ class Limits:
     weight: float = 1.0
     outage: Outage = Outage()
     price_per_1000_units: float | None = None
+
+    def micros(self, units: float) -> int:
+        """Return what units cost in millionths of the currency, rounded up; 0 where nothing is paid by units."""
+        if self.price_per_1000_units is None:
+            return 0
+        return math.ceil(round(units * self.price_per_1000_units * _MICROS_PER_1000, 6))
 
 
 @dataclass(frozen=True, slots=True)

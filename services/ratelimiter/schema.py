@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 VERSION_TABLE = "ratelimiter_version"  # its own: the scheduler's history may live in the same database
 
@@ -12,6 +25,9 @@ def build() -> MetaData:
     metadata = MetaData()
     _add_accounts(metadata)
     _add_usage(metadata)
+    _add_usage_days(metadata)
+    _add_agreements(metadata)
+    _add_wallets(metadata)
     return metadata
 
 
@@ -53,7 +69,85 @@ def _add_usage(metadata: MetaData) -> None:
         Column("actual_units", Double, nullable=False),
         Column("charged_units", Double, nullable=False),
         Column("gpu_ms", Double, nullable=False),
+        Column("micros", BigInteger, nullable=False, server_default="0"),
         Column("reserved_at", Double),
         Column("settled_at", Double, nullable=False),
         Index("usage_by_time", "settled_at"),
+    )
+
+
+def _add_usage_days(metadata: MetaData) -> None:
+    """Usage added up; `day` is in days of UTC since 1970."""
+    Table(
+        "usage_days",
+        metadata,
+        Column("day", Integer, primary_key=True, autoincrement=False),
+        Column("tenant_id", Text, primary_key=True),
+        Column("key_id", String(64), primary_key=True),
+        Column("model_version", Text, primary_key=True),
+        Column("outcome", String(16), primary_key=True),
+        Column("jobs", BigInteger, nullable=False),
+        Column("images", BigInteger, nullable=False),
+        Column("gpu_ms", Double, nullable=False),
+        Column("actual_units", Double, nullable=False),
+        Column("charged_units", Double, nullable=False),
+        Column("micros", BigInteger, nullable=False),
+        Index("usage_days_by_tenant", "tenant_id", "day"),
+    )
+
+
+def _add_agreements(metadata: MetaData) -> None:
+    """What holds for a tenant, or with a key for that key, beside its tier; `fields` is JSON."""
+    Table(
+        "agreements",
+        metadata,
+        Column("tenant_id", Text, primary_key=True),
+        Column("key_id", String(64), primary_key=True),
+        Column("fields", Text, nullable=False),
+        Column("verified", Boolean, nullable=False),
+        Column("changed_at", Double, nullable=False),
+        Index("agreements_by_change", "changed_at"),
+    )
+    Table(
+        "tenant_events",
+        metadata,
+        Column("id", String(64), primary_key=True),
+        Column("tenant_id", Text, nullable=False),
+        Column("kind", String(32), nullable=False),
+        Column("message", Text, nullable=False),
+        Column("at", Double, nullable=False),
+        Index("tenant_events_by_tenant", "tenant_id", "id"),
+    )
+
+
+def _add_wallets(metadata: MetaData) -> None:
+    """Prepaid money in millionths. `spent_micros` is that of `spent_month`, like 202611; a hold waits for its job."""
+    Table(
+        "wallets",
+        metadata,
+        Column("tenant_id", Text, primary_key=True),
+        Column("balance_micros", BigInteger, nullable=False),
+        Column("held_micros", BigInteger, nullable=False),
+        Column("spent_micros", BigInteger, nullable=False),
+        Column("spent_month", Integer, nullable=False),
+        Column("cap_micros", BigInteger),
+    )
+    Table(
+        "wallet_holds",
+        metadata,
+        Column("reservation_id", String(64), primary_key=True),
+        Column("tenant_id", Text, nullable=False),
+        Column("micros", BigInteger, nullable=False),
+        Column("confirmed", Boolean, nullable=False),
+        Column("made_at", Double, nullable=False),
+        Index("wallet_holds_by_age", "confirmed", "made_at"),
+    )
+    Table(
+        "wallet_credits",
+        metadata,
+        Column("id", String(64), primary_key=True),
+        Column("tenant_id", Text, nullable=False),
+        Column("micros", BigInteger, nullable=False),
+        Column("note", Text, nullable=False),
+        Column("at", Double, nullable=False),
     )

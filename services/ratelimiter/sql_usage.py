@@ -1,29 +1,56 @@
-"""Usage in SQL: one row a job, written once."""
+"""Usage in SQL: one row a job, written once, and in the same transaction added to its day and paid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, KeyId, TenantId
-from libs.sql.inserts import insert_if_absent
+from libs.sql.inserts import dialect_insert, insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.sql_wallets import SqlWallets
+from services.ratelimiter.usage import Settlement, UsageRow, day_of
+
+_AT_ONCE = 1000  # rows that one step of `forget` removes
 
 
 class SqlUsage:
     """Keeps the promises of `usage.UsageBook`."""
 
     def __init__(self, database: Database) -> None:
-        self._database, self._usage = database, schema.build().tables["usage"]
+        tables = schema.build().tables
+        self._database, self._usage, self._days = database, tables["usage"], tables["usage_days"]
+        self._wallets = SqlWallets(database)
 
     async def record(self, row: UsageRow) -> bool:
-        """Write the row; False when the job has one already."""
-        return await self._database.write(lambda within: insert_if_absent(within, self._usage, _columns(row)))
+        """Write the row, add it to its day and pay it; False when the job has one already."""
+        hold = row.settlement.hold
+
+        async def write(within: AsyncConnection) -> bool:
+            if not await insert_if_absent(within, self._usage, _columns(row)):
+                return False
+            await self._wallets.pay(within, hold.tenant_id, hold.reservation_id, row.micros, row.settled_s)
+            await self._add_to_day(within, row)
+            return True
+
+        return await self._database.write(write)
+
+    async def forget(self, before_s: float) -> int:
+        """Remove what was settled before a moment, and whole days before it; returns the rows of one bounded step."""
+        usage, days = self._usage, self._days
+        old = select(usage.c.job_id).where(usage.c.settled_at < before_s).order_by(usage.c.settled_at).limit(_AT_ONCE)
+
+        async def write(within: AsyncConnection) -> int:
+            gone = (await within.execute(delete(usage).where(usage.c.job_id.in_(old)))).rowcount
+            await within.execute(delete(days).where(days.c.day < day_of(before_s)))
+            return int(gone)
+
+        return await self._database.write(write)
 
     async def has(self, job_id: JobId) -> bool:
         """Whether the job was settled."""
@@ -35,6 +62,27 @@ class SqlUsage:
         usage = self._usage
         asked = select(usage).where(usage.c.settled_at >= settled_s).order_by(usage.c.settled_at, usage.c.job_id)
         return [_row(row) for row in await self._database.rows(asked)]
+
+    async def _add_to_day(self, within: AsyncConnection, row: UsageRow) -> None:
+        days, settlement = self._days, row.settlement
+        added = {
+            "jobs": 1,
+            "images": settlement.images,
+            "gpu_ms": settlement.gpu_ms,
+            "actual_units": settlement.actual_units,
+            "charged_units": settlement.charged_units,
+            "micros": row.micros,
+        }
+        place = {
+            "day": day_of(row.settled_s),
+            "tenant_id": settlement.hold.tenant_id,
+            "key_id": settlement.key_id,
+            "model_version": settlement.model_version,
+            "outcome": settlement.outcome,
+        }
+        statement = dialect_insert(within, days).values(**place, **added)
+        sums = {name: days.c[name] + statement.excluded[name] for name in added}
+        await within.execute(statement.on_conflict_do_update(index_elements=list(place), set_=sums))
 
 
 def _columns(row: UsageRow) -> dict[str, object]:
@@ -51,6 +99,7 @@ def _columns(row: UsageRow) -> dict[str, object]:
         "actual_units": settlement.actual_units,
         "charged_units": settlement.charged_units,
         "gpu_ms": settlement.gpu_ms,
+        "micros": row.micros,
         "reserved_at": row.reserved_s,
         "settled_at": row.settled_s,
     }
@@ -68,4 +117,4 @@ def _row(row: Row[Any]) -> UsageRow:
         gpu_ms=row.gpu_ms,
         images=row.images,
     )
-    return UsageRow(settlement, settled_s=row.settled_at, reserved_s=row.reserved_at)
+    return UsageRow(settlement, settled_s=row.settled_at, reserved_s=row.reserved_at, micros=row.micros)

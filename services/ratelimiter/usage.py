@@ -9,6 +9,8 @@ from typing import Protocol
 from libs.ids import JobId, KeyId
 from services.ratelimiter.reservation import Hold
 
+_DAY_S = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -29,18 +31,22 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """A settlement and when; `reserved_s` is None when the reservation had been forgotten. Unix seconds."""
+    """A settlement and when; `reserved_s` is None when the reservation had been forgotten. Unix seconds.
+
+    `micros` is what it costs in money, in millionths.
+    """
 
     settlement: Settlement
     settled_s: float
     reserved_s: float | None
+    micros: int = 0
 
 
 class UsageBook(Protocol):
-    """Keeps one row a job, for good. Raises Unavailable when it cannot be reached."""
+    """Keeps one row a job. Raises Unavailable when it cannot be reached."""
 
     async def record(self, row: UsageRow) -> bool:
-        """Write the row; False when the job has one already."""
+        """Write the row, add it to its day and pay it, all or nothing; False when the job has one already."""
         ...
 
     async def has(self, job_id: JobId) -> bool:
@@ -50,3 +56,8 @@ class UsageBook(Protocol):
     async def since(self, settled_s: float) -> Sequence[UsageRow]:
         """Return what was settled from a moment on, in order of time."""
         ...
+
+
+def day_of(moment_s: float) -> int:
+    """Return the day of UTC, in days since 1970."""
+    return int(moment_s // _DAY_S)

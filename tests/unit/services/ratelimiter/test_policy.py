@@ -143,3 +143,12 @@ def test_changes_are_told_by_tier_and_field():
         "anonymous.borrows: false → true",
         "anonymous.requires: - → verified",
     ]
+
+
+@pytest.mark.parametrize(
+    ("price", "units", "micros"),
+    [(None, 5000.0, 0), (0.02, 1000.0, 20_000), (0.02, 0.01, 1), (0.1, 30.0, 3000), (0, 9.0, 0)],
+)
+def test_units_cost_whole_millionths_rounded_up(price: float | None, units: float, micros: int):
+    priced = policy.overridden(policy.load(policy.SHIPPED).of("payg"), {"price_per_1000_units": price})
+    assert priced.micros(units) == micros
