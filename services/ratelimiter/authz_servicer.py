@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse
 
+from darkroom.ratelimiter.v1 import ext_authz_pb2 as pb
 from services.ratelimiter import authz_wire
 from services.ratelimiter.door import Door
 
@@ -19,7 +19,7 @@ class AuthzServicer:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    async def Check(self, request: CheckRequest, _context: grpc.aio.ServicerContext[Any, Any]) -> CheckResponse:
+    async def Check(self, request: pb.CheckRequest, _context: grpc.aio.ServicerContext[Any, Any]) -> pb.CheckResponse:
         """Let the caller in with their identity, or refuse with 401."""
         question = authz_wire.question_from_envoy(request)
         answer = await self._door.check(question)
@@ -27,8 +27,10 @@ class AuthzServicer:
 
 
 def handler(servicer: AuthzServicer) -> grpc.GenericRpcHandler:
-    """Return the service for `grpc.aio.Server.add_generic_rpc_handlers`; no second copy of Envoy's protos is needed."""
+    """Return the service for `grpc.aio.Server.add_generic_rpc_handlers`, under the name that Envoy calls it by."""
     check = grpc.unary_unary_rpc_method_handler(
-        servicer.Check, request_deserializer=CheckRequest.parse, response_serializer=bytes
+        servicer.Check,
+        request_deserializer=pb.CheckRequest.FromString,
+        response_serializer=pb.CheckResponse.SerializeToString,
     )
     return grpc.method_handlers_generic_handler(_SERVICE, {"Check": check})

@@ -9,17 +9,10 @@ import base64
 import json
 from collections.abc import Iterable
 
-from envoy_data_plane.envoy.config.core.v3 import (
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
-)
-from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
-from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
-from envoy_data_plane.google.rpc import Status
 from google.protobuf import json_format
-from google.rpc import code_pb2
+from google.rpc import code_pb2, status_pb2
 
+from darkroom.ratelimiter.v1 import ext_authz_pb2 as pb
 from libs import scopes
 from libs.errors import Unauthenticated
 from libs.rpc import status
@@ -29,21 +22,15 @@ from services.ratelimiter.headers import Header
 
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
 _CLIENT = "x-darkroom-client"
-_REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_ADD = HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT
+_ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
+_UNAUTHORIZED = 401
 
 
-def question_from_envoy(request: CheckRequest) -> Question:
+def question_from_envoy(request: pb.CheckRequest) -> Question:
     """Return the question; the address is the one that Envoy trusts."""
-    attributes = request.attributes
-    asked = attributes.request.http if attributes and attributes.request else None
-    source = attributes.source if attributes else None
-    socket = source.address.socket_address if source and source.address else None
-    address = socket.address if socket else ""
-    if asked is None:
-        return Question(address)
+    asked, peer = request.attributes.request.http, request.attributes.source.address.socket_address.address
     # Behind a proxy the peer is the proxy; Envoy strips this header from outside and says whom it believes in.
-    return Question(asked.headers.get(_CLIENT, address), asked.headers, asked.method, asked.path)
+    return Question(asked.headers.get(_CLIENT, peer), dict(asked.headers), asked.method, asked.path)
 
 
 def is_grpc(question: Question) -> bool:
@@ -51,17 +38,17 @@ def is_grpc(question: Question) -> bool:
     return question.headers.get("content-type", "").startswith("application/grpc")
 
 
-def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> CheckResponse:
+def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> pb.CheckResponse:
     """Return the welcome with the trusted headers, or the 401 in the caller's own protocol."""
     if answer.refusal is not None:
         return _refused(answer, answer.refusal, in_grpc=in_grpc)
     identity, removed = _identity(answer.caller)
-    welcome = OkHttpResponse(
+    welcome = pb.CheckResponse.Welcome(
         headers=_options(identity, _REPLACE),
         headers_to_remove=["authorization", _CLIENT, *removed],
         response_headers_to_add=_options(answer.headers, _ADD),
     )
-    return CheckResponse(status=Status(code=code_pb2.OK), ok_response=welcome)
+    return pb.CheckResponse(status=status_pb2.Status(code=code_pb2.OK), ok_response=welcome)
 
 
 def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
@@ -70,14 +57,15 @@ def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
     return ([*who, (_KEY_ID, caller.key_id)], []) if caller.key_id else (who, [_KEY_ID])
 
 
-def _refused(answer: Answer, error: Unauthenticated, *, in_grpc: bool) -> CheckResponse:
+def _refused(answer: Answer, error: Unauthenticated, *, in_grpc: bool) -> pb.CheckResponse:
     body, headers = _as_grpc(error) if in_grpc else _as_json(error)
-    refused = DeniedHttpResponse(
-        status=HttpStatus(code=StatusCode.Unauthorized),
+    refused = pb.CheckResponse.Denied(
+        status=pb.CheckResponse.Denied.HttpStatus(code=_UNAUTHORIZED),
         headers=_options([*headers, ("www-authenticate", "Bearer"), *answer.headers], _REPLACE),
         body=body,
     )
-    return CheckResponse(status=Status(code=code_pb2.UNAUTHENTICATED, message=error.reason), denied_response=refused)
+    told = status_pb2.Status(code=code_pb2.UNAUTHENTICATED, message=error.reason)
+    return pb.CheckResponse(status=told, denied_response=refused)
 
 
 def _as_json(error: Unauthenticated) -> tuple[str, list[Header]]:
@@ -91,5 +79,6 @@ def _as_grpc(error: Unauthenticated) -> tuple[str, list[Header]]:
     return error.message, [("grpc-status-details-bin", details)]
 
 
-def _options(headers: Iterable[Header], action: HeaderValueOptionHeaderAppendAction) -> list[HeaderValueOption]:
-    return [HeaderValueOption(header=HeaderValue(key=k, value=v), append_action=action) for k, v in headers]
+def _options(headers: Iterable[Header], action: int) -> list[pb.CheckResponse.HeaderOption]:
+    made = pb.CheckResponse.HeaderOption
+    return [made(header=made.Header(key=name, value=value), append_action=action) for name, value in headers]
