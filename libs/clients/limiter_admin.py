@@ -29,6 +29,9 @@ class ApiKey:
     created_s: float
     revoked_s: float | None
     last_used_s: float | None
+    scopes: tuple[str, ...] = ()
+    expires_s: float | None = None
+    replaced_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,26 @@ class NewApiKey:
     secret: str
 
 
+@dataclass(frozen=True, slots=True)
+class RotatedApiKey:
+    """A key, its secret, which is shown this once, and the key in whose place it came."""
+
+    key: ApiKey
+    secret: str
+    replaced: ApiKey
+
+
 class LimiterAdminClient:
     """Typed calls with a deadline. Failures are domain errors."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._admin: rpc.AdminServiceAsyncStub = rpc.AdminServiceStub(channel)
 
-    async def create_key(self, tenant_id: TenantId, tier: str, name: str) -> NewApiKey:
-        """Make a key; a new tenant gets `tier`, an existing one must have it."""
-        request = pb.CreateKeyRequest(tenant_id=tenant_id, tier=tier, name=name)
+    async def create_key(
+        self, tenant_id: TenantId, tier: str, name: str, allowed: Sequence[str] = (), lifetime_s: float | None = None
+    ) -> NewApiKey:
+        """Make a key; a new tenant gets `tier`, an existing one must have it. Without scopes it gets the usual ones."""
+        request = pb.CreateKeyRequest(tenant_id=tenant_id, tier=tier, name=name, scopes=allowed, lifetime_s=lifetime_s)
         with translated(_PEER):
             answer = await self._admin.CreateKey(request, timeout=deadlines.ADMIN_S)
         return NewApiKey(_key(answer.key), answer.secret)
@@ -64,6 +78,13 @@ class LimiterAdminClient:
         with translated(_PEER):
             return _key(await self._admin.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=deadlines.ADMIN_S))
 
+    async def rotate_key(self, key_id: KeyId, overlap_s: float | None = None) -> RotatedApiKey:
+        """Make a key in the place of one, which goes on for `overlap_s`; a day when it is None."""
+        request = pb.RotateKeyRequest(key_id=key_id, overlap_s=overlap_s)
+        with translated(_PEER):
+            answer = await self._admin.RotateKey(request, timeout=deadlines.ADMIN_S)
+        return RotatedApiKey(_key(answer.key), answer.secret, _key(answer.replaced))
+
 
 def _key(message: pb.Key) -> ApiKey:
     return ApiKey(
@@ -75,6 +96,9 @@ def _key(message: pb.Key) -> ApiKey:
         _seconds(message.create_time),
         _seconds(message.revoke_time) if message.HasField("revoke_time") else None,
         _seconds(message.last_used_time) if message.HasField("last_used_time") else None,
+        tuple(message.scopes),
+        _seconds(message.expire_time) if message.HasField("expire_time") else None,
+        message.replaced_by,
     )
 
 

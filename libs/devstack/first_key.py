@@ -6,7 +6,7 @@ from pathlib import Path
 
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
-from libs import secret_files
+from libs import scopes, secret_files
 from libs.rpc import deadlines
 from libs.rpc.channel import open_channel
 
@@ -26,7 +26,7 @@ async def ensure(path: Path, ratelimiter_address: str, secrets: Path) -> str:
         kept = _kept(path)
         if kept and await _is_known(admin, kept):
             return kept
-        request = pb.CreateKeyRequest(tenant_id=TENANT, tier=TIER, name=NAME)
+        request = pb.CreateKeyRequest(tenant_id=TENANT, tier=TIER, name=NAME, scopes=scopes.NAMES)
         made = await admin.CreateKey(request, timeout=deadlines.ADMIN_S)
     secret_files.write_private(path, made.secret + "\n")
     return made.secret

@@ -57,6 +57,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "KEY_REQUIRED": errors.Unauthenticated,
     "KEY_REVOKED": errors.Unauthenticated,
     "KEY_EXPIRED": errors.Unauthenticated,
+    "KEY_IN_URL": errors.Unauthenticated,
     "MESH_TOKEN_INVALID": errors.Unauthenticated,
     "SCOPE_MISSING": errors.PermissionDenied,
     "WEBHOOK_KEY_REQUIRED": errors.PermissionDenied,

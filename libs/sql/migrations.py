@@ -33,13 +33,15 @@ class History:
     lock_key: int
 
 
-async def upgrade(url: str, history: History) -> None:
-    """Bring the database of `url` to the latest revision; waits for another process that is doing so.
+async def upgrade(url: str, history: History, revision: str = "head") -> None:
+    """Bring the database of `url` to a revision, the latest by default; waits for another process that is doing so.
 
     Raises DatabaseAway when it cannot be reached.
     """
     async with reaching(UPGRADE_TIMEOUT_S):
-        await asyncio.to_thread(_upgrade_in_turn, url, history)  # Alembic reads files and runs revisions, blocking
+        await asyncio.to_thread(
+            _upgrade_in_turn, url, history, revision
+        )  # Alembic reads files and runs revisions, blocking
 
 
 def config(history: History, connection: Connection) -> Config:
@@ -65,28 +67,28 @@ def run(metadata: MetaData, *, version_table: str) -> None:
         context.run_migrations()
 
 
-def _upgrade_in_turn(url: str, history: History) -> None:
+def _upgrade_in_turn(url: str, history: History, revision: str) -> None:
     with _TURN:
         if is_sqlite(url):
-            _upgrade_file(url, history)
+            _upgrade_file(url, history, revision)
         else:
-            asyncio.run(_upgrade_server(url, history))
+            asyncio.run(_upgrade_server(url, history, revision))
 
 
-def _upgrade_file(url: str, history: History) -> None:
+def _upgrade_file(url: str, history: History, revision: str) -> None:
     engine = blocking_sqlite_engine(url, _FILE_LOCK_S)
     try:
         with engine.begin() as connection:  # the transaction is the lock
-            command.upgrade(config(history, connection), "head")
+            command.upgrade(config(history, connection), revision)
     finally:
         engine.dispose()
 
 
-async def _upgrade_server(url: str, history: History) -> None:
+async def _upgrade_server(url: str, history: History, revision: str) -> None:
     engine = postgres_engine(url, _CONNECT_S)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": history.lock_key})
-            await connection.run_sync(lambda synchronous: command.upgrade(config(history, synchronous), "head"))
+            await connection.run_sync(lambda synchronous: command.upgrade(config(history, synchronous), revision))
     finally:
         await engine.dispose()

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs import scopes
 from libs.ids import KeyId, TenantId
+from libs.scopes import Scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class Key:
     created_s: float
     revoked_s: float | None = None
     last_used_s: float | None = None
+    scopes: Scopes = scopes.USUAL
+    expires_s: float | None = None
+    replaced_by: KeyId | None = None
+    """The key that was made in its place; this one works until it expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,23 @@ class Accounts(Protocol):
         """Return the key with this hash, revoked or not."""
         ...
 
+    async def get(self, key_id: KeyId) -> Key:
+        """Return a key. Raises NotFound."""
+        ...
+
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return the keys of a tenant, or of all for None, oldest first."""
         ...
 
     async def revoke(self, key_id: KeyId, now_s: float) -> Key:
         """Withdraw a key; one that was withdrawn keeps its time. Raises NotFound."""
+        ...
+
+    async def replace(self, key_id: KeyId, kept: KeptKey, until_s: float) -> Key:
+        """Add a key in the place of one that works, which goes on until `until_s` at most; return that one.
+
+        Raises NotFound, and PreconditionFailed for one that was withdrawn, replaced or expired at `kept`'s creation.
+        """
         ...
 
     async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:

@@ -8,9 +8,8 @@ import grpc
 
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
-from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
-from services.ratelimiter import wire
+from services.ratelimiter import key_wire
 from services.ratelimiter.keyring import Keyring
 from services.ratelimiter.tariffs import Tariffs
 
@@ -18,25 +17,26 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AdminServicer(rpc.AdminServiceServicer):
-    """Makes, lists and withdraws keys; the operator token is checked before any of it."""
+    """Makes, lists, replaces and withdraws keys; the operator token is checked before any of it."""
 
     def __init__(self, keyring: Keyring, tariffs: Tariffs) -> None:
         self._keyring, self._tariffs = keyring, tariffs
 
     async def CreateKey(self, request: pb.CreateKeyRequest, _context: _Context) -> pb.CreateKeyResponse:
         """Make a key; its secret is in this answer and nowhere else."""
-        tenant_id, tier, name = wire.new_key_from_pb(request)
-        if tier not in self._tariffs.policy.tiers:
-            told = f"must be one of {', '.join(self._tariffs.policy.tiers)}"
-            raise InvalidRequest(f"The tier {told}. No key was made.", violations=[Violation("tier", told)])
-        key, secret = await self._keyring.create(tenant_id, tier, name)
-        return pb.CreateKeyResponse(key=wire.key_to_pb(key), secret=secret)
+        new = key_wire.new_key_from_pb(request, self._tariffs.policy.tiers)
+        key, secret = await self._keyring.create(new.tenant_id, new.tier, new.name, new.scopes, new.lifetime_s)
+        return pb.CreateKeyResponse(key=key_wire.key_to_pb(key), secret=secret)
 
     async def ListKeys(self, request: pb.ListKeysRequest, _context: _Context) -> pb.ListKeysResponse:
         """List keys without their secrets, oldest first."""
         tenant_id = TenantId(request.tenant_id) if request.tenant_id else None
-        return pb.ListKeysResponse(keys=[wire.key_to_pb(key) for key in await self._keyring.list(tenant_id)])
+        return pb.ListKeysResponse(keys=[key_wire.key_to_pb(key) for key in await self._keyring.list(tenant_id)])
 
     async def RevokeKey(self, request: pb.RevokeKeyRequest, _context: _Context) -> pb.Key:
         """Withdraw a key."""
-        return wire.key_to_pb(await self._keyring.revoke(KeyId(request.key_id)))
+        return key_wire.key_to_pb(await self._keyring.revoke(KeyId(request.key_id)))
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, _context: _Context) -> pb.RotateKeyResponse:
+        """Make a key in the place of one."""
+        return key_wire.rotation_to_pb(await self._keyring.rotate(*key_wire.rotation_from_pb(request)))

@@ -34,6 +34,7 @@ from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.tiers_file import TiersFile
+from services.ratelimiter.url_recogniser import NotInUrl
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
-    authz = AuthzServicer(Door([ByKey(keyring)], ByAddress(), limiter, meters))
+    authz = AuthzServicer(Door([NotInUrl(), ByKey(keyring)], ByAddress(), limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))

@@ -1,10 +1,13 @@
 """Who may call, and by what they are recognised.
 
-Door
-├── recognisers, asked in turn: the first that knows its kind of proof decides
-│   └── key_recogniser.ByKey          an API key
-└── strangers, when none did: nobody is left unknown
-    └── anonymous.ByAddress           the IP address
+    Door
+    ├── recognisers, asked in turn: the first that knows its kind of proof decides
+    │   ├── url_recogniser.NotInUrl       never one in the URL
+    │   └── key_recogniser.ByKey          an API key
+    └── strangers, when none did
+        └── anonymous.ByAddress           the IP address
+
+Nobody is left unknown: whoever proves nothing is a stranger, whoever proves something wrong is refused.
 """
 
 from __future__ import annotations

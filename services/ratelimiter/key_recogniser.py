@@ -24,4 +24,4 @@ class ByKey:
             told = "Authorization must be `Bearer dk_…`. Nothing was charged; leave it out to call without a key."
             raise Unauthenticated(told)
         key = await self._keyring.authenticate(secret.strip())
-        return Caller(key.tenant_id, key.tier, key.id)
+        return Caller(key.tenant_id, key.tier, key.id, key.scopes)

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from libs import scopes
 from libs.clock import Clock
 from libs.errors import Unauthenticated, Unavailable
 from libs.ids import KeyId, TenantId, new_key_id
+from libs.scopes import Scopes
 from services.ratelimiter import agent, keys
 from services.ratelimiter.accounts import Accounts, KeptKey, Key
 
@@ -28,6 +30,15 @@ class _Cached:
     until_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A new key, its secret, and the key in whose place it came."""
+
+    key: Key
+    secret: str
+    replaced: Key
+
+
 class Keyring:
     """Recognises keys through a cache of seconds; lookups are by hash, compared in constant time."""
 
@@ -37,25 +48,51 @@ class Keyring:
         self._used_s: dict[KeyId, float] = {}
 
     async def authenticate(self, secret: str) -> Key:
-        """Return the key of a secret. Raises Unauthenticated for one that is malformed, unknown or withdrawn."""
+        """Return the key of a secret. Raises Unauthenticated for one that is malformed, unknown, withdrawn or expired."""
         if not keys.is_well_formed(secret):
             raise Unauthenticated(f"This is not an API key. Nothing was charged. {_ADVICE}")
         digest = keys.digest(secret)
         kept = await self._lookup(digest)
         if kept is None or not hmac.compare_digest(kept.digest, digest):
             raise Unauthenticated(f"This API key is not known here. Nothing was charged. {_ADVICE}")
-        if kept.key.revoked_s is not None:
-            raise Unauthenticated(f"This API key was withdrawn. Nothing was charged. {_ADVICE}")
+        _check_works(kept.key, self._clock.now())
         self._note_use(kept.key)
         return kept.key
 
-    async def create(self, tenant_id: TenantId, tier: str, name: str) -> tuple[Key, str]:
-        """Make a key; returns it and its secret, which is kept nowhere."""
-        secret = keys.new_secret()
-        key = Key(new_key_id(), tenant_id, tier, keys.prefix_of(secret), name, created_s=self._clock.now())
+    async def create(
+        self,
+        tenant_id: TenantId,
+        tier: str,
+        name: str,
+        allowed: Scopes = scopes.USUAL,
+        lifetime_s: float | None = None,
+    ) -> tuple[Key, str]:
+        """Make a key; returns it and its secret, which is kept nowhere. One without a lifetime works until withdrawn."""
+        secret, now_s = keys.new_secret(), self._clock.now()
+        key = Key(
+            new_key_id(), tenant_id, tier, keys.prefix_of(secret), name, now_s, scopes=allowed,
+            expires_s=None if lifetime_s is None else now_s + lifetime_s,
+        )  # fmt: skip
         await self._accounts.add(KeptKey(key, keys.digest(secret)))
         logger.info("made a key", extra={"key_id": key.id, "tenant_id": tenant_id})
         return key, secret
+
+    async def rotate(self, key_id: KeyId, overlap_s: float) -> Rotation:
+        """Make a key in the place of one, which goes on for `overlap_s`; the new one lasts as long as that was to last.
+
+        Raises NotFound, and PreconditionFailed for a key that works no more or was replaced before.
+        """
+        old = await self._accounts.get(key_id)
+        secret, now_s = keys.new_secret(), self._clock.now()
+        lasts_s = None if old.expires_s is None else now_s + old.expires_s - old.created_s
+        key = Key(
+            new_key_id(), old.tenant_id, old.tier, keys.prefix_of(secret), old.name, now_s, scopes=old.scopes,
+            expires_s=lasts_s,
+        )  # fmt: skip
+        replaced = await self._accounts.replace(key_id, KeptKey(key, keys.digest(secret)), now_s + overlap_s)
+        self._forget(key_id)
+        logger.info("replaced a key", extra={"key_id": key_id, "by": key.id, "tenant_id": key.tenant_id})
+        return Rotation(key, secret, replaced)
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return the keys of a tenant, or of all, oldest first."""
@@ -64,7 +101,7 @@ class Keyring:
     async def revoke(self, key_id: KeyId) -> Key:
         """Withdraw a key; the next call with it is refused. Raises NotFound."""
         key = await self._accounts.revoke(key_id, self._clock.now())
-        self._cache = {d: cached for d, cached in self._cache.items() if cached.kept.key.id != key_id}
+        self._forget(key_id)
         logger.info("withdrew a key", extra={"key_id": key_id, "tenant_id": key.tenant_id})
         return key
 
@@ -96,7 +133,17 @@ class Keyring:
                 del self._cache[next(iter(self._cache))]
         return kept
 
+    def _forget(self, key_id: KeyId) -> None:
+        self._cache = {d: cached for d, cached in self._cache.items() if cached.kept.key.id != key_id}
+
     def _note_use(self, key: Key) -> None:
         now_s = self._clock.now()
         if key.last_used_s is None or now_s - key.last_used_s >= _USE_GRAIN_S:
             self._used_s[key.id] = now_s
+
+
+def _check_works(key: Key, now_s: float) -> None:
+    if key.revoked_s is not None:
+        raise Unauthenticated(f"This API key was withdrawn. Nothing was charged. {_ADVICE}", reason="KEY_REVOKED")
+    if key.expires_s is not None and key.expires_s <= now_s:
+        raise Unauthenticated(f"This API key has expired. Nothing was charged. {_ADVICE}", reason="KEY_EXPIRED")

@@ -50,6 +50,9 @@ def _add_accounts(metadata: MetaData) -> None:
         Column("created_at", Double, nullable=False),
         Column("revoked_at", Double),
         Column("last_used_at", Double),
+        Column("scopes", Text, nullable=False),
+        Column("expires_at", Double),
+        Column("replaced_by", String(64)),
         Index("api_keys_by_tenant", "tenant_id"),
     )
 

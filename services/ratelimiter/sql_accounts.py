@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, bindparam, case, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs import scopes
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.sql.inserts import insert_if_absent
@@ -27,7 +28,6 @@ class SqlAccounts:
         """Add a key, and its tenant when it is new."""
         key, keys = kept.key, self._keys
         tenant = {"id": key.tenant_id, "tier": key.tier, "created_at": key.created_s}
-        row = {"id": key.id, "tenant_id": key.tenant_id, "prefix": key.prefix, "sha256": kept.digest, "name": key.name}
 
         async def write(connection: AsyncConnection) -> None:
             await insert_if_absent(connection, self._tenants, tenant)
@@ -35,7 +35,7 @@ class SqlAccounts:
             tier = (await connection.execute(asked)).scalar_one()
             if tier != key.tier:
                 raise _other_tier(key, tier)
-            await connection.execute(insert(keys).values(**row, created_at=key.created_s))
+            await connection.execute(insert(keys).values(_row(kept)))
 
         await self._database.write(write)
 
@@ -43,6 +43,13 @@ class SqlAccounts:
         """Return the key with this hash, revoked or not."""
         rows = await self._database.rows(self._select().where(self._keys.c.sha256 == digest))
         return KeptKey(_key(rows[0]), bytes(rows[0].sha256)) if rows else None
+
+    async def get(self, key_id: KeyId) -> Key:
+        """Return a key."""
+        rows = await self._database.rows(self._select().where(self._keys.c.id == key_id))
+        if not rows:
+            raise _no_key(key_id)
+        return _key(rows[0])
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return the keys of a tenant, or of all, oldest first."""
@@ -64,8 +71,28 @@ class SqlAccounts:
 
         row = await self._database.write(write)
         if row is None:
-            raise NotFound(f"There is no key {key_id}; `darkroom keys list` shows them.", reason="KEY_NOT_FOUND")
+            raise _no_key(key_id)
         return _key(row)
+
+    async def replace(self, key_id: KeyId, kept: KeptKey, until_s: float) -> Key:
+        """Add a key in the place of one that works, which goes on until `until_s` at most."""
+        keys, now_s = self._keys, kept.key.created_s
+        works = and_(keys.c.revoked_at.is_(None), keys.c.replaced_by.is_(None), _lasts(keys, now_s))
+        ends = case((_lasts(keys, until_s), until_s), else_=keys.c.expires_at)
+        change = update(keys).where(keys.c.id == key_id, works).values(replaced_by=kept.key.id, expires_at=ends)
+        named = self._select().where(keys.c.id == key_id)
+
+        async def write(connection: AsyncConnection) -> Key:
+            changed = (await connection.execute(change)).rowcount
+            old = (await connection.execute(named)).one_or_none()
+            if old is None:
+                raise _no_key(key_id)
+            if not changed:
+                raise _works_no_more(_key(old))
+            await connection.execute(insert(keys).values(_row(kept)))
+            return _key(old)
+
+        return await self._database.write(write)
 
     async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:
         """Write when keys were last used."""
@@ -89,7 +116,39 @@ def _key(row: Row[Any]) -> Key:
         row.created_at,
         revoked_s=row.revoked_at,
         last_used_s=row.last_used_at,
+        scopes=scopes.parse(row.scopes.split())[0],
+        expires_s=row.expires_at,
+        replaced_by=KeyId(row.replaced_by) if row.replaced_by else None,
     )
+
+
+def _row(kept: KeptKey) -> dict[str, object]:
+    key = kept.key
+    return {
+        "id": key.id,
+        "tenant_id": key.tenant_id,
+        "prefix": key.prefix,
+        "sha256": kept.digest,
+        "name": key.name,
+        "created_at": key.created_s,
+        "scopes": scopes.text(key.scopes),
+        "expires_at": key.expires_s,
+    }
+
+
+def _lasts(keys: Table, until_s: float) -> ColumnElement[bool]:
+    return or_(keys.c.expires_at.is_(None), keys.c.expires_at > until_s)
+
+
+def _no_key(key_id: KeyId) -> NotFound:
+    return NotFound(f"There is no key {key_id}; `darkroom keys list` shows them.", reason="KEY_NOT_FOUND")
+
+
+def _works_no_more(key: Key) -> PreconditionFailed:
+    why = "was withdrawn" if key.revoked_s is not None else "has expired"
+    if key.replaced_by is not None:
+        why = f"was replaced by {key.replaced_by} before"
+    return PreconditionFailed(f"Key {key.id} {why}. No key was made; make a new one.", metadata={"key": key.id})
 
 
 def _other_tier(key: Key, tier: str) -> PreconditionFailed:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from darkroom.ratelimiter.v1 import admin_service_pb2 as admin_pb
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from libs.errors import InvalidRequest, Violation
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.accounts import Key
 from services.ratelimiter.limiter import Decision
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.usage import Settlement
@@ -20,8 +15,6 @@ from services.ratelimiter.usage import Settlement
 OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _ID_CHARS, _NAME_CHARS = 64, 200
 _MOST_IMAGES = 1_000_000
-# A tenant travels as a header: others are refused there, and spaces around it are cut, which makes it another tenant.
-_HEADER_SAFE = re.compile(r"[!-~]*")
 
 
 def hold_from_pb(message: pb.ReserveRequest | pb.ConfirmRequest) -> Hold:
@@ -66,19 +59,6 @@ def peek_from_pb(message: pb.PeekRequest) -> tuple[TenantId, str, float]:
     return TenantId(message.tenant_id), message.tier, message.units
 
 
-def new_key_from_pb(message: admin_pb.CreateKeyRequest) -> tuple[TenantId, str, str]:
-    """Return tenant, tier and name. Raises InvalidRequest."""
-    problems = [*_text_problems("tenant_id", message.tenant_id, _NAME_CHARS)]
-    if message.tenant_id.startswith("anon:"):
-        problems.append(Violation("tenant_id", "must not begin with anon: – those are callers without a key"))
-    if not _HEADER_SAFE.fullmatch(message.tenant_id):
-        problems.append(Violation("tenant_id", "must be ASCII letters, digits and signs without spaces"))
-    if len(message.name) > _NAME_CHARS or "\0" in message.name:
-        problems.append(Violation("name", f"must be text of at most {_NAME_CHARS} characters"))
-    _refuse(problems)
-    return TenantId(message.tenant_id), message.tier, message.name
-
-
 def decision_to_pb(decision: Decision) -> pb.ReserveResponse:
     """Return a decision as it travels."""
     answer = pb.ReserveResponse(available_units=decision.available_units)
@@ -90,17 +70,6 @@ def decision_to_pb(decision: Decision) -> pb.ReserveResponse:
         answer.denial.available = denial.available
         answer.denial.retry_after_s = denial.retry_after_s
     return answer
-
-
-def key_to_pb(key: Key) -> admin_pb.Key:
-    """Return a key as it travels."""
-    message = admin_pb.Key(id=key.id, tenant_id=key.tenant_id, tier=key.tier, prefix=key.prefix, name=key.name)
-    message.create_time.CopyFrom(_time(key.created_s))
-    if key.revoked_s is not None:
-        message.revoke_time.CopyFrom(_time(key.revoked_s))
-    if key.last_used_s is not None:
-        message.last_used_time.CopyFrom(_time(key.last_used_s))
-    return message
 
 
 def _hold(message: pb.ReserveRequest | pb.ConfirmRequest | pb.SettleRequest, units: float) -> Hold:
@@ -135,9 +104,3 @@ def _refuse(problems: list[Violation]) -> None:
     if problems:
         told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
         raise InvalidRequest(f"The call to the rate limiter is invalid: {told}.", violations=problems)
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
+from libs.scopes import Scope
 from services.ratelimiter.accounts import KeptKey, Key
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
@@ -82,3 +84,38 @@ async def test_the_last_use_only_moves_forward(accounts: SqlAccounts):
     await accounts.mark_used({KeyId("key_1"): NOW_S + 60, KeyId("key_2"): NOW_S + 60})
     await accounts.mark_used({KeyId("key_1"): NOW_S + 30, KeyId("key_2"): NOW_S + 90, KeyId("key_9"): NOW_S})
     assert [key.last_used_s for key in await accounts.list(ACME)] == [NOW_S + 60, NOW_S + 90]
+
+
+async def test_scopes_and_the_end_of_a_key_come_back(accounts: SqlAccounts):
+    limited = replace(kept(1).key, scopes=frozenset({Scope.JOBS_READ, Scope.KEYS_WRITE}), expires_s=NOW_S + 60)
+    await accounts.add(KeptKey(limited, bytes([1]) * 32))
+    assert await accounts.get(KeyId("key_1")) == limited
+    with pytest.raises(NotFound):
+        await accounts.get(KeyId("key_2"))
+
+
+async def test_a_key_is_replaced_once_however_many_ask(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    asked = (accounts.replace(KeyId("key_1"), kept(number), NOW_S + 100) for number in range(2, 8))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    (old,) = [answer for answer in answers if isinstance(answer, Key)]
+    assert sum(isinstance(answer, PreconditionFailed) for answer in answers) == 5
+    first, second = await accounts.list(ACME)
+    assert first == old == replace(kept(1).key, expires_s=NOW_S + 100, replaced_by=second.id)
+
+
+async def test_an_end_that_was_set_is_never_put_off_by_replacing(accounts: SqlAccounts):
+    await accounts.add(KeptKey(replace(kept(1).key, expires_s=NOW_S + 50), bytes([1]) * 32))
+    assert (await accounts.replace(KeyId("key_1"), kept(2), NOW_S + 100)).expires_s == NOW_S + 50
+
+
+async def test_what_works_no_more_is_not_replaced_and_nothing_is_added(accounts: SqlAccounts):
+    await accounts.add(kept(1))
+    await accounts.revoke(KeyId("key_1"), NOW_S + 1)
+    await accounts.add(KeptKey(replace(kept(2).key, expires_s=NOW_S + 2), bytes([2]) * 32))
+    for number in (1, 2):
+        with pytest.raises(PreconditionFailed, match="withdrawn" if number == 1 else "expired"):
+            await accounts.replace(KeyId(f"key_{number}"), kept(3), NOW_S + 100)
+    with pytest.raises(NotFound):
+        await accounts.replace(KeyId("key_9"), kept(3), NOW_S + 100)
+    assert [key.id for key in await accounts.list(ACME)] == ["key_1", "key_2"]

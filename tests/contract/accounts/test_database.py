@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from libs import scopes
 from libs.devstack.postgres import PostgresServer
 from libs.errors import Unavailable
 from services.ratelimiter import migrate, schema
@@ -23,6 +24,20 @@ def differences(connection: Connection) -> list[object]:
 
 async def test_the_migrations_lead_to_the_schema(database: Database):
     assert await database.read(lambda connection: connection.run_sync(differences)) == []
+
+
+async def test_keys_from_before_scopes_may_do_what_they_did(empty_url: str):
+    await migrate.upgrade(empty_url, "0001")
+    database = Database(empty_url, deadline_s=10.0)
+    tenant = "INSERT INTO tenants (id, tier, created_at) VALUES ('acme', 'pro', 1)"
+    columns = "id, tenant_id, prefix, sha256, name, created_at"
+    key = f"INSERT INTO api_keys ({columns}) VALUES ('key_1', 'acme', 'dk_ABCDEFGH', :sha256, '', 1)"
+    await database.write(lambda connection: connection.execute(text(tenant)))
+    await database.write(lambda connection: connection.execute(text(key), {"sha256": b"1" * 32}))
+    await migrate.upgrade(empty_url)
+    (found,) = await SqlAccounts(database).list(None)
+    assert (found.scopes, found.expires_s, found.replaced_by) == (scopes.USUAL, None, None)
+    await database.close()
 
 
 async def test_migrating_twice_or_at_once_is_harmless(empty_url: str):

@@ -100,10 +100,19 @@ async def test_the_headers_tell_what_was_reserved_and_asking_costs_nothing(servi
     assert plain(other.ok_response.response_headers_to_add)["x-ratelimit-remaining-requests"] == "5"
 
 
-async def test_a_key_in_the_url_is_never_accepted(service):
+async def test_a_key_in_the_url_is_refused_even_beside_a_good_one(service):
     made = await service.admin.create_key(TenantId("acme"), "pro", "")
-    answer = await check(service, {}, path=f"/v1/jobs?api_key={made.secret}&authorization=Bearer%20{made.secret}")
-    assert plain(answer.ok_response.headers)["x-darkroom-tier"] == "anonymous"
+    for headers in ({}, {"authorization": f"Bearer {made.secret}"}):
+        answer = await check(service, headers, path=f"/v1/jobs?page_token={made.secret}")
+        assert answer.denied_response.status.code == 401
+        assert json.loads(answer.denied_response.body)["details"][0]["reason"] == "KEY_IN_URL"
+        assert made.secret not in answer.denied_response.body
+
+
+async def test_the_scopes_of_a_key_travel(service):
+    made = await service.admin.create_key(TenantId("acme"), "pro", "", ["models:read", "jobs:read"])
+    answer = await check(service, {"authorization": f"Bearer {made.secret}"})
+    assert plain(answer.ok_response.headers)["x-darkroom-scopes"] == "jobs:read models:read"
 
 
 async def test_an_unknown_key_is_401_with_the_flat_json_and_the_limits(service):
@@ -138,6 +147,25 @@ async def test_a_withdrawn_key_is_refused_at_once(service):
     answer = await check(service, headers)
     assert answer.denied_response is not None
     assert "withdrawn" in answer.denied_response.body
+    assert json.loads(answer.denied_response.body)["details"][0]["reason"] == "KEY_REVOKED"
+
+
+async def test_a_replaced_key_goes_on_for_its_overlap_and_the_new_one_works_at_once(service, clock):
+    old = await service.admin.create_key(TenantId("acme"), "pro", "site", ["jobs:read"])
+    new = await service.admin.rotate_key(old.key.id, 3600)
+    assert (new.replaced.replaced_by, new.replaced.expires_s) == (new.key.id, clock.now() + 3600)
+    assert (new.key.tenant_id, new.key.name, new.key.scopes, new.key.expires_s) == (
+        "acme",
+        "site",
+        ("jobs:read",),
+        None,
+    )
+    for secret in (old.secret, new.secret):
+        assert (await check(service, {"authorization": f"Bearer {secret}"})).ok_response is not None
+    await clock.advance(3600)
+    refused = await check(service, {"authorization": f"Bearer {old.secret}"})
+    assert json.loads(refused.denied_response.body)["details"][0]["reason"] == "KEY_EXPIRED"
+    assert (await check(service, {"authorization": f"Bearer {new.secret}"})).ok_response is not None
 
 
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc-web+proto"])

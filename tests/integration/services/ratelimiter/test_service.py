@@ -121,6 +121,34 @@ async def test_mistakes_of_operators_are_told(service):
     for no_header in ("münchen", " acme", "acme inc"):
         with pytest.raises(InvalidRequest, match="ASCII"):
             await service.admin.create_key(TenantId(no_header), "pro", "")
+    with pytest.raises(InvalidRequest, match="'jobs:all' is none") as caught:
+        await service.admin.create_key(TenantId(""), "gold", "n" * 201, ["jobs:all"], lifetime_s=math.nan)
+    named = {violation.field for violation in caught.value.violations}
+    assert named == {"tenant_id", "tier", "name", "scopes", "lifetime_s"}
+
+
+async def test_what_works_no_more_cannot_be_replaced(service):
+    made = await service.admin.create_key(TENANT, "pro", "")
+    for wrong in (-1.0, math.nan, math.inf, 31 * 86_400.0):
+        with pytest.raises(InvalidRequest, match="overlap_s must be 0 to"):
+            await service.admin.rotate_key(made.key.id, wrong)
+    await service.admin.rotate_key(made.key.id, 60)
+    with pytest.raises(PreconditionFailed, match="was replaced by key_"):
+        await service.admin.rotate_key(made.key.id)
+    gone = await service.admin.create_key(TENANT, "pro", "")
+    await service.admin.revoke_key(gone.key.id)
+    with pytest.raises(PreconditionFailed, match="was withdrawn"):
+        await service.admin.rotate_key(gone.key.id)
+    with pytest.raises(NotFound):
+        await service.admin.rotate_key(KeyId("key_none"))
+
+
+async def test_a_new_key_lasts_as_long_as_the_one_before_was_to_last(service, clock):
+    made = await service.admin.create_key(TENANT, "pro", "", lifetime_s=1000)
+    await clock.advance(900)
+    rotated = await service.admin.rotate_key(made.key.id)
+    assert rotated.key.expires_s == clock.now() + 1000
+    assert rotated.replaced.expires_s == made.key.expires_s  # a day would be longer than it had left
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ def test_version() -> None:
         ["certs", "issue"],
         ["certs", "show"],
         ["certs", "renew"],
+        ["keys", "create"],
+        ["keys", "rotate"],
         ["up"],
         ["dead"],
         ["dead", "requeue"],

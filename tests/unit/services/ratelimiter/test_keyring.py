@@ -9,6 +9,7 @@ import pytest
 
 from libs.errors import Unauthenticated, Unavailable
 from libs.ids import KeyId, TenantId
+from libs.scopes import Scope
 from libs.testing.clock import ManualClock
 from services.ratelimiter import keys
 from services.ratelimiter.accounts import KeptKey, Key
@@ -32,6 +33,15 @@ class FakeAccounts:
     async def find(self, digest: bytes) -> KeptKey | None:
         self.questions += 1
         return self.kept.get(digest)
+
+    async def get(self, key_id: KeyId) -> Key:
+        return next(kept.key for kept in self.kept.values() if kept.key.id == key_id)
+
+    async def replace(self, key_id: KeyId, kept: KeptKey, until_s: float) -> Key:
+        digest, old = next((d, k) for d, k in self.kept.items() if k.key.id == key_id)
+        self.kept[digest] = replace(old, key=replace(old.key, expires_s=until_s, replaced_by=kept.key.id))
+        self.kept[kept.digest] = kept
+        return self.kept[digest].key
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         return [kept.key for kept in self.kept.values()]
@@ -140,3 +150,35 @@ async def test_the_last_use_is_written_to_the_minute_and_survives_a_failure(
     await keyring.authenticate(secret)
     await keyring.write_use()
     assert accounts.used[1:] == [{key.id: clock.now()}]
+
+
+async def test_a_key_works_until_it_expires_to_the_moment(keyring: Keyring, clock: ManualClock):
+    key, secret = await keyring.create(TENANT, "pro", "", lifetime_s=2.0)
+    assert key.expires_s == clock.now() + 2
+    await keyring.authenticate(secret)
+    await clock.advance(2)  # still in the cache
+    with pytest.raises(Unauthenticated, match="has expired") as caught:
+        await keyring.authenticate(secret)
+    assert caught.value.reason == "KEY_EXPIRED"
+
+
+async def test_a_replacement_without_overlap_ends_the_old_key_at_once(keyring: Keyring):
+    key, secret = await keyring.create(TENANT, "pro", "", frozenset({Scope.JOBS_READ}))
+    await keyring.authenticate(secret)
+    rotation = await keyring.rotate(key.id, 0.0)
+    with pytest.raises(Unauthenticated, match="has expired"):
+        await keyring.authenticate(secret)
+    assert (await keyring.authenticate(rotation.secret)).scopes == {Scope.JOBS_READ}
+
+
+async def test_no_secret_is_ever_logged(keyring: Keyring, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("DEBUG"):
+        key, secret = await keyring.create(TENANT, "pro", "")
+        rotation = await keyring.rotate(key.id, 60.0)
+        await keyring.authenticate(secret)
+        await keyring.revoke(rotation.key.id)
+        with pytest.raises(Unauthenticated):
+            await keyring.authenticate(rotation.secret)
+    told = " ".join(str(record.__dict__) for record in caplog.records)
+    assert key.id in told
+    assert not [each for each in (secret, rotation.secret) if each[12:] in told]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+darkroom/ratelimiter/v1/admin_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x02\n\x03Key\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x16\n\x06prefix\x18\x04 \x01(\tR\x06prefix\x12\x12\n\x04name\x18\x05 \x01(\tR\x04name\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12@\n\x0elast_used_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastUsedTime\"W\n\x10\x43reateKeyRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"[\n\x11\x43reateKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\".\n\x0fListKeysRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\"D\n\x10ListKeysResponse\x12\x30\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x04keys\")\n\x10RevokeKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId2\xa9\x02\n\x0c\x41\x64minService\x12\x62\n\tCreateKey\x12).darkroom.ratelimiter.v1.CreateKeyRequest\x1a*.darkroom.ratelimiter.v1.CreateKeyResponse\x12_\n\x08ListKeys\x12(.darkroom.ratelimiter.v1.ListKeysRequest\x1a).darkroom.ratelimiter.v1.ListKeysResponse\x12T\n\tRevokeKey\x12).darkroom.ratelimiter.v1.RevokeKeyRequest\x1a\x1c.darkroom.ratelimiter.v1.Keyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+darkroom/ratelimiter/v1/admin_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n\x03Key\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x16\n\x06prefix\x18\x04 \x01(\tR\x06prefix\x12\x12\n\x04name\x18\x05 \x01(\tR\x04name\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12@\n\x0elast_used_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastUsedTime\x12\x16\n\x06scopes\x18\t \x03(\tR\x06scopes\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1f\n\x0breplaced_by\x18\x0b \x01(\tR\nreplacedBy\"\xa2\x01\n\x10\x43reateKeyRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\"\n\nlifetime_s\x18\x05 \x01(\x01H\x00R\tlifetimeS\x88\x01\x01\x42\r\n\x0b_lifetime_s\"[\n\x11\x43reateKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\".\n\x0fListKeysRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\"D\n\x10ListKeysResponse\x12\x30\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x04keys\")\n\x10RevokeKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\"Y\n\x10RotateKeyRequest\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12 \n\toverlap_s\x18\x02 \x01(\x01H\x00R\x08overlapS\x88\x01\x01\x42\x0c\n\n_overlap_s\"\x95\x01\n\x11RotateKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\x12\x38\n\x08replaced\x18\x03 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x08replaced2\x8d\x03\n\x0c\x41\x64minService\x12\x62\n\tCreateKey\x12).darkroom.ratelimiter.v1.CreateKeyRequest\x1a*.darkroom.ratelimiter.v1.CreateKeyResponse\x12_\n\x08ListKeys\x12(.darkroom.ratelimiter.v1.ListKeysRequest\x1a).darkroom.ratelimiter.v1.ListKeysResponse\x12T\n\tRevokeKey\x12).darkroom.ratelimiter.v1.RevokeKeyRequest\x1a\x1c.darkroom.ratelimiter.v1.Key\x12\x62\n\tRotateKey\x12).darkroom.ratelimiter.v1.RotateKeyRequest\x1a*.darkroom.ratelimiter.v1.RotateKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.ratelimiter.v1.adm
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KEY']._serialized_start=106
-  _globals['_KEY']._serialized_end=408
-  _globals['_CREATEKEYREQUEST']._serialized_start=410
-  _globals['_CREATEKEYREQUEST']._serialized_end=497
-  _globals['_CREATEKEYRESPONSE']._serialized_start=499
-  _globals['_CREATEKEYRESPONSE']._serialized_end=590
-  _globals['_LISTKEYSREQUEST']._serialized_start=592
-  _globals['_LISTKEYSREQUEST']._serialized_end=638
-  _globals['_LISTKEYSRESPONSE']._serialized_start=640
-  _globals['_LISTKEYSRESPONSE']._serialized_end=708
-  _globals['_REVOKEKEYREQUEST']._serialized_start=710
-  _globals['_REVOKEKEYREQUEST']._serialized_end=751
-  _globals['_ADMINSERVICE']._serialized_start=754
-  _globals['_ADMINSERVICE']._serialized_end=1051
+  _globals['_KEY']._serialized_end=526
+  _globals['_CREATEKEYREQUEST']._serialized_start=529
+  _globals['_CREATEKEYREQUEST']._serialized_end=691
+  _globals['_CREATEKEYRESPONSE']._serialized_start=693
+  _globals['_CREATEKEYRESPONSE']._serialized_end=784
+  _globals['_LISTKEYSREQUEST']._serialized_start=786
+  _globals['_LISTKEYSREQUEST']._serialized_end=832
+  _globals['_LISTKEYSRESPONSE']._serialized_start=834
+  _globals['_LISTKEYSRESPONSE']._serialized_end=902
+  _globals['_REVOKEKEYREQUEST']._serialized_start=904
+  _globals['_REVOKEKEYREQUEST']._serialized_end=945
+  _globals['_ROTATEKEYREQUEST']._serialized_start=947
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1036
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1039
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=1188
+  _globals['_ADMINSERVICE']._serialized_start=1191
+  _globals['_ADMINSERVICE']._serialized_end=1588
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,11 @@ class AdminServiceStub:
                 request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.Key.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/darkroom.ratelimiter.v1.AdminService/RotateKey',
+                request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -77,6 +82,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.FromString,
                     response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.Key.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class AdminService:
             '/darkroom.ratelimiter.v1.AdminService/RevokeKey',
             darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.SerializeToString,
             darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.ratelimiter.v1.AdminService/RotateKey',
+            darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+            darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

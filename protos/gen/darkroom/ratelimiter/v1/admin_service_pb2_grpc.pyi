@@ -39,6 +39,8 @@ class AdminServiceStub:
     """Lists keys without their secrets."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.Key]
     """Withdraws a key; calls with it are refused within five seconds."""
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]
+    """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -51,6 +53,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists keys without their secrets."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.Key]  # type: ignore[assignment]
     """Withdraws a key; calls with it are refused within five seconds."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes and withdraws keys."""
@@ -78,5 +82,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Key, _abc.Awaitable[_admin_service_pb2.Key]]:
         """Withdraws a key; calls with it are refused within five seconds."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _admin_service_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RotateKeyResponse, _abc.Awaitable[_admin_service_pb2.RotateKeyResponse]]:
+        """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

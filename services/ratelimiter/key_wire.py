@@ -1,0 +1,100 @@
+"""Messages of keys ⇄ the domain. Every invalid field is named at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
+from libs import scopes
+from libs.errors import InvalidRequest, Violation
+from libs.ids import KeyId, TenantId
+from libs.scopes import Scopes
+from services.ratelimiter import tenant_names
+from services.ratelimiter.accounts import Key
+from services.ratelimiter.keyring import Rotation
+
+_NAME_CHARS = 200
+_DAY_S = 86_400.0
+_LONGEST_LIFE_S, _LONGEST_OVERLAP_S = 3_660 * _DAY_S, 30 * _DAY_S
+USUAL_OVERLAP_S = _DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a key is to be."""
+
+    tenant_id: TenantId
+    tier: str
+    name: str
+    scopes: Scopes
+    lifetime_s: float | None
+
+
+def new_key_from_pb(message: pb.CreateKeyRequest, tiers: Iterable[str]) -> NewKey:
+    """Return what is asked for. Raises InvalidRequest."""
+    allowed, strange = scopes.parse(message.scopes)
+    lifetime_s = message.lifetime_s if message.HasField("lifetime_s") else None
+    problems = [*_name_problems(message), *_scope_problems(strange)]
+    if message.tier not in (known := tuple(tiers)):
+        problems.append(Violation("tier", f"must be one of {', '.join(known)}"))
+    if lifetime_s is not None and not 0 < lifetime_s <= _LONGEST_LIFE_S:
+        problems.append(Violation("lifetime_s", f"must be more than 0 and at most {_LONGEST_LIFE_S:.0f} seconds"))
+    _refuse(problems)
+    return NewKey(TenantId(message.tenant_id), message.tier, message.name, allowed or scopes.USUAL, lifetime_s)
+
+
+def rotation_from_pb(message: pb.RotateKeyRequest) -> tuple[KeyId, float]:
+    """Return the key to replace and for how many seconds it goes on. Raises InvalidRequest."""
+    overlap_s = message.overlap_s if message.HasField("overlap_s") else USUAL_OVERLAP_S
+    if not 0 <= overlap_s <= _LONGEST_OVERLAP_S:
+        _refuse([Violation("overlap_s", f"must be 0 to {_LONGEST_OVERLAP_S:.0f} seconds")])
+    return KeyId(message.key_id), overlap_s
+
+
+def key_to_pb(key: Key) -> pb.Key:
+    """Return a key as it travels."""
+    message = pb.Key(id=key.id, tenant_id=key.tenant_id, tier=key.tier, prefix=key.prefix, name=key.name)
+    message.create_time.CopyFrom(_time(key.created_s))
+    message.scopes.extend(scopes.text(key.scopes).split())
+    message.replaced_by = key.replaced_by or ""
+    if key.revoked_s is not None:
+        message.revoke_time.CopyFrom(_time(key.revoked_s))
+    if key.last_used_s is not None:
+        message.last_used_time.CopyFrom(_time(key.last_used_s))
+    if key.expires_s is not None:
+        message.expire_time.CopyFrom(_time(key.expires_s))
+    return message
+
+
+def rotation_to_pb(rotation: Rotation) -> pb.RotateKeyResponse:
+    """Return a new key with the one in whose place it came."""
+    replaced = key_to_pb(rotation.replaced)
+    return pb.RotateKeyResponse(key=key_to_pb(rotation.key), secret=rotation.secret, replaced=replaced)
+
+
+def _name_problems(message: pb.CreateKeyRequest) -> Iterator[Violation]:
+    told = tenant_names.problem(message.tenant_id)
+    if told:
+        yield Violation("tenant_id", told)
+    if len(message.name) > _NAME_CHARS or "\0" in message.name:
+        yield Violation("name", f"must be text of at most {_NAME_CHARS} characters")
+
+
+def _scope_problems(strange: Sequence[str]) -> Iterator[Violation]:
+    if strange:
+        yield Violation("scopes", f"must be of {', '.join(scopes.NAMES)}; {strange[0][:40]!r} is none")
+
+
+def _refuse(problems: Sequence[Violation]) -> None:
+    if problems:
+        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
+        raise InvalidRequest(f"No key was made: {told}.", violations=problems)
+
+
+def _time(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(round(seconds * 1000))
+    return stamp
