@@ -14,13 +14,14 @@ import grpc
 from darkroom.scheduler.v1 import scheduler_service_pb2 as pb
 from darkroom.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from darkroom.v1 import job_pb2
-from libs.generation.cost import CostEntry, CostTable
+from libs.generation.cost import CostTable
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc import deadlines
 from libs.rpc.channel import ended
 from libs.rpc.status import translated
+from libs.wire.cost import cost_from_pb
 from libs.wire.model import model_from_pb
 from libs.wire.spec import spec_to_pb
 
@@ -160,6 +161,6 @@ async def _answer(call: Awaitable[R]) -> R:
 
 
 def _catalog(catalog: pb.Catalog) -> Catalog:
-    entries = {c.model_version: CostEntry(c.fixed, c.per_mp, c.per_mp2, c.guided) for c in catalog.costs}
+    costs = CostTable({c.model_version: cost_from_pb(c) for c in catalog.costs}, version=catalog.prices_version)
     models = tuple(model_from_pb(model) for model in catalog.models)
-    return Catalog(catalog.version, models, CostTable(entries), catalog.default_model)
+    return Catalog(catalog.version, models, costs, catalog.default_model)

@@ -1,38 +1,103 @@
 """What a request costs in units: one table for limiter, scheduler, estimates and ETA.
 
-One unit is one millisecond of the reference device. Until measurements replace it (design/5-limits, Unit) the prior is
-`fixed + steps · images · frames · rows · (b·MP + c·MP²)`, of the steps only those that are computed.
+One unit is one millisecond of the reference device. A price is `base · ratio`:
+
+    base   fixed + pictures · per_picture · MP + steps · pictures · rows · (per_step + per_mp · MP + per_mp2 · MP²)
+    ratio  of the class of requests it belongs to (work.Bucket), as measured: how much nine of ten cost at most
+
+Neither falls when a request asks for more, so the price does not either. Before measurements (calibration) the base is
+a prior and the ratios are 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.generation.spec import GenerationSpec
+from libs.generation.work import Bucket, Work, bucket_of, cost, work_of
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPrice:
+    """What requests of one class cost, as parts of their base: half of them at most `typical`, nine of ten `high`."""
+
+    bucket: Bucket
+    typical: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class CostEntry:
-    """Prices of one model version, in units: per job, per step·image·MP, per step·image·MP²; factor when guided."""
+    """Prices of one model version in units, by work.Work; a class without a price of its own has `typical` and `high`.
+
+    The prices of classes never fall from one to another that it is `within`.
+    """
 
     fixed: float = 40.0
     per_mp: float = 440.0
     per_mp2: float = 60.0
     guided: float = 2.0
+    per_picture: float = 0.0
+    per_step: float = 0.0
+    typical: float = 0.8
+    high: float = 1.0
+    buckets: tuple[BucketPrice, ...] = ()
+    _ratios: dict[Bucket, tuple[float, float]] = field(init=False, default_factory=dict, compare=False, repr=False)
+
+    @property
+    def coefficients(self) -> Work:
+        """What each kind of work costs."""
+        return self.fixed, self.per_picture, self.per_step, self.per_mp, self.per_mp2
+
+    def typical_units(self, spec: GenerationSpec) -> float:
+        """Return the units that half of such requests cost at most."""
+        return self._prices(spec)[0]
+
+    def high_units(self, spec: GenerationSpec) -> float:
+        """Return the units that nine of ten such requests cost at most."""
+        return self._prices(spec)[1]
+
+    def _prices(self, spec: GenerationSpec) -> tuple[float, float]:
+        bucket = bucket_of(spec)
+        base, (typical, high) = cost(self.coefficients, work_of(spec, self.guided)), self._ratio(bucket)
+        if not spec.guided:
+            return base * typical, base * high
+        # Where guidance was measured to take less than nothing, that was chance.
+        plain, (least, most) = cost(self.coefficients, work_of(spec, 1.0)), self._ratio(bucket.unguided())
+        return max(base * typical, plain * least), max(base * high, plain * most)
+
+    def _ratio(self, bucket: Bucket) -> tuple[float, float]:
+        """Return both ratios of a class: the usual ones, held between those of the classes below and above it."""
+        found = self._ratios.get(bucket)
+        if found is None:
+            below = [each for each in self.buckets if each.bucket.within(bucket)]
+            over = [each for each in self.buckets if bucket.within(each.bucket)]
+            typical = max([min([self.typical, *(each.typical for each in over)]), *(each.typical for each in below)])
+            high = max([min([self.high, *(each.high for each in over)]), *(each.high for each in below)])
+            found = self._ratios[bucket] = typical, max(typical, high)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Prices by pinned model version; versions without one have the prior."""
+    """Prices by pinned model version; versions without one have the prior. `version` grows when prices change."""
 
-    entries: Mapping[str, CostEntry]
+    entries: Mapping[str, CostEntry] = field(default_factory=dict)
     prior: CostEntry = CostEntry()
+    version: int = 0
 
     def units(self, spec: GenerationSpec, model_version: str) -> float:
-        """Return the units that `spec` is estimated to cost; grows with size, steps, strength, images, frames and guidance."""
-        entry = self.entries.get(model_version, self.prior)
-        pixels = entry.per_mp * spec.megapixels + entry.per_mp2 * spec.megapixels**2
-        rows = entry.guided if spec.guided else 1.0
-        pictures = spec.images * (spec.frames or 1)
-        return round(entry.fixed + spec.drawn_steps * pictures * rows * pixels, 1)
+        """Return the units that `spec` is estimated to cost, which nine of ten do not exceed.
+
+        It never falls with size, steps, strength, images, frames or guidance.
+        """
+        return round(self.entry(model_version).high_units(spec), 1)
+
+    def typical_units(self, spec: GenerationSpec, model_version: str) -> float:
+        """Return the units that half of such requests do not exceed."""
+        return round(self.entry(model_version).typical_units(spec), 1)
+
+    def entry(self, model_version: str) -> CostEntry:
+        """Return the prices of a model version."""
+        return self.entries.get(model_version, self.prior)

@@ -37,12 +37,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A checked request with its defaults, its model and its price in units."""
+    """A checked request with its defaults, its model and its price in units, which nine of ten do not exceed."""
 
     request: SpecRequest
     spec: GenerationSpec
     model: Model
     units: float
+    typical_units: float = 0.0  # half of them do not exceed it
+    prices_version: int = 0
 
 
 def price(draft: Draft, catalog: CatalogView, destinations: Destinations = PUBLIC_ONLY) -> Priced:
@@ -58,7 +60,9 @@ def price(draft: Draft, catalog: CatalogView, destinations: Destinations = PUBLI
         spec = resolve(draft.request, model, secrets.randbelow(SEED_SPACE))
     except InvalidRequest as error:
         raise _bounded(error.violations) from None
-    return Priced(draft.request, spec, model, catalog.costs.units(spec, model.pinned))
+    costs, pinned = catalog.costs, model.pinned
+    units, typical_units = costs.units(spec, pinned), costs.typical_units(spec, pinned)
+    return Priced(draft.request, spec, model, units, typical_units, costs.version)
 
 
 def text_problems(draft: Draft) -> list[Violation]:

@@ -15,7 +15,6 @@ from services.gateway.uploads import Uploads
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations, check_caller
 
 _UNITS_A_SECOND = 1000.0  # a unit is a millisecond of the reference device
-_P90 = 1.5  # until run times are calibrated: the bound up to which a job is charged
 
 
 class Estimator:
@@ -48,13 +47,14 @@ class Estimator:
             spec=spec_to_pb(priced.spec),
             model_version=priced.model.pinned,
             units=priced.units,
-            run_p50_s=priced.units / _UNITS_A_SECOND,
-            run_p90_s=priced.units / _UNITS_A_SECOND * _P90,
+            run_p50_s=priced.typical_units / _UNITS_A_SECOND,
+            run_p90_s=priced.units / _UNITS_A_SECOND,
             queue=queue,
             would_admit=denial is None,
             binding_limit=denial.dimension if denial else "",
             retry_after_s=denial.retry_after_s if denial else 0.0,
             cheaper=[_option(option) for option in self._fitting(priced, decision)],
+            prices_version=priced.prices_version,
         )
 
     def _fitting(self, priced: Priced, decision: Decision) -> list[Option]:

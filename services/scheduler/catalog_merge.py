@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libs.fleet.record import WorkerRecord
-from libs.generation.cost import CostEntry
+from libs.generation.cost import CostTable
 from libs.generation.model import TEXT, Model, ModelDefaults, ModelLimits
 from libs.ids import WorkerId
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models, the default one first, and prices by pinned version. `version` grows with every change."""
+    """Models, the default one first, and prices. `version` grows with every change of either."""
 
     version: int = 0
     models: tuple[Model, ...] = ()
-    costs: Mapping[str, CostEntry] = field(default_factory=dict)
+    prices: CostTable = field(default_factory=CostTable)
     default_model: str = ""
 
 
@@ -52,8 +52,7 @@ def merge(before: Catalog, described: Descriptions, alive: Mapping[WorkerId, Wor
     }
     default = _default(before, described, chosen)
     listed = tuple(sorted(chosen.values(), key=lambda model: (model.id != default, model.id)))
-    costs = {model.pinned: before.costs.get(model.pinned, CostEntry()) for model in listed if model.usable}
-    after = Catalog(before.version, listed, costs, default)
+    after = Catalog(before.version, listed, before.prices, default)
     return before if after == before else dataclasses.replace(after, version=before.version + 1)
 
 
@@ -76,13 +75,13 @@ def alike(described: Descriptions, models: Sequence[Model]) -> Sequence[Model]:
 
 
 def to_document(catalog: Catalog, described: Descriptions) -> dict[str, Any]:
-    """Return what is kept in the store."""
+    """Return what is kept in the store; the prices are kept by themselves."""
     once = _each_once(described)
     number = {id(models): index for index, models in enumerate(once)}
     return {
         "version": catalog.version,
         "default_model": catalog.default_model,
-        "costs": {pinned: dataclasses.asdict(entry) for pinned, entry in catalog.costs.items()},
+        "costs": {},  # older schedulers read it
         "descriptions": [[dataclasses.asdict(model) for model in models] for models in once],
         "described": {worker: number[id(models)] for worker, models in described.items()},
     }
@@ -95,8 +94,7 @@ def from_document(document: Mapping[str, Any]) -> tuple[Catalog, dict[WorkerId, 
         WorkerId(worker): once[said] if isinstance(said, int) else [_model(model) for model in said]
         for worker, said in document["described"].items()  # in older ones each worker has its own
     }
-    costs = {pinned: CostEntry(**entry) for pinned, entry in document["costs"].items()}
-    before = Catalog(document["version"], (), costs, document["default_model"])
+    before = Catalog(document["version"], default_model=document["default_model"])
     return merge(before, described, {}), described
 
 

@@ -15,6 +15,7 @@ from libs.clients.modelserver import Progress
 from libs.generation.attempt import StageDone
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc.status import REASONS, to_status
+from libs.wire.cost import cost_to_pb
 from libs.wire.image import image_to_pb
 from libs.wire.model import model_to_pb
 from libs.wire.spec import spec_from_pb, spec_to_pb
@@ -103,16 +104,10 @@ def catalog_to_pb(catalog: Catalog) -> pb.Catalog:
         version=catalog.version,
         models=[model_to_pb(model) for model in catalog.models],
         costs=[
-            pb.CostEntry(
-                model_version=pinned,
-                fixed=entry.fixed,
-                per_mp=entry.per_mp,
-                per_mp2=entry.per_mp2,
-                guided=entry.guided,
-            )
-            for pinned, entry in sorted(catalog.costs.items())
+            cost_to_pb(model.pinned, catalog.prices.entry(model.pinned)) for model in catalog.models if model.usable
         ],
         default_model=catalog.default_model,
+        prices_version=catalog.prices.version,
     )
 
 

@@ -431,6 +431,7 @@ class Estimate(_message.Message):
     BINDING_LIMIT_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
     CHEAPER_FIELD_NUMBER: _builtins.int
+    PRICES_VERSION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """Model it would be pinned to, `id@version`."""
     units: _builtins.float
@@ -445,6 +446,8 @@ class Estimate(_message.Message):
     """Limit that would refuse it: `requests`, `cost`, `tier` or empty."""
     retry_after_s: _builtins.float
     """Seconds until that limit frees."""
+    prices_version: _builtins.int
+    """Version of the prices it was made with; it grows with every change."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """The request with every default filled in."""
@@ -470,10 +473,11 @@ class Estimate(_message.Message):
         binding_limit: _builtins.str = ...,
         retry_after_s: _builtins.float = ...,
         cheaper: _abc.Iterable[Global___CheaperOption] | None = ...,
+        prices_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_limit", b"binding_limit", "cheaper", b"cheaper", "model_version", b"model_version", "queue", b"queue", "retry_after_s", b"retry_after_s", "run_p50_s", b"run_p50_s", "run_p90_s", b"run_p90_s", "spec", b"spec", "units", b"units", "would_admit", b"would_admit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_limit", b"binding_limit", "cheaper", b"cheaper", "model_version", b"model_version", "prices_version", b"prices_version", "queue", b"queue", "retry_after_s", b"retry_after_s", "run_p50_s", b"run_p50_s", "run_p90_s", b"run_p90_s", "spec", b"spec", "units", b"units", "would_admit", b"would_admit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

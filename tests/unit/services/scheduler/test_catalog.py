@@ -9,11 +9,11 @@ import json
 import pytest
 
 from libs.errors import Unavailable
-from libs.generation.cost import CostEntry
 from libs.generation.model import Model, ModelLimits
 from libs.ids import WorkerId
 from services.scheduler import catalog as keeping
 from services.scheduler.catalog_merge import Catalog, alike, forget_replaced, from_document, merge, to_document
+from services.scheduler.wire import catalog_to_pb
 from tests.unit.services.scheduler.fakes import MODEL, Bench, FakeModelServer, record
 
 W0, W1 = WorkerId("modelserver-0"), WorkerId("w1")
@@ -41,7 +41,7 @@ def test_a_union_with_workers_residency_reasons_and_prices() -> None:
     ]
     assert (catalog.version, catalog.default_model) == (1, "shapes")
     assert catalog.models[1].unusable_reason == BROKEN.unusable_reason
-    assert set(catalog.costs) == {MODEL.pinned, FLUX.pinned}
+    assert [cost.model_version for cost in catalog_to_pb(catalog).costs] == [MODEL.pinned, FLUX.pinned]
     assert merge(catalog, {W0: [MODEL, BROKEN], W1: [FLUX, MODEL]}, alive) is catalog
 
 
@@ -61,11 +61,10 @@ def test_adapters_are_those_that_every_worker_with_the_version_has() -> None:
 
 def test_what_is_kept_comes_back_without_workers() -> None:
     described = {W0: [MODEL, BROKEN], W1: [FLUX]}
-    catalog = merge(Catalog(costs={MODEL.pinned: CostEntry(fixed=1.0)}), described, {W0: record()})
+    catalog = merge(Catalog(), described, {W0: record()})
     kept, again = from_document(json.loads(json.dumps(to_document(catalog, described))))
     assert again == {worker: list(models) for worker, models in described.items()}
     assert [(m.id, m.workers) for m in kept.models] == [("shapes", 0), ("bad", 0), ("flux", 0)]
-    assert kept.costs[MODEL.pinned] == CostEntry(fixed=1.0)
     assert kept.version > catalog.version  # its workers went
 
 

@@ -380,7 +380,9 @@ Global___WatchCatalogRequest: _TypeAlias = WatchCatalogRequest  # noqa: Y015
 
 @_typing.final
 class CostEntry(_message.Message):
-    """What one step of a model costs: units = fixed + steps × images × guided × (per_mp × MP + per_mp2 × MP²)."""
+    """What requests for a model cost: units = base × ratio, where base = fixed + images × frames × (per_picture × MP + steps
+    × guided × (per_step + per_mp × MP + per_mp2 × MP²)). An estimate is the base times `high`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,6 +391,11 @@ class CostEntry(_message.Message):
     PER_MP_FIELD_NUMBER: _builtins.int
     PER_MP2_FIELD_NUMBER: _builtins.int
     GUIDED_FIELD_NUMBER: _builtins.int
+    PER_PICTURE_FIELD_NUMBER: _builtins.int
+    PER_STEP_FIELD_NUMBER: _builtins.int
+    TYPICAL_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """Model, `id@version`."""
     fixed: _builtins.float
@@ -399,6 +406,20 @@ class CostEntry(_message.Message):
     """Units per step, image and squared megapixel."""
     guided: _builtins.float
     """Factor when guidance is on (two rows instead of one)."""
+    per_picture: _builtins.float
+    """Units per image and megapixel, once a job."""
+    per_step: _builtins.float
+    """Units per step and image whatever its size."""
+    typical: _builtins.float
+    """Ratio that half of the requests stay below; 0 from a scheduler that does not measure."""
+    high: _builtins.float
+    """Ratio that nine of ten requests stay below; 0 from a scheduler that does not measure."""
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BucketPrice]:
+        """Classes of requests with ratios of their own; others have the usual ones, held between those of classes within and
+        around them.
+        """
+
     def __init__(
         self,
         *,
@@ -407,14 +428,57 @@ class CostEntry(_message.Message):
         per_mp: _builtins.float = ...,
         per_mp2: _builtins.float = ...,
         guided: _builtins.float = ...,
+        per_picture: _builtins.float = ...,
+        per_step: _builtins.float = ...,
+        typical: _builtins.float = ...,
+        high: _builtins.float = ...,
+        buckets: _abc.Iterable[Global___BucketPrice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fixed", b"fixed", "guided", b"guided", "model_version", b"model_version", "per_mp", b"per_mp", "per_mp2", b"per_mp2"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "fixed", b"fixed", "guided", b"guided", "high", b"high", "model_version", b"model_version", "per_mp", b"per_mp", "per_mp2", b"per_mp2", "per_picture", b"per_picture", "per_step", b"per_step", "typical", b"typical"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CostEntry: _TypeAlias = CostEntry  # noqa: Y015
+
+@_typing.final
+class BucketPrice(_message.Message):
+    """Ratios of a class of requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TYPICAL_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """What they are drawn from and what makes a difference: `text+guided+lora`."""
+    size: _builtins.int
+    """Pixels of all frames of a picture, as a power of two."""
+    steps: _builtins.int
+    """Steps that are drawn, as a power of two."""
+    typical: _builtins.float
+    """Ratio that half of them stay below."""
+    high: _builtins.float
+    """Ratio that nine of ten stay below."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        size: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        typical: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "kind", b"kind", "size", b"size", "steps", b"steps", "typical", b"typical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketPrice: _TypeAlias = BucketPrice  # noqa: Y015
 
 @_typing.final
 class Catalog(_message.Message):
@@ -426,10 +490,13 @@ class Catalog(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
     DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
+    PRICES_VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Grows with every change."""
     default_model: _builtins.str
     """Id of the model that is used when a request names none."""
+    prices_version: _builtins.int
+    """Grows with every change of prices."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
         """Models, the default one first."""
@@ -445,10 +512,11 @@ class Catalog(_message.Message):
         models: _abc.Iterable[_model_pb2.Model] | None = ...,
         costs: _abc.Iterable[Global___CostEntry] | None = ...,
         default_model: _builtins.str = ...,
+        prices_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "default_model", b"default_model", "models", b"models", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "default_model", b"default_model", "models", b"models", "prices_version", b"prices_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

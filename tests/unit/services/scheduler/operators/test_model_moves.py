@@ -8,6 +8,7 @@ import pytest
 
 from libs import errors
 from libs.fleet.record import WorkerRecord
+from libs.generation.cost import CostTable
 from libs.generation.model import Model
 from libs.ids import WorkerId
 from services.scheduler.catalog_merge import Catalog
@@ -54,7 +55,7 @@ def fleet():
 @pytest.fixture
 def moves(fleet):
     models = (Model("m", "1", "P", aliases=("default",)), Model("n", "1", "P"))
-    keeper: Any = type("Keeper", (), {"catalog": Catalog(1, models, {}, "m")})()
+    keeper: Any = type("Keeper", (), {"catalog": Catalog(1, models, CostTable(), "m")})()
     return ModelMoves(fleet, keeper)
 
 

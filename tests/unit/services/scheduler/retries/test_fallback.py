@@ -9,6 +9,7 @@ import pytest
 
 from libs.clients.modelserver import AttemptDone, AttemptFailed
 from libs.generation.attempt import FailureKind
+from libs.generation.cost import CostTable
 from libs.generation.model import Model, ModelDefaults, ModelLimits
 from services.scheduler.catalog_merge import Catalog
 from services.scheduler.job import JobState
@@ -22,7 +23,7 @@ ASKED: dict[str, Any] = {"model": "large", "model_version": LARGE.pinned, "spec"
 
 
 def catalog(*models: Model) -> Catalog:
-    return Catalog(1, models, {}, models[0].id)
+    return Catalog(1, models, CostTable(), models[0].id)
 
 
 def test_the_named_fallback_takes_over() -> None:
