@@ -1,0 +1,72 @@
+"""What runs inside Redis: read some documents, and write them if nobody else did meanwhile. No arithmetic is here.
+
+All refuse when the data are of another life of the server than the caller's connection: `epoch` holds the `run_id` of
+the server for which the balances were last known to be whole. Each returns Redis's time before what it found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+_GUARD = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('EPOCH another life of the server') end
+local time = redis.call('TIME')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name by which Redis knows it once it is loaded."""
+
+    text: str
+
+    @property
+    def sha(self) -> str:
+        """The name."""
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+# KEYS: epoch, documents…; ARGV: epoch. Returns the documents.
+LOOK = Script(
+    _GUARD
+    + """
+if #KEYS == 1 then return {time[1], time[2]} end
+return {time[1], time[2], unpack(redis.call('MGET', unpack(KEYS, 2)))}
+"""
+)
+
+# KEYS: epoch, index, documents…; ARGV: epoch, then of every document what was read, what is to stand there, for how
+# many ms, and its place in the index: a number, '-' for none, '' when it has nothing to do with the index.
+# Returns nothing, or the documents as they are when another was faster.
+SWAP = Script(
+    _GUARD
+    + """
+local found = redis.call('MGET', unpack(KEYS, 3))
+for n, value in ipairs(found) do
+  if (value or '') ~= ARGV[4 * n - 2] then return {time[1], time[2], unpack(found)} end
+end
+for n = 1, #found do
+  local name, place = KEYS[n + 2], ARGV[4 * n + 1]
+  if ARGV[4 * n - 1] ~= ARGV[4 * n - 2] then redis.call('SET', name, ARGV[4 * n - 1], 'PX', ARGV[4 * n]) end
+  if place == '-' then redis.call('ZREM', KEYS[2], name) end
+  if place ~= '-' and place ~= '' then redis.call('ZADD', KEYS[2], place, name) end
+end
+return {time[1], time[2]}
+"""
+)
+
+# KEYS: epoch, index; ARGV: epoch, least age in seconds, most. Returns the documents of that age, the oldest first.
+AGED = Script(
+    _GUARD
+    + """
+local before = string.format('(%.6f', time[1] + time[2] / 1e6 - ARGV[2])
+local found = {time[1], time[2]}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', before, 'LIMIT', 0, ARGV[3])) do
+  local value = redis.call('GET', name)
+  if value then found[#found + 1] = value else redis.call('ZREM', KEYS[2], name) end
+end
+return found
+"""
+)
+ALL = (LOOK, SWAP, AGED)
