@@ -11,7 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 def dialect_insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an insert into `table` that can be told what to do on a conflict."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return the same for a database by its name: to be built once, before there is a connection."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 async def insert_if_absent(connection: AsyncConnection, table: Table, row: Mapping[str, object]) -> bool:

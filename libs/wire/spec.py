@@ -19,6 +19,7 @@ _PLAIN = (
 )
 _OPTIONAL = ("width", "height", "images", "steps", "guidance_scale", "seed", "output_quality")
 _OF_FEW = ("model", "sampler", "output_format", "cache")  # of few values: a million specs share their strings
+_SPEC = tuple(field.name for field in dataclasses.fields(GenerationSpec))
 _SOMETIMES = ("strength", "frames", "fps")  # None where a spec has no such thing
 
 
@@ -47,7 +48,7 @@ def spec_to_pb(spec: GenerationSpec) -> pb.JobSpec:
 
 def spec_to_json(spec: GenerationSpec) -> dict[str, Any]:
     """Return the spec as a JSON object, for a store."""
-    document = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    document = {name: getattr(spec, name) for name in _SPEC}
     webhook = spec.webhook and {"url": spec.webhook.url, "events": list(spec.webhook.events)}
     loras = [dataclasses.asdict(use) for use in spec.loras]
     return {**document, "labels": dict(spec.labels), "loras": loras, "webhook": webhook}

@@ -6,10 +6,10 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.sql.inserts import dialect_insert
+from libs.sql.inserts import insert_of
 from services.scheduler.job import Job
 from services.scheduler.results.store import REMOVAL_MARGIN_S, PicturesSwept
 from services.scheduler.storage.sql_schema import attempts, blobs
@@ -24,7 +24,7 @@ async def keep(connection: AsyncConnection, drawn: Sequence[Job]) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for job in sorted(drawn, key=_until):  # of two that have the same picture the one that keeps it longer counts
         rows |= {row["sha256"]: row for row in _rows(job)}
-    kept = await _upsert(connection, [rows[sha] for sha in sorted(rows)], blobs.c.doomed_at.is_(None))
+    kept = await _upsert(connection, [rows[sha] for sha in sorted(rows)], _KEEP[connection.dialect.name])
     for job in drawn:
         doomed = [row for row in _rows(job) if row["sha256"] not in kept]
         if doomed:
@@ -44,7 +44,7 @@ async def _revive(connection: AsyncConnection, job: Job, doomed: Sequence[dict[s
     this = (attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
     began_at = (await connection.execute(select(attempts.c.started_at).where(*this))).scalar() or 0.0
     stored_anew = or_(blobs.c.doomed_at.is_(None), blobs.c.removed_at < began_at - REMOVAL_MARGIN_S)
-    anew = await _upsert(connection, doomed, stored_anew)
+    anew = await _upsert(connection, doomed, _keeping(connection.dialect.name, stored_anew))
     if len(anew) < len(doomed):
         raise PicturesSwept(f"pictures of {job.id} are being removed")
 
@@ -59,11 +59,14 @@ async def let_go(connection: AsyncConnection, hashes: Collection[str], now: floa
     return tuple(sorted(await connection.scalars(marked.returning(blobs.c.sha256))))
 
 
-async def _upsert(
-    connection: AsyncConnection, rows: Sequence[dict[str, Any]], where: ColumnElement[bool]
-) -> Collection[str]:
-    statement = dialect_insert(connection, blobs).values(list(rows))
-    later = func.max if connection.dialect.name == "sqlite" else func.greatest
+async def _upsert(connection: AsyncConnection, rows: Sequence[dict[str, Any]], keeping: Executable) -> Collection[str]:
+    return set(await connection.scalars(keeping, list(rows)))
+
+
+def _keeping(dialect: str, where: ColumnElement[bool]) -> Executable:
+    """Return the statement that keeps pictures and returns which; of those that lie there already, where it says so."""
+    statement = insert_of(dialect, blobs)
+    later = func.max if dialect == "sqlite" else func.greatest
     mine, theirs = statement.excluded.expires_at, blobs.c.expires_at
     kept = case((or_(mine.is_(None), theirs.is_(None)), None), else_=later(mine, theirs))
     upsert = statement.on_conflict_do_update(
@@ -71,4 +74,8 @@ async def _upsert(
         set_={"expires_at": kept, "doomed_at": None, "removed_at": None},
         where=where,
     )
-    return set(await connection.scalars(upsert.returning(blobs.c.sha256)))
+    return upsert.returning(blobs.c.sha256)
+
+
+# Every job that ends goes through it: it is built once, which takes longer than running it.
+_KEEP = {dialect: _keeping(dialect, blobs.c.doomed_at.is_(None)) for dialect in ("sqlite", "postgresql")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
@@ -17,6 +17,14 @@ from services.scheduler.storage.sql_schema import CACHEABLE, DRAWN_BY, blobs, jo
 from services.scheduler.storage.sql_transactions import Transactions
 
 _USEFUL = [state.value for state in (*OPEN_STATES, JobState.SUCCEEDED)]
+_ALIKE = (  # built once: every job that comes asks so
+    select(jobs)
+    .where(
+        jobs.c.cache_key.in_(bindparam("keys", expanding=True)),
+        *(CACHEABLE, jobs.c.cache == reuse.MISS, jobs.c.state.in_(_USEFUL), sql_reads.VISIBLE),
+    )
+    .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+)
 
 
 class SqlResults:
@@ -60,9 +68,7 @@ async def shelf_for(connection: AsyncConnection, asked: Sequence[Job], others: C
 
 async def _alike(connection: AsyncConnection, keys: Collection[str]) -> list[Job]:
     """Return drawn and open jobs of keys, the newest first. Joiners and hits are not among them."""
-    same = (jobs.c.cache_key.in_(keys), CACHEABLE, jobs.c.cache == reuse.MISS, jobs.c.state.in_(_USEFUL))
-    statement = select(jobs).where(*same, sql_reads.VISIBLE)
-    return await sql_reads.read_jobs(connection, statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()))
+    return await sql_reads.read_jobs(connection, _ALIKE, {"keys": list(keys)})
 
 
 async def _kept(

@@ -31,6 +31,7 @@ class Wanted:
 class Held:
     """Changes by their place, whose jobs are locked: what comes of the first of each job, and those that come later."""
 
+    before: Mapping[int, Job]
     steps: Mapping[int, Step | None]
     messages: Mapping[int, tuple[OutboxMessage, ...]]
     later: dict[int, Wanted]
@@ -52,7 +53,8 @@ async def apply(connection: AsyncConnection, held: Held) -> list[Job | None]:
     """Make the changes; return each job as it is then, None where the change did not apply."""
     answers: dict[int, Job | None] = {}
     while held.steps:
-        written = [Written(step, held.messages[place]) for place, step in held.steps.items() if step is not None]
+        made = [(place, step) for place, step in held.steps.items() if step is not None]
+        written = [Written(step, held.messages[place], held.before[place]) for place, step in made]
         if written:
             await sql_writes.write_steps(connection, written)
         answers |= {place: None if step is None else step.job for place, step in held.steps.items()}
@@ -62,10 +64,11 @@ async def apply(connection: AsyncConnection, held: Held) -> list[Job | None]:
 
 async def _hold(connection: AsyncConnection, wanted: dict[int, Wanted]) -> Held:
     if not wanted:
-        return Held({}, {}, {})
+        return Held({}, {}, {}, {})
     first = {each.job_id: place for place, each in reversed(wanted.items())}
     now = {place: each for place, each in wanted.items() if first[each.job_id] == place}
-    before = await sql_reads.locked_jobs(connection, list(first))
-    steps = {place: each.change(before[each.job_id]) if each.job_id in before else None for place, each in now.items()}
+    locked = await sql_reads.locked_jobs(connection, list(first))
+    before = {place: locked[each.job_id] for place, each in now.items() if each.job_id in locked}
+    steps = {place: each.change(before[place]) if place in before else None for place, each in now.items()}
     messages = {place: each.messages for place, each in now.items()}
-    return Held(steps, messages, {place: each for place, each in wanted.items() if place not in now})
+    return Held(before, steps, messages, {place: each for place, each in wanted.items() if place not in now})

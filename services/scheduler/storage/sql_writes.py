@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,11 @@ from services.scheduler.webhooks import sql_deliveries
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A change of a job, with the messages that go with it."""
+    """A change of a job, with the messages that go with it; `before` is its row as it stands, if that is known."""
 
     step: Step
     messages: Sequence[OutboxMessage] = ()
+    before: Job | None = None
 
 
 # What every job goes through is built once: building a statement takes longer than running it.
@@ -50,12 +52,24 @@ async def write_step(connection: AsyncConnection, step: Step, messages: Sequence
 async def write_steps(connection: AsyncConnection, written: Sequence[Written]) -> None:
     """Write changes of different jobs whose rows are locked. Raises PicturesSwept."""
     steps = [each.step for each in written]
-    rows = [sql_rows.job_values(step.job) for step in steps]
-    await connection.execute(_UPDATE_JOB, [{"key": row.pop("id")} | row for row in rows])
+    await _update_jobs(connection, written)
     await _begin_anew(connection, [step.job.id for step in steps if step.fresh])
     await _write_attempts(connection, steps)
     await write_messages(connection, [message for each in written for message in each.messages])
     await _write_events(connection, [step for step in steps if step.events])  # else nothing that its owner is told
+
+
+async def _update_jobs(connection: AsyncConnection, written: Sequence[Written]) -> None:
+    """Write what differs, jobs of which the same columns differ together."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for each in written:
+        job = each.step.job
+        row = sql_rows.changed_values(each.before, job) if each.before else sql_rows.job_values(job)
+        row.pop("id", None)
+        groups[tuple(row)].append({"key": job.id} | row)
+    for columns, rows in groups.items():
+        if columns:
+            await connection.execute(_UPDATE_JOB, rows)
 
 
 async def _write_events(connection: AsyncConnection, steps: Sequence[Step]) -> None:
