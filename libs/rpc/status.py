@@ -72,6 +72,8 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "EPOCH_STALE": errors.PreconditionFailed,
     "RPM_EXHAUSTED": errors.LimitExceeded,
     "GPU_COST_EXHAUSTED": errors.LimitExceeded,
+    "CONCURRENCY_EXHAUSTED": errors.LimitExceeded,
+    "DAILY_QUOTA_EXHAUSTED": errors.LimitExceeded,
     "UNAVAILABLE": errors.Unavailable,
     "QUEUE_FULL": errors.Unavailable,
     "NO_CAPACITY": errors.Unavailable,

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from darkroom.v1 import job_pb2
-from libs.clients.limiter import Reservation
 from libs.clients.scheduler import FoundJob, Submission, Submitted
 from libs.clock import Clock
 from libs.errors import (
@@ -39,6 +38,7 @@ from services.gateway.denials import denied
 from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
+from services.gateway.reserving import reservation, room
 from services.gateway.uploads import Uploads
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations, check_caller
 
@@ -106,14 +106,13 @@ class Admission:
         return await self._scheduler.find_job(caller.tenant_id, draft.request_id)
 
     async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> None:
-        decision = await self._limiter.reserve(
-            Reservation(job_id, caller.tenant_id, caller.tier, priced.units, priced.spec.images)
-        )
+        decision = await self._limiter.reserve(reservation(caller, priced, job_id))
         headers.add(decision.headers)
         if decision.denial is None:
             return
-        room = decision.denial.limit if decision.denial.dimension == "tier" else decision.available_units
-        raise denied(decision.denial, priced, cheaper(priced.spec, priced.model, self._catalog.costs, room))
+        fitting = room(decision)
+        smaller = [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
+        raise denied(decision.denial, priced, smaller, caller.tier)
 
     async def _submit(self, caller: Caller, job_id: JobId, draft: Draft, priced: Priced) -> Submitted:
         submission = Submission(

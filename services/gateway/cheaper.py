@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from itertools import product
 
@@ -28,26 +29,51 @@ class Option:
         return f"{self.spec.width}x{self.spec.height}x{self.spec.steps}{many}{frames}"
 
 
-def cheaper(spec: GenerationSpec, model: Model, costs: CostTable, available_units: float) -> list[Option]:
-    """Return at most three smaller requests that cost at most `available_units`, the nearest to the asked one first."""
-    options = {str(o): o for o in _options(spec, model, costs) if o.units <= available_units}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Room:
+    """What a request must fit into; None is no limit. `pixels` and `steps` are those of one picture."""
+
+    units: float
+    images: int | None = None
+    pixels: int | None = None
+    steps: int | None = None
+
+    def takes(self, option: Option) -> bool:
+        """Whether a request fits."""
+        spec = option.spec
+        sizes = ((spec.images, self.images), (spec.width * spec.height, self.pixels), (spec.steps, self.steps))
+        return option.units <= self.units and all(most is None or size <= most for size, most in sizes)
+
+
+def cheaper(spec: GenerationSpec, model: Model, costs: CostTable, room: Room) -> list[Option]:
+    """Return at most three smaller requests that fit, the nearest to the asked one first."""
+    tried = _options(spec, model, costs, room)
+    options = {str(option): option for option in tried if room.takes(option)}
     asked = str(Option(spec, 0.0))
     ranked = sorted((o for name, o in options.items() if name != asked), key=lambda o: -o.units)
     return ranked[:_MOST]
 
 
-def _options(spec: GenerationSpec, model: Model, costs: CostTable) -> Iterator[Option]:
-    limits = model.limits
-    for images, size, steps, frames in product({spec.images, 1}, _SHARES, _SHARES, _frames(spec, model)):
+def _options(spec: GenerationSpec, model: Model, costs: CostTable, room: Room) -> Iterator[Option]:
+    limits, counts = model.limits, {spec.images, 1, min(spec.images, room.images or spec.images)}
+    sizes, most_steps = {*_SHARES, _to_fit(spec, room)}, min(spec.steps, room.steps or spec.steps)
+    for images, size, steps, frames in product(counts, sizes, _step_counts(spec, most_steps), _frames(spec, model)):
         width = int(spec.width * size) // limits.size_step * limits.size_step
         height = int(spec.height * size) // limits.size_step * limits.size_step
         if min(width, height) < limits.min_size:
             continue
-        smaller = dataclasses.replace(
-            spec, images=images, width=width, height=height, frames=frames, steps=max(1, round(spec.steps * steps))
-        )
+        smaller = dataclasses.replace(spec, images=images, width=width, height=height, frames=frames, steps=steps)
         if smaller.drawn_steps:
             yield Option(smaller, costs.units(smaller, model.pinned))
+
+
+def _to_fit(spec: GenerationSpec, room: Room) -> float:
+    """Return the largest scale at which the pixels fit."""
+    return min(1.0, math.sqrt((room.pixels or math.inf) / (spec.width * spec.height)))
+
+
+def _step_counts(spec: GenerationSpec, most: int) -> set[int]:
+    return {max(1, round(spec.steps * share)) for share in _SHARES} | {most}
 
 
 def _frames(spec: GenerationSpec, model: Model) -> set[int | None]:

@@ -10,40 +10,45 @@ from libs.errors import DarkroomError, LimitExceeded, PreconditionFailed
 from services.gateway.cheaper import Option
 from services.gateway.drafts import Priced
 
+_WHOSE = {"tenant": "your", "key": "this key's", "address": "your network's"}
+_ANONYMOUS = "anonymous"
+_NOT_CHARGED = "Nothing was charged."
 
-def denied(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> DarkroomError:
+
+def denied(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str = "") -> DarkroomError:
     """Return the error of a refused reservation; `fitting` are smaller requests that would be taken."""
-    if denial.dimension == "tier":
-        return _never_fits(denial, priced, fitting)
-    if denial.dimension == "cost":
-        return _too_dear(denial, priced, fitting)
-    return too_many(denial)
+    match denial.dimension:
+        case "tier":
+            return _never_fits(denial, priced, fitting)
+        case "cost":
+            return _too_dear(denial, priced, fitting)
+        case "in_flight":
+            return _too_many_at_once(denial, priced, fitting)
+        case "daily_images" | "daily_units" | "address":
+            return _day_is_used(denial, priced, fitting, tier)
+        case _:
+            return too_many(denial)
 
 
 def too_many(denial: Denial) -> LimitExceeded:
     """Return the error of a caller whose requests of the minute are used."""
-    told = f"All {denial.limit:.0f} requests of this minute are used. Nothing was charged. "
+    told = f"All {denial.limit:.0f} requests of {_this(denial, 'minute')} are used. {_NOT_CHARGED} "
     return LimitExceeded(
         told + f"The same request will be taken in {_seconds(denial)}.",
         reason="RPM_EXHAUSTED",
-        metadata={
-            "dimension": denial.dimension,
-            "limit": f"{denial.limit:.0f}",
-            "used": f"{max(0.0, denial.limit - denial.available):.0f}",
-            "reset_ms": f"{denial.retry_after_s * 1000:.0f}",
-        },
+        metadata=_counts(denial),
         retry_after_s=denial.retry_after_s,
     )
 
 
 def _too_dear(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> LimitExceeded:
-    now = f"{fitting[0]} would be taken now; " if fitting else ""
     told = f"{_asked(priced)} needs {priced.units:.0f} units and {denial.available:.0f} are left now. "
     return LimitExceeded(
-        f"{told}{now}the same request fits in {_seconds(denial)}. Nothing was charged.",
+        f"{told}{_smaller(fitting)}the same request fits in {_seconds(denial)}. {_NOT_CHARGED}",
         reason="GPU_COST_EXHAUSTED",
         metadata={
             "dimension": denial.dimension,
+            "account": denial.account,
             "estimated_units": f"{priced.units:.1f}",
             "available_units": f"{denial.available:.1f}",
             "fits_now": str(fitting[0]) if fitting else "",
@@ -52,21 +57,69 @@ def _too_dear(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> Limi
     )
 
 
+def _too_many_at_once(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> LimitExceeded:
+    used, whose = denial.limit - denial.available, _WHOSE.get(denial.account, "your")
+    told = f"{used:.0f} of {whose} {denial.limit:.0f} pictures in flight are waiting or running"
+    more = f", and this request has {priced.spec.images}" if priced.spec.images > 1 else ""
+    return LimitExceeded(
+        f"{told}{more}. {_smaller(fitting)}the same request fits as soon as enough of them have ended, "
+        f"perhaps in {_seconds(denial)}. {_NOT_CHARGED}",
+        reason="CONCURRENCY_EXHAUSTED",
+        metadata=_counts(denial) | {"fits_now": str(fitting[0]) if fitting else ""},
+        retry_after_s=denial.retry_after_s,
+    )
+
+
+def _day_is_used(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str) -> LimitExceeded:
+    by_units = "units" in (denial.about or denial.dimension)
+    what = "units" if by_units else "free images" if tier == _ANONYMOUS else "images"
+    asked = f"{priced.units:.0f} units" if by_units else _pictures(priced.spec.images)
+    if denial.available >= 1:
+        left = f"{denial.available:.0f} of today's {denial.limit:.0f} {what} are left and this request needs {asked}."
+    elif denial.account == "address":
+        left = f"Your network has used today's {denial.limit:.0f} {what}."
+    else:
+        left = f"You have used today's {denial.limit:.0f} {what}."
+    smaller = f" {fitting[0]} would be taken now." if fitting else ""
+    return LimitExceeded(
+        f"{left}{smaller} They reset at 00:00 UTC (in {_hours(denial.retry_after_s)}).{_advice(tier)} {_NOT_CHARGED}",
+        reason="DAILY_QUOTA_EXHAUSTED",
+        metadata=_counts(denial) | {"fits_now": str(fitting[0]) if fitting else ""},
+        retry_after_s=denial.retry_after_s,
+    )
+
+
 def _never_fits(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> PreconditionFailed:
     smaller = f"{fitting[0]} would fit. " if fitting else ""
-    told = (
-        f"{_asked(priced)} needs {priced.units:.0f} units, more than the {denial.limit:.0f} that your tier ever has. "
-    )
+    spec, limit = priced.spec, f"{denial.limit:.0f}"
+    told = {
+        "pixels": f"has {spec.width * spec.height} pixels, more than the {limit} that your tier draws.",
+        "steps": f"has more than the {limit} steps that your tier draws.",
+        "in_flight": f"has more than the {limit} pictures that your tier has in flight at once.",
+        "daily_images": f"has more than the {limit} pictures that your tier has in a day.",
+        "daily_units": f"needs {priced.units:.0f} units, more than the {limit} that your tier has in a day.",
+    }.get(denial.about, f"needs {priced.units:.0f} units, more than the {limit} that your tier ever has.")
     return PreconditionFailed(
-        f"{told}{smaller}Nothing was charged; waiting does not help.",
+        f"{_asked(priced)} {told} {smaller}{_NOT_CHARGED[:-1]}; waiting does not help.",
         reason="REQUEST_EXCEEDS_TIER_BUDGET",
         metadata={
             "dimension": denial.dimension,
+            "about": denial.about,
             "estimated_units": f"{priced.units:.1f}",
-            "max_units": f"{denial.limit:.1f}",
+            ("max_units" if denial.about in ("", "units") else "limit"): f"{denial.limit:.1f}",
             "suggestion": str(fitting[0]) if fitting else "",
         },
     )
+
+
+def _counts(denial: Denial) -> dict[str, str]:
+    return {
+        "dimension": denial.dimension,
+        "account": denial.account,
+        "limit": f"{denial.limit:.0f}",
+        "used": f"{max(0.0, denial.limit - denial.available):.0f}",
+        "reset_ms": f"{denial.retry_after_s * 1000:.0f}",
+    }
 
 
 def _asked(priced: Priced) -> str:
@@ -75,5 +128,26 @@ def _asked(priced: Priced) -> str:
     return f"This {spec.width}x{spec.height}, {spec.steps}-step request{pictures}"
 
 
+def _smaller(fitting: Sequence[Option]) -> str:
+    return f"{fitting[0]} would be taken now; " if fitting else ""
+
+
+def _advice(tier: str) -> str:
+    return " An API key has limits of its own: ask whoever runs this service." if tier == _ANONYMOUS else ""
+
+
+def _pictures(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _this(denial: Denial, period: str) -> str:
+    return f"this key's {period}" if denial.account == "key" else f"this {period}"
+
+
 def _seconds(denial: Denial) -> str:
     return f"{max(1, math.ceil(denial.retry_after_s))} s"
+
+
+def _hours(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

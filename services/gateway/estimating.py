@@ -11,6 +11,7 @@ from services.gateway.cheaper import Option, cheaper
 from services.gateway.drafts import Draft, Priced, price
 from services.gateway.identity import Caller
 from services.gateway.peers import Limiter, Scheduler
+from services.gateway.reserving import reservation, room
 from services.gateway.uploads import Uploads
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations, check_caller
 
@@ -39,7 +40,7 @@ class Estimator:
         check_caller(caller, draft.spec)
         priced = price(draft, self._catalog, self._destinations)
         await self._uploads.check(caller.tenant_id, priced.spec)
-        decision = await self._limiter.peek(caller.tenant_id, caller.tier, priced.units)
+        decision = await self._limiter.peek(reservation(caller, priced))
         headers.add(decision.headers)
         queue = await self._scheduler.estimate_wait(caller.tier, priced.model.pinned, priced.units)
         denial = decision.denial
@@ -58,9 +59,8 @@ class Estimator:
         )
 
     def _fitting(self, priced: Priced, decision: Decision) -> list[Option]:
-        if decision.denial is not None and decision.denial.dimension == "requests":
-            return []  # no request fits now, however small
-        return cheaper(priced.spec, priced.model, self._catalog.costs, decision.available_units)
+        fitting = room(decision)
+        return [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
 
 
 def _option(option: Option) -> pb.CheaperOption:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from libs.clients.limiter import Reservation
 from libs.errors import DarkroomError
-from libs.ids import TenantId
+from libs.ids import JobId, TenantId
 from libs.rpc import deadlines
 from services.gateway.catalog import CatalogView
 from services.gateway.peers import Limiter, Scheduler
 
 _NOBODY = TenantId("health")  # a tenant that has no jobs and spends nothing
+_NOTHING = Reservation(JobId(""), _NOBODY, "anonymous", units=0.0, images=0)
 _FINE = "ok"
 
 
@@ -52,7 +54,7 @@ class HealthCheck:
     async def _limits(self) -> str:
         try:
             async with asyncio.timeout(deadlines.HEALTH_S):
-                await self._limiter.peek(_NOBODY, "anonymous", 0.0)
+                await self._limiter.peek(_NOTHING)
         except (DarkroomError, TimeoutError) as error:
             return _told(error)
         return _FINE

@@ -14,19 +14,23 @@ from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
 
 TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
-SCOPES_KEY = "x-darkroom-scopes"
+SCOPES_KEY, ADDRESS_KEY = "x-darkroom-scopes", "x-darkroom-address"
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller; `key_id` is empty for anonymous ones, and says who of a tenant for tokens too."""
+    """An authenticated caller; `key_id` is empty for anonymous ones, and says who of a tenant for tokens too.
+
+    `address` is what counts as the address of an anonymous caller.
+    """
 
     tenant_id: TenantId
     tier: str
     key_id: KeyId = KeyId("")
     scopes: Scopes = scopes.USUAL
+    address: str = ""
 
 
 def headers_of(context: Context) -> dict[str, str]:
@@ -42,7 +46,7 @@ def caller_of(context: Context) -> Caller:
     if not tenant or not tier:
         raise Unauthenticated("Who is calling is not known here: call Envoy's address. Nothing was charged.")
     allowed, _ = scopes.parse(given.get(SCOPES_KEY, "").split())  # what the door did not say is not allowed
-    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")), allowed)
+    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")), allowed, given.get(ADDRESS_KEY, ""))
 
 
 def owner_of(context: Context) -> Caller:

@@ -66,6 +66,6 @@ class Limiter(Protocol):
         """Give a reservation back whose job never came to be."""
         ...
 
-    async def peek(self, tenant_id: TenantId, tier: str, units: float) -> Decision:
-        """Say what `reserve` would decide; takes nothing."""
+    async def peek(self, wanted: Reservation) -> Decision:
+        """Say what `reserve` would decide, whatever the id; takes nothing."""
         ...

@@ -105,7 +105,7 @@ class Uploads:
 
     async def _count(self, caller: Caller, upload_id: UploadId) -> None:
         """Take one request of the caller's minute; the reservation is never confirmed and so forgets itself."""
-        wanted = Reservation(JobId(upload_id), caller.tenant_id, caller.tier, units=0.0, images=0)
+        wanted = Reservation(JobId(upload_id), caller.tenant_id, caller.tier, 0.0, images=0, key_id=caller.key_id)
         decision = await self._limiter.reserve(wanted)
         headers.add(decision.headers)
         if decision.denial is not None:

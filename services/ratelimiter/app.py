@@ -28,6 +28,7 @@ from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import BadTiers
+from services.ratelimiter.rebuilding import Rebuilder
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
@@ -59,7 +60,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     clock = clock or SystemClock()
     database, meters = Database(settings.database), Meters(metrics.meter())
     tiers = TiersFile(settings.tiers, settings.data, clock, meters)
-    limiter = Limiter(tiers.tariffs, MemoryLedger(), SqlUsage(database), clock, meters)
+    ledger, usage = MemoryLedger(clock), SqlUsage(database)
+    limiter = Limiter(tiers.tariffs, ledger, usage, clock, meters, settings.lease_s)
+    rebuilder = Rebuilder(tiers.tariffs, ledger, usage)
     keyring = Keyring(SqlAccounts(database), clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
@@ -68,7 +71,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))
-        await _prepare(clock, limiter.rebuild)
+        await _prepare(clock, lambda: rebuilder.rebuild(clock.now()))
         await server.start(SERVICES)
         async with asyncio.TaskGroup() as agents:
             loops = (Expirer(limiter, clock, settings.reservation_ttl_s).run(), keyring.run(), tiers.run())

@@ -1,81 +1,78 @@
-"""What a tenant has spent in every dimension, and the one decision over all of them. Pure."""
+"""What stands in one account: two buckets, the leases of what is in flight, the counters of the day. Pure."""
 
 from __future__ import annotations
 
-import enum
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from services.ratelimiter import bucket
+from libs.ids import JobId
+from services.ratelimiter import bucket, days, leases
 from services.ratelimiter.bucket import Fill
+from services.ratelimiter.days import Day
+from services.ratelimiter.leases import Lease
 from services.ratelimiter.policy import Limits
-
-
-class Dimension(enum.Enum):
-    """A limit that can refuse; values are the words of the wire."""
-
-    REQUESTS = "requests"  # creating calls a minute
-    COST = "cost"  # units a minute
-    TIER = "tier"  # more units at once than the tier ever grants
-
-
-@dataclass(frozen=True, slots=True)
-class Denial:
-    """The limit that binds: of those that refuse, the one that frees last.
-
-    `limit` is a minute's grant, for TIER the most that fits at once; `available` is what is left now;
-    `retry_after_s` is 0 when waiting does not help.
-    """
-
-    dimension: Dimension
-    limit: float
-    available: float
-    retry_after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What is taken or given back together."""
+    """What is taken or given back together; `images` and `day_units` count in the day."""
 
     requests: float = 0.0
     units: float = 0.0
+    images: int = 0
+    day_units: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The buckets of one tenant."""
+    """One account. `refills` counts how often something was taken from a bucket that had wholly drained.
+
+    From `empty_from_s` (Unix seconds) on it is as good as `Balance()`, and may be forgotten.
+    """
 
     requests: Fill = field(default_factory=Fill)
     units: Fill = field(default_factory=Fill)
+    day: Day = field(default_factory=Day)
+    leases: tuple[Lease, ...] = ()
+    refills: int = 0
+    empty_from_s: float = 0.0
 
 
-def denial(balance: Balance, limits: Limits, units: float, now_s: float) -> Denial | None:
-    """Return why one request of `units` does not fit now, or None."""
-    left = max(0.0, bucket.available(balance.units, limits.units, now_s))
-    if units > limits.units.burst:
-        return Denial(Dimension.TIER, limits.units.burst, left, 0.0)
-    requests_left = max(0.0, bucket.available(balance.requests, limits.requests, now_s))
-    requests_wait_s = bucket.wait_s(balance.requests, limits.requests, 1.0, now_s)
-    units_wait_s = bucket.wait_s(balance.units, limits.units, units, now_s)
-    if requests_wait_s <= 0.0 and units_wait_s <= 0.0:
-        return None
-    if requests_wait_s > units_wait_s:
-        return Denial(Dimension.REQUESTS, limits.requests.per_minute, math.floor(requests_left), requests_wait_s)
-    return Denial(Dimension.COST, limits.units.per_minute, left, units_wait_s)
-
-
-def shift(balance: Balance, limits: Limits, amount: Amount, now_s: float) -> Balance:
-    """Charge what is positive (debt allowed) and give back what is negative."""
-    return Balance(
-        _shifted(balance.requests, limits.requests, amount.requests, now_s),
-        _shifted(balance.units, limits.units, amount.units, now_s),
+def shift(balance: Balance, limits: Limits, amount: Amount, now_s: float, of_day: int | None = None) -> Balance:
+    """Charge what is positive (debt allowed) and give back what is negative; `of_day` is today unless said."""
+    day = days.number_of(now_s) if of_day is None else of_day
+    was_empty = bucket.drained(balance.units, limits.units, now_s).used <= 0.0
+    moved = replace(
+        balance,
+        requests=_shifted(balance.requests, limits.requests, amount.requests, now_s),
+        units=_shifted(balance.units, limits.units, amount.units, now_s),
+        day=days.add(balance.day, day, amount.images, amount.day_units, now_s),
+        refills=balance.refills + (was_empty and amount.units > 0.0),
     )
+    return _dated(moved, limits, now_s)
 
 
-def is_untouched(balance: Balance, limits: Limits, now_s: float) -> bool:
-    """Whether all has drained, so that nothing is lost by forgetting it."""
-    fills = ((balance.requests, limits.requests), (balance.units, limits.units))
-    return all(bucket.drained(fill, rate, now_s).used <= 0.0 for fill, rate in fills)
+def lease(balance: Balance, limits: Limits, new: Lease, now_s: float) -> Balance:
+    """Give a job its place, or its place for longer; where nothing limits pictures in flight none is kept."""
+    kept = leases.without(leases.live(balance.leases, now_s), new.reservation_id)
+    if limits.in_flight_images is not None and new.images:
+        kept = (*kept, new)
+    return _dated(replace(balance, leases=kept), limits, now_s)
+
+
+def vacate(balance: Balance, reservation_id: JobId) -> Balance:
+    """Free the place of a job."""
+    return replace(balance, leases=leases.without(balance.leases, reservation_id))
+
+
+def _dated(balance: Balance, limits: Limits, now_s: float) -> Balance:
+    seen = balance.day.images or balance.day.units or balance.day.blocks
+    empty_from_s = max(
+        now_s + bucket.full_in_s(balance.requests, limits.requests, now_s),
+        now_s + bucket.full_in_s(balance.units, limits.units, now_s),
+        now_s + days.left_s(balance.day, now_s) if seen else now_s,
+        *(kept.until_s for kept in balance.leases),
+    )
+    return replace(balance, empty_from_s=empty_from_s)
 
 
 def _shifted(fill: Fill, rate: bucket.Rate, amount: float, now_s: float) -> Fill:

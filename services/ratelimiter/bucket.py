@@ -35,6 +35,9 @@ class Rate:
         return max(self.per_minute, self.burst)
 
 
+UNLIMITED = Rate(1e15, 1e15)  # a number that nothing reaches, so that no sum needs to know of "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """What stood in the bucket at `at_s` (Unix seconds); more than the burst is debt."""
@@ -76,6 +79,11 @@ def give_back(fill: Fill, rate: Rate, amount: float, now_s: float) -> Fill:
     """Give `amount` back, at most what still stands: what has drained was paid by waiting."""
     now = drained(fill, rate, now_s)
     return Fill(max(0.0, now.used - amount), now.at_s)
+
+
+def undrained(used: float, since_s: float, rate: Rate, now_s: float) -> float:
+    """Return what is left now of what stood in the bucket at an earlier moment."""
+    return max(0.0, used - max(0.0, now_s - since_s) * rate.per_s)
 
 
 def take(fill: Fill, rate: Rate, amount: float, now_s: float) -> Fill | None:

@@ -40,8 +40,7 @@ class Door:
         except Unauthenticated as error:
             caller, refusal = self._strangers.at(question.address), error
             self._meters.refused(error.reason)
-        seen = await self._limiter.peek(caller.tenant_id, caller.tier)
-        headers = [header for header in seen.headers if header[0] != "retry-after"]  # nothing was denied here
+        headers = await self._limiter.told(caller.tenant_id, caller.tier, caller.key_id)
         return Answer(caller, [*headers, *caller.told], refusal)
 
     async def _recognise(self, question: Question) -> Caller:

@@ -1,55 +1,35 @@
-"""Where balances and reservations stand. `memory_ledger` keeps the promise; one contract suite checks every adapter.
+"""Where accounts and reservations stand. `memory_ledger` keeps the promise; one contract suite checks every adapter.
 
-Each call is one transaction on the tenant's balance and the named reservation; the arithmetic is `booking`'s.
+A ledger only loads, stores and knows the time: the arithmetic is `booking`'s, and `codec` writes it down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from libs.ids import JobId, TenantId
-from services.ratelimiter.balance import Amount, Balance, Denial
-from services.ratelimiter.policy import Limits
-from services.ratelimiter.reservation import Hold, Reservation, Step
+from services.ratelimiter.booking import Booking, Outcome, Touched
+from services.ratelimiter.reservation import Hold
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A decision, with the balance after it."""
-
-    denial: Denial | None
-    balance: Balance
+Change = Callable[[Booking, float], Outcome]
+"""From what the ledger holds and its time (Unix seconds) to what it shall hold; it may be called again."""
 
 
 class Ledger(Protocol):
-    """Balances by tenant and reservations by id, changed atomically. Times are Unix seconds."""
+    """Balances by account and reservations by tenant and id, changed atomically. Raises Unavailable when it is away."""
 
-    async def reserve(self, hold: Hold, limits: Limits, now_s: float) -> Verdict:
-        """Take what `hold` asks for, all or nothing; the same hold twice is taken once."""
+    async def transact(self, touched: Touched, change: Change) -> Outcome:
+        """Load what is touched, apply `change` and, where it says `applied`, store all of it; as one step."""
         ...
 
-    async def advance(self, step: Step, hold: Hold, limits: Limits, now_s: float, charged_units: float = 0.0) -> bool:
-        """Apply a step; False when it changed nothing. A forgotten reservation is applied from `hold`."""
+    async def read(self, touched: Touched) -> tuple[Booking, float]:
+        """Return what is held of it, and the ledger's time; nothing is kept for asking."""
         ...
 
-    async def find(self, tenant_id: TenantId, reservation_id: JobId) -> Reservation | None:
-        """Return a reservation unless it is forgotten."""
+    async def unconfirmed(self, age_s: float) -> Sequence[Hold]:
+        """Return what was reserved longer ago than this and is still tentative, oldest first."""
         ...
 
-    async def balance(self, tenant_id: TenantId) -> Balance:
-        """Return the balance of a tenant, empty for one that never spent; nothing is kept for asking."""
-        ...
-
-    async def unconfirmed(self, before_s: float) -> Sequence[Hold]:
-        """Return what was reserved before a moment and is still tentative, oldest first."""
-        ...
-
-    async def charge(self, tenant_id: TenantId, limits: Limits, amount: Amount, at_s: float) -> None:
-        """Put earlier spending back after a loss; in order of time."""
-        ...
-
-    async def forget(self, before_s: float, now_s: float) -> None:
-        """Drop reservations that were over before a moment, and balances that have wholly drained."""
+    async def forget(self, age_s: float) -> None:
+        """Drop reservations that were over before so long, and balances that are as good as empty."""
         ...

@@ -1,20 +1,22 @@
-"""MAIN PATH: reserve → confirm → settle | release; peek says what reserve would decide."""
+"""MAIN PATH: reserve → confirm → renew … → settle | release; peek says what reserve would decide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from libs.clock import Clock
-from libs.ids import JobId, TenantId
-from services.ratelimiter import balance as balances
-from services.ratelimiter import bucket
-from services.ratelimiter.balance import Amount, Balance, Denial
+from libs.ids import JobId, KeyId, TenantId
+from services.ratelimiter import booking, refusal
+from services.ratelimiter.balance import Balance
+from services.ratelimiter.booking import Booking, Move, Touched
 from services.ratelimiter.headers import Header, limit_headers
 from services.ratelimiter.ledger import Ledger
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import Limits
-from services.ratelimiter.reservation import Hold, Step
+from services.ratelimiter.refusal import Denial, Room
+from services.ratelimiter.reservation import Hold, Reservation, Step
+from services.ratelimiter.scope import Scope, in_force
 from services.ratelimiter.tariffs import Tariffs
 from services.ratelimiter.usage import Settlement, UsageBook, UsageRow
 
@@ -23,91 +25,139 @@ _REMEMBERED_S = 600.0  # repeated calls come within seconds; later ones find the
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision, the headers that tell of it, and the units that could be reserved at once now."""
+    """A decision, the headers that tell of it, what could be reserved at once now, and the limits of the tenant."""
 
     denial: Denial | None
     headers: Sequence[Header]
-    available_units: float
+    room: Room
+    limits: Limits
+
+    @property
+    def available_units(self) -> float:
+        """The units that could be reserved at once now."""
+        return self.room.units
 
 
 class Limiter:
     """Decides over tenants by the limits in force. Every call may come twice; the second changes nothing."""
 
-    def __init__(self, tariffs: Tariffs, ledger: Ledger, usage: UsageBook, clock: Clock, meters: Meters) -> None:
+    def __init__(
+        self,
+        tariffs: Tariffs,
+        ledger: Ledger,
+        usage: UsageBook,
+        clock: Clock,
+        meters: Meters,
+        lease_s: float = booking.LEASE_S,
+    ) -> None:
         self._tariffs, self._ledger, self._usage = tariffs, ledger, usage
-        self._clock, self._meters = clock, meters
+        self._clock, self._meters, self._lease_s = clock, meters, lease_s
 
     async def reserve(self, hold: Hold) -> Decision:
-        """Take one request and the units; a denial takes nothing."""
-        limits, now_s = self._limits(hold), self._clock.now()
-        verdict = await self._ledger.reserve(hold, limits, now_s)
-        self._meters.decided(hold.tier, verdict.denial)
-        return _decision(limits, verdict.balance, now_s, verdict.denial)
+        """Take one request, the units, a place in flight and a part of the day; a denial takes nothing."""
+        move = self._move(Step.RESERVE, hold)
+        outcome = await self._ledger.transact(move.touched, lambda held, now_s: booking.apply(held, move, now_s))
+        self._meters.decided(hold.tier, outcome.denial)
+        return _decision(move, outcome.booking, outcome.now_s, outcome.denial)
 
-    async def confirm(self, hold: Hold) -> None:
+    async def confirm(self, hold: Hold, reserved_s: float | None = None) -> None:
         """Make it stand. One that the ledger forgot is taken again, unless its job is already settled."""
-        limits = self._limits(hold)
-        known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
+        known = await self._find(hold.tenant_id, hold.reservation_id)
         if known is None and await self._usage.has(hold.reservation_id):
             return
-        await self._ledger.advance(Step.CONFIRM, hold, limits, self._clock.now())
+        await self._apply(self._move(Step.CONFIRM, hold, reserved_s))
 
-    async def settle(self, settlement: Settlement) -> bool:
+    async def renew(self, holds: Sequence[Hold]) -> list[JobId]:
+        """Lease the places of open jobs for longer; returns those whose reservation does not stand here."""
+        unknown: list[JobId] = []
+        for caller, ids in _by_caller(holds):
+            scopes = self._scopes(caller)
+            touched = Touched(caller.tenant_id, tuple(scope.account for scope in scopes), ids)
+            unknown += await self._renew(touched, scopes)
+        return unknown
+
+    async def settle(self, settlement: Settlement, reserved_s: float | None = None) -> bool:
         """Replace the estimate by the charge, once: the usage row says whether it was done before.
 
         A repetition still settles a reservation that stands: the first try may have broken off behind the row, or
         its caller was told that the database does not answer and the row was written all the same.
         """
-        hold, now_s = settlement.hold, self._clock.now()
-        limits = self._limits(hold)
-        known = await self._ledger.find(hold.tenant_id, hold.reservation_id)
-        micros = limits.micros(settlement.charged_units)
-        row = UsageRow(settlement, settled_s=now_s, reserved_s=known.reserved_s if known else None, micros=micros)
+        hold = settlement.hold
+        move = self._move(Step.SETTLE, hold, reserved_s, settlement)
+        known = await self._find(hold.tenant_id, hold.reservation_id)
+        micros = move.scopes[0].limits.micros(settlement.charged_units)
+        row = UsageRow(settlement, self._clock.now(), known.reserved_s if known else reserved_s, micros)
         first = await self._usage.record(row)
         if not first and known is None:
             return False
-        applied = await self._ledger.advance(Step.SETTLE, hold, limits, now_s, settlement.charged_units)
+        applied = await self._apply(move)
         if applied:
             self._meters.charged(settlement)
         return applied
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:
         """Give it back; False when nothing tentative was there."""
-        known = await self._ledger.find(tenant_id, reservation_id)
-        if known is None:
-            return False
-        limits = self._limits(known.hold)
-        return await self._ledger.advance(Step.RELEASE, known.hold, limits, self._clock.now())
+        known = await self._find(tenant_id, reservation_id)
+        return known is not None and await self._apply(self._move(Step.RELEASE, known.hold))
 
-    async def peek(self, tenant_id: TenantId, tier: str, units: float = 0.0) -> Decision:
-        """Return what `reserve` would decide; takes nothing."""
-        limits, now_s = self._tariffs.of(tenant_id, tier), self._clock.now()
-        balance = await self._ledger.balance(tenant_id)
-        return _decision(limits, balance, now_s, balances.denial(balance, limits, units, now_s))
+    async def peek(self, hold: Hold) -> Decision:
+        """Return what `reserve` would decide, whatever the id; takes nothing."""
+        move = self._move(Step.RESERVE, hold)
+        held, now_s = await self._ledger.read(move.touched)
+        return _decision(move, held, now_s, booking.refused(held, move, now_s))
+
+    async def told(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Header]:
+        """Return the headers of a caller of whom nothing is denied."""
+        scopes = self._scopes(Hold(JobId(""), tenant_id, tier, 0.0, 0, key_id, address))
+        held, now_s = await self._ledger.read(Touched(tenant_id, tuple(scope.account for scope in scopes)))
+        return limit_headers(_held(scopes, held), now_s)
 
     async def expire(self, ttl_s: float) -> int:
         """Give back what nobody confirmed within `ttl_s` and forget what is long over; returns how many expired."""
-        now_s, expired = self._clock.now(), 0
-        for hold in await self._ledger.unconfirmed(now_s - ttl_s):
-            expired += await self._ledger.advance(Step.EXPIRE, hold, self._limits(hold), now_s)
-        await self._ledger.forget(now_s - max(_REMEMBERED_S, ttl_s), now_s)
+        expired = 0
+        for hold in await self._ledger.unconfirmed(ttl_s):
+            expired += await self._apply(self._move(Step.EXPIRE, hold))
+        await self._ledger.forget(max(_REMEMBERED_S, ttl_s))
         return expired
 
-    async def rebuild(self) -> int:
-        """Put recent usage back into an empty ledger; returns the number of rows."""
-        since_s = self._clock.now() - self._tariffs.window_s
-        rows = await self._usage.since(since_s)
-        for row in rows:
-            hold = row.settlement.hold
-            recent = row.reserved_s is not None and row.reserved_s >= since_s
-            amount = Amount(1.0 if recent else 0.0, row.settlement.charged_units)
-            await self._ledger.charge(hold.tenant_id, self._limits(hold), amount, row.settled_s)
-        return len(rows)
+    async def _apply(self, move: Move) -> bool:
+        outcome = await self._ledger.transact(move.touched, lambda held, now_s: booking.apply(held, move, now_s))
+        return outcome.applied
 
-    def _limits(self, hold: Hold) -> Limits:
-        return self._tariffs.of(hold.tenant_id, hold.tier)
+    async def _renew(self, touched: Touched, scopes: tuple[Scope, ...]) -> tuple[JobId, ...]:
+        outcome = await self._ledger.transact(
+            touched, lambda held, now_s: booking.renew(held, touched, scopes, self._lease_s, now_s)
+        )
+        return outcome.unknown
+
+    async def _find(self, tenant_id: TenantId, reservation_id: JobId) -> Reservation | None:
+        held, _ = await self._ledger.read(Touched(tenant_id, (), (reservation_id,)))
+        return held.reservations.get(reservation_id)
+
+    def _move(
+        self, step: Step, hold: Hold, reserved_s: float | None = None, settlement: Settlement | None = None
+    ) -> Move:
+        scopes = self._scopes(hold)
+        if settlement is None:
+            return Move(step, hold, scopes, reserved_s=reserved_s, lease_s=self._lease_s)
+        return Move(step, hold, scopes, settlement.charge, reserved_s)
+
+    def _scopes(self, hold: Hold) -> tuple[Scope, ...]:
+        return in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address)
 
 
-def _decision(limits: Limits, balance: Balance, now_s: float, denial: Denial | None) -> Decision:
-    left = max(0.0, bucket.available(balance.units, limits.units, now_s))
-    return Decision(denial, limit_headers(limits, balance, now_s, denial), left)
+def _by_caller(holds: Iterable[Hold]) -> Iterable[tuple[Hold, tuple[JobId, ...]]]:
+    """Return the ids of those that stand in the same accounts, with one of them."""
+    groups: dict[tuple[str, ...], list[Hold]] = {}
+    for hold in holds:
+        groups.setdefault((hold.tenant_id, hold.tier, hold.key_id, hold.address), []).append(hold)
+    return [(group[0], tuple(hold.reservation_id for hold in group)) for group in groups.values()]
+
+
+def _held(scopes: Iterable[Scope], held: Booking) -> list[tuple[Balance, Scope]]:
+    return [(held.balances.get(scope.account, Balance()), scope) for scope in scopes]
+
+
+def _decision(move: Move, booked: Booking, now_s: float, denial: Denial | None) -> Decision:
+    held = _held(move.scopes, booked)
+    return Decision(denial, limit_headers(held, now_s, denial), refusal.room(held, now_s), move.scopes[0].limits)

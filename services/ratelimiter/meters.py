@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.metrics import Meter
 
-from services.ratelimiter.balance import Denial
+from services.ratelimiter.refusal import Denial
 from services.ratelimiter.usage import Settlement
 
 

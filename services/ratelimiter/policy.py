@@ -11,6 +11,7 @@ in_flight_images = 4            # the rest is optional: images that wait or run 
 running_images = 1              # of those, on devices; the scheduler lets others wait
 daily_images = 200              # of a day in UTC
 daily_units = 3_000_000
+address_daily_images = 600      # of all callers without a key behind one address; of use to `anonymous` only
 max_pixels = 1_048_576          # of one picture
 max_steps = 50
 borrows = true                  # the last job of a burst may take up to half of itself on credit
@@ -42,6 +43,7 @@ _AS_THEY_ARE = (
     "running_images",
     "daily_images",
     "daily_units",
+    "address_daily_images",
     "max_pixels",
     "max_steps",
     "price_per_1000_units",
@@ -78,6 +80,7 @@ class Limits:
     weight: float = 1.0
     outage: Outage = Outage()
     price_per_1000_units: float | None = None
+    address_daily_images: int | None = None
 
     def micros(self, units: float) -> int:
         """Return what units cost in millionths of the currency, rounded up; 0 where nothing is paid by units."""

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from libs.ids import JobId, TenantId
+from libs.ids import JobId, KeyId, TenantId
 from services.ratelimiter.balance import Amount
+from services.ratelimiter.refusal import Ask
+from services.ratelimiter.scope import AccountId
 
 
 class State(enum.Enum):
@@ -57,32 +59,59 @@ TRANSITIONS: Mapping[tuple[State, Step], State] = MappingProxyType(
 OVER = (State.SETTLED, State.RELEASED, State.EXPIRED)
 
 
+LIVE = (State.TENTATIVE, State.CONFIRMED)
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What is reserved, as every later call carries it; the id is the job's."""
+    """What is reserved, as every later call carries it; the id is the job's.
+
+    `key_id` and `address` say which accounts beside the tenant's are touched; `pixels` and `steps` are those of the
+    largest picture.
+    """
 
     reservation_id: JobId
     tenant_id: TenantId
     tier: str
     units: float
     images: int = 1
+    key_id: KeyId = KeyId("")
+    address: str = ""
+    pixels: int = 0
+    steps: int = 0
+
+    @property
+    def ask(self) -> Ask:
+        """What it would take."""
+        return Ask(self.units, self.images, self.pixels, self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How an account's units stood right after a reservation was taken; it says later what of it has drained."""
+
+    account: AccountId
+    used: float
+    refills: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A hold and where it is in its life; times in Unix seconds."""
+    """A hold and where it is in its life; times in Unix seconds. `marks` name the accounts that it stands in."""
 
     hold: Hold
     state: State
     reserved_s: float
     changed_s: float
     charged_units: float = 0.0
+    kept_images: int = 0
+    marks: tuple[Mark, ...] = ()
 
     @property
     def held(self) -> Amount:
-        """What of it stands in the buckets, or stood there and has drained."""
-        if self.state in (State.TENTATIVE, State.CONFIRMED):
-            return Amount(1.0, self.hold.units)
+        """What of it stands in every account, or stood there and has drained."""
+        if self.state in LIVE:
+            return Amount(1.0, self.hold.units, self.hold.images, self.hold.units)
         if self.state is State.SETTLED:
-            return Amount(1.0, self.charged_units)
+            return Amount(1.0, self.charged_units, self.kept_images, self.charged_units)
         return Amount()

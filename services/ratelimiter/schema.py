@@ -75,6 +75,10 @@ def _add_usage(metadata: MetaData) -> None:
         Column("micros", BigInteger, nullable=False, server_default="0"),
         Column("reserved_at", Double),
         Column("settled_at", Double, nullable=False),
+        Column("cause", String(16), nullable=False, server_default="succeeded"),
+        Column("address", Text, nullable=False, server_default=""),
+        Column("reserved_images", Integer, nullable=False, server_default="0"),
+        Column("day_images", Integer, nullable=False, server_default="0"),
         Index("usage_by_time", "settled_at"),
     )
 

@@ -26,12 +26,13 @@ class LimiterServicer(rpc.LimiterServiceServicer):
 
     async def Confirm(self, request: pb.ConfirmRequest, _context: _Context) -> pb.ConfirmResponse:
         """Make a tentative reservation stand."""
-        await self._limiter.confirm(wire.hold_from_pb(request))
+        await self._limiter.confirm(wire.hold_from_pb(request), request.reserved_s or None)
         return pb.ConfirmResponse()
 
     async def Settle(self, request: pb.SettleRequest, _context: _Context) -> pb.SettleResponse:
         """Replace the estimate by the charge, once."""
-        return pb.SettleResponse(applied=await self._limiter.settle(wire.settlement_from_pb(request)))
+        settlement = wire.settlement_from_pb(request)
+        return pb.SettleResponse(applied=await self._limiter.settle(settlement, request.reserved_s or None))
 
     async def Release(self, request: pb.ReleaseRequest, _context: _Context) -> pb.ReleaseResponse:
         """Give a reservation back whose job never came to be."""
@@ -39,4 +40,8 @@ class LimiterServicer(rpc.LimiterServiceServicer):
 
     async def Peek(self, request: pb.PeekRequest, _context: _Context) -> pb.ReserveResponse:
         """Say what Reserve would decide."""
-        return wire.decision_to_pb(await self._limiter.peek(*wire.peek_from_pb(request)))
+        return wire.decision_to_pb(await self._limiter.peek(wire.peek_from_pb(request)))
+
+    async def Renew(self, request: pb.RenewRequest, _context: _Context) -> pb.RenewResponse:
+        """Lease the places of open jobs for longer."""
+        return pb.RenewResponse(unknown=await self._limiter.renew(wire.holds_from_pb(request)))

@@ -21,6 +21,8 @@ class Settings(ProcessSettings):
     """The file of the tiers; by default `tiers.toml` in the data folder, and while there is none the shipped one."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds after which a reservation that nobody confirmed is given back."""
+    lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})
+    """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
 
     @property
     def database(self) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, KeyId, TenantId
 from libs.sql.inserts import dialect_insert, insert_if_absent
 from services.ratelimiter import schema
+from services.ratelimiter.causes import Cause
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_wallets import SqlWallets
-from services.ratelimiter.usage import Settlement, UsageRow, day_of
+from services.ratelimiter.usage import DayTotal, Settlement, UsageRow, day_of
 
 _AT_ONCE = 1000  # rows that one step of `forget` removes
 
@@ -63,6 +65,17 @@ class SqlUsage:
         asked = select(usage).where(usage.c.settled_at >= settled_s).order_by(usage.c.settled_at, usage.c.job_id)
         return [_row(row) for row in await self._database.rows(asked)]
 
+    async def day_totals(self, begin_s: float) -> Sequence[DayTotal]:
+        """Return sums by caller."""
+        usage = self._usage
+        who = (usage.c.tenant_id, usage.c.tier, usage.c.key_id, usage.c.address)
+        sums = (func.sum(usage.c.day_images).label("images"), func.sum(usage.c.charged_units).label("units"))
+        reserved_s = func.coalesce(usage.c.reserved_at, usage.c.settled_at)
+        # The index is by the time of settlement, which is never the earlier one.
+        of_day = (usage.c.settled_at >= begin_s, reserved_s >= begin_s)
+        rows = await self._database.rows(select(*who, *sums).where(*of_day).group_by(*who))
+        return [DayTotal(_caller(row), int(row.images), float(row.units)) for row in rows]
+
     async def _add_to_day(self, within: AsyncConnection, row: UsageRow) -> None:
         days, settlement = self._days, row.settlement
         added = {
@@ -94,7 +107,11 @@ def _columns(row: UsageRow) -> dict[str, object]:
         "key_id": settlement.key_id,
         "model_version": settlement.model_version,
         "outcome": settlement.outcome,
+        "cause": settlement.cause.value,
+        "address": hold.address,
         "images": settlement.images,
+        "reserved_images": hold.images,
+        "day_images": settlement.charge.day_images(hold.images),
         "reserved_units": hold.units,
         "actual_units": settlement.actual_units,
         "charged_units": settlement.charged_units,
@@ -106,7 +123,7 @@ def _columns(row: UsageRow) -> dict[str, object]:
 
 
 def _row(row: Row[Any]) -> UsageRow:
-    hold = Hold(JobId(row.job_id), TenantId(row.tenant_id), row.tier, row.reserved_units, row.images)
+    hold = replace(_caller(row), reservation_id=JobId(row.job_id), units=row.reserved_units, images=row.reserved_images)
     settlement = Settlement(
         hold,
         KeyId(row.key_id),
@@ -116,5 +133,10 @@ def _row(row: Row[Any]) -> UsageRow:
         charged_units=row.charged_units,
         gpu_ms=row.gpu_ms,
         images=row.images,
+        cause=Cause(row.cause),
     )
     return UsageRow(settlement, settled_s=row.settled_at, reserved_s=row.reserved_at, micros=row.micros)
+
+
+def _caller(row: Row[Any]) -> Hold:
+    return Hold(JobId(""), TenantId(row.tenant_id), row.tier, 0.0, 0, KeyId(row.key_id), row.address)

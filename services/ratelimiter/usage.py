@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from libs.ids import JobId, KeyId
+from services.ratelimiter.causes import Cause, Charge
 from services.ratelimiter.reservation import Hold
 
 _DAY_S = 86_400
@@ -16,7 +17,8 @@ _DAY_S = 86_400
 class Settlement:
     """What a job came to cost. Units as in libs.generation.cost; `gpu_ms` as measured on the device.
 
-    `outcome` is `succeeded`, `failed`, `cancelled` or `expired`; `hold` is what was reserved.
+    `outcome` is `succeeded`, `failed`, `cancelled` or `expired`, `cause` the reason in full; `hold` is what was reserved
+    and `images` are the pictures delivered.
     """
 
     hold: Hold
@@ -27,6 +29,12 @@ class Settlement:
     charged_units: float
     gpu_ms: float
     images: int
+    cause: Cause = Cause.SUCCEEDED
+
+    @property
+    def charge(self) -> Charge:
+        """What follows for the accounts."""
+        return Charge(self.charged_units, self.cause, self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,15 @@ class UsageRow:
     micros: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class DayTotal:
+    """What a caller has spent of a day; `hold` names the caller, and nothing of one job."""
+
+    hold: Hold
+    images: int
+    units: float
+
+
 class UsageBook(Protocol):
     """Keeps one row a job. Raises Unavailable when it cannot be reached."""
 
@@ -55,6 +72,10 @@ class UsageBook(Protocol):
 
     async def since(self, settled_s: float) -> Sequence[UsageRow]:
         """Return what was settled from a moment on, in order of time."""
+        ...
+
+    async def day_totals(self, begin_s: float) -> Sequence[DayTotal]:
+        """Return what everybody has spent on jobs that were reserved from a moment on."""
         ...
 
 

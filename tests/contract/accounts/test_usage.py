@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select
 from libs.ids import JobId, KeyId, TenantId
 from libs.sql import migrations
 from services.ratelimiter import migrate, schema
+from services.ratelimiter.causes import Cause
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
@@ -35,7 +36,7 @@ async def days_of(database: Database) -> list[tuple[object, ...]]:
 
 
 def row(job: str, settled_s: float = NOW_S, reserved_s: float | None = NOW_S - 1) -> UsageRow:
-    hold = Hold(JobId(job), TenantId("acme"), "pro", units=400.5, images=2)
+    hold = Hold(JobId(job), TenantId("acme"), "pro", units=400.5, images=2, key_id=KeyId("key_1"))
     settlement = Settlement(hold, KeyId("key_1"), "tiny@1", "succeeded", 321.25, 300.125, gpu_ms=321.5, images=2)
     return UsageRow(settlement, settled_s, reserved_s)
 
@@ -64,6 +65,20 @@ async def test_since_is_in_order_of_time_and_leaves_the_older_out(usage: SqlUsag
     for settled_s in (NOW_S + 2, NOW_S, NOW_S - 1, NOW_S + 1):
         await usage.record(row(f"job_{settled_s}", settled_s))
     assert [each.settled_s for each in await usage.since(NOW_S)] == [NOW_S, NOW_S + 1, NOW_S + 2]
+
+
+async def test_what_a_day_came_to_by_caller(usage: SqlUsage):
+    causes = (Cause.SUCCEEDED, Cause.PLATFORM, Cause.JOINED, Cause.PARTLY)
+    for number, cause in enumerate(causes):
+        one = row(f"job_{number}")
+        hold = replace(one.settlement.hold, address="203.0.113.7", images=4)
+        await usage.record(replace(one, settlement=replace(one.settlement, hold=hold, cause=cause)))
+    await usage.record(row("yesterday", reserved_s=NOW_S - 100))
+    await usage.record(row("long ago", settled_s=NOW_S - 50))
+    totals = await usage.day_totals(NOW_S - 10)
+    assert [(each.hold.address, each.hold.key_id, each.images, each.units) for each in totals] == [
+        ("203.0.113.7", "key_1", 4 + 4 + 2, 4 * 300.125)
+    ]
 
 
 async def test_a_failure_in_a_transaction_leaves_nothing(database: Database, usage: SqlUsage):

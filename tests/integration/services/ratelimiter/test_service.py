@@ -65,11 +65,11 @@ async def test_the_life_of_a_reservation_over_the_wire(service):
     assert dict(decision.headers)["x-ratelimit-remaining-cost"] == "900"
     await service.limiter.confirm(reservation())
     assert [await service.limiter.settle(settlement()) for _ in range(2)] == [True, False]
-    assert (await service.limiter.peek(TENANT, "enterprise")).available_units == 940
+    assert (await service.limiter.peek(reservation("", units=0.0))).available_units == 940
     assert not await service.limiter.release(TENANT, JobId("job_1"))
     await service.limiter.reserve(reservation("job_2"))
     assert await service.limiter.release(TENANT, JobId("job_2"))
-    assert (await service.limiter.peek(TENANT, "enterprise", 941)).denial.dimension == "cost"
+    assert (await service.limiter.peek(reservation("", units=941))).denial.dimension == "cost"
 
 
 async def test_more_than_the_tier_ever_grants_is_said_so(service):
@@ -90,10 +90,10 @@ async def test_a_restart_rebuilds_balances_and_keeps_settlements_and_keys(start)
         await first.limiter.reserve(reservation())
         await first.limiter.settle(settlement(charged=60))
     async with start() as second:
-        assert (await second.limiter.peek(TENANT, "enterprise")).available_units == 940
+        assert (await second.limiter.peek(reservation("", units=0.0))).available_units == 940
         assert not await second.limiter.settle(settlement(charged=60))
         await second.limiter.confirm(reservation())
-        assert (await second.limiter.peek(TENANT, "enterprise")).available_units == 940
+        assert (await second.limiter.peek(reservation("", units=0.0))).available_units == 940
         assert await second.admin.list_keys(TENANT) == [made.key]
 
 
@@ -200,7 +200,7 @@ async def test_a_stuck_database_fails_settlements_and_not_reservations(service, 
     other.execute("ROLLBACK")
     other.close()
     assert await service.limiter.settle(settlement(charged=60))
-    assert (await service.limiter.peek(TENANT, "enterprise")).available_units == 940
+    assert (await service.limiter.peek(reservation("", units=0.0))).available_units == 940
 
 
 async def test_it_says_that_it_is_ready(service):

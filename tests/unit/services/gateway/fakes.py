@@ -162,7 +162,7 @@ class FakeLimiter:
         self.released.append(reservation_id)
         return True
 
-    async def peek(self, tenant_id: TenantId, tier: str, units: float = 0.0) -> Decision:
+    async def peek(self, wanted: Reservation) -> Decision:
         return self._decision()
 
     def _decision(self) -> Decision:

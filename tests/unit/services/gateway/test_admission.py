@@ -24,7 +24,7 @@ from libs.rpc import headers
 from libs.testing.clock import ManualClock
 from libs.wire.spec import request_digest
 from services.gateway.admission import Admission
-from services.gateway.cheaper import cheaper
+from services.gateway.cheaper import Room, cheaper
 from services.gateway.drafts import Draft
 from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, job, uploads
 
@@ -168,7 +168,8 @@ async def test_too_many_requests(bench: Bench) -> None:
     error = await bench.refused()
     assert isinstance(error, LimitExceeded)
     assert (error.reason, error.retry_after_s) == ("RPM_EXHAUSTED", 2.5)
-    assert error.metadata == {"dimension": "requests", "limit": "60", "used": "60", "reset_ms": "2500"}
+    told = {"dimension": "requests", "account": "tenant", "limit": "60", "used": "60", "reset_ms": "2500"}
+    assert error.metadata == told
     assert "in 3 s" in error.message
     assert bench.log == ["find", "reserve"]
 
@@ -184,7 +185,7 @@ async def test_too_dear_names_what_fits_now(bench: Bench) -> None:
 
 
 async def test_what_never_fits_is_not_worth_waiting_for(bench: Bench) -> None:
-    bench.limiter.denial, bench.limiter.available_units = Denial("tier", 3000, 0, 0), 0
+    bench.limiter.denial, bench.limiter.available_units = Denial("tier", 3000, 0, 0, about="units"), 0
     error = await bench.refused()
     assert isinstance(error, PreconditionFailed)
     assert (error.reason, error.retry_after_s) == ("REQUEST_EXCEEDS_TIER_BUDGET", None)
@@ -196,7 +197,7 @@ async def test_what_never_fits_is_not_worth_waiting_for(bench: Bench) -> None:
 def test_smaller_requests_are_smaller_valid_and_fit(side: int, steps: int, images: int, available: float) -> None:
     request = SpecRequest(prompt="a", width=side, height=side, steps=steps, images=images)
     spec = resolve(request, MODEL, 0)
-    for option in cheaper(spec, MODEL, CostTable({}), available):
+    for option in cheaper(spec, MODEL, CostTable({}), Room(available)):
         shape = (option.spec.width, option.spec.height, option.spec.steps, option.spec.images)
         assert shape != (side, side, steps, images)
         assert all(new <= old for new, old in zip(shape, (side, side, steps, images), strict=True))
@@ -211,7 +212,7 @@ def test_smaller_clips_have_fewer_frames_that_the_model_can_draw(
     limits, defaults = ModelLimits(max_frames=81, frame_step=4), ModelDefaults(frames=17, fps=8)
     film = Model("film", "1", "P", limits=limits, defaults=defaults, output="video")
     spec = resolve(SpecRequest(prompt="a", frames=1 + 4 * steps_of_four, steps=steps), film, 0)
-    for option in cheaper(spec, film, CostTable({}), available):
+    for option in cheaper(spec, film, CostTable({}), Room(available)):
         new = option.spec
         again = SpecRequest(
             "a", width=new.width, height=new.height, steps=new.steps, images=new.images, frames=new.frames
@@ -226,5 +227,5 @@ def test_smaller_drawings_over_a_picture_still_draw(steps: int, strength: float,
     painter = Model("painter", "1", "P", tasks=("text", "image"), defaults=ModelDefaults(strength=0.8))
     steps = max(steps, math.ceil(1 / strength))
     request = SpecRequest("a", input_image="upl_01JD0000000000000000000000", steps=steps, strength=strength)
-    for option in cheaper(resolve(request, painter, 0), painter, CostTable({}), available):
+    for option in cheaper(resolve(request, painter, 0), painter, CostTable({}), Room(available)):
         assert option.spec.drawn_steps >= 1

@@ -16,8 +16,9 @@ from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import ANONYMOUS, Limits, Policy
+from services.ratelimiter.rebuilding import Rebuilder
 from services.ratelimiter.tariffs import Tariffs
-from services.ratelimiter.usage import UsageRow
+from services.ratelimiter.usage import DayTotal, UsageRow
 
 LIMITS = Limits("pro", requests=Rate(60, 30), units=Rate(1000, 1000))
 ANONYMOUS_LIMITS = Limits(ANONYMOUS, requests=Rate(5, 5), units=Rate(100, 200))
@@ -39,6 +40,15 @@ class FakeUsage:
     async def since(self, settled_s: float) -> Sequence[UsageRow]:
         return sorted((r for r in self.rows.values() if r.settled_s >= settled_s), key=lambda r: r.settled_s)
 
+    async def day_totals(self, begin_s: float) -> Sequence[DayTotal]:
+        return [
+            DayTotal(
+                r.settlement.hold, r.settlement.charge.day_images(r.settlement.hold.images), r.settlement.charged_units
+            )
+            for r in self.rows.values()
+            if r.settled_s >= begin_s and (r.reserved_s or r.settled_s) >= begin_s
+        ]
+
 
 @dataclass
 class Bench:
@@ -55,8 +65,14 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        policy = Policy({"pro": self.limits, ANONYMOUS: ANONYMOUS_LIMITS})
-        self.limiter = Limiter(Tariffs(policy), MemoryLedger(), self.usage, self.clock, self.meters)
+        tariffs = Tariffs(Policy({"pro": self.limits, ANONYMOUS: ANONYMOUS_LIMITS}))
+        ledger = MemoryLedger(self.clock)
+        self.limiter = Limiter(tariffs, ledger, self.usage, self.clock, self.meters)
+        self._rebuilder = Rebuilder(tariffs, ledger, self.usage)
+
+    async def rebuild(self) -> int:
+        """Do what a start does."""
+        return await self._rebuilder.rebuild(self.clock.now())
 
     def counted(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Return the values of a counter by its sorted labels."""

@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
 from services.ratelimiter import booking
-from services.ratelimiter.balance import Amount, Balance, Dimension, shift
-from services.ratelimiter.booking import Booking, Outcome
+from services.ratelimiter.balance import Amount, Balance, shift
+from services.ratelimiter.booking import Booking, Move, Outcome
 from services.ratelimiter.bucket import Rate
+from services.ratelimiter.causes import Charge
 from services.ratelimiter.policy import Limits
+from services.ratelimiter.refusal import Dimension
 from services.ratelimiter.reservation import TRANSITIONS, Hold, Reservation, State, Step
+from services.ratelimiter.scope import scopes_of
 
 NOW_S = 1_700_000_000.0
 LIMITS = Limits("pro", requests=Rate(60, 30), units=Rate(1000, 1000))
+SCOPES = scopes_of(TenantId("t"), LIMITS)
+ACCOUNT = SCOPES[0].account
 IDS = ("job_a", "job_b", "job_c")
 
 
@@ -25,29 +30,31 @@ def hold(reservation_id: str = "job_a", units: float = 100.0) -> Hold:
     return Hold(JobId(reservation_id), TenantId("t"), "pro", units)
 
 
+def booked(balance: Balance, *reservations: Reservation) -> Booking:
+    return Booking({ACCOUNT: balance}, {each.hold.reservation_id: each for each in reservations})
+
+
 def apply(before: Booking, step: Step, asked: Hold, charged: float = 0.0) -> Outcome:
-    if step is Step.RESERVE:
-        return booking.reserve(before, asked, LIMITS, NOW_S)
-    return booking.advance(before, step, asked, LIMITS, NOW_S, charged)
+    return booking.apply(before, Move(step, asked, SCOPES, Charge(charged)), NOW_S)
 
 
 MOVES = st.tuples(st.sampled_from(IDS), st.sampled_from(Step), st.integers(0, 800), st.integers(0, 800))
 
 
 @given(st.lists(MOVES, max_size=40))
-def test_the_buckets_hold_exactly_what_the_reservations_hold(moves: list[tuple[str, Step, int, int]]):
-    balance, known, settled_unseen = Balance(), dict[str, Reservation](), 0
+def test_the_account_holds_exactly_what_the_reservations_hold(moves: list[tuple[str, Step, int, int]]):
+    before, settled_unseen = booked(Balance()), 0
     for name, step, units, charged in moves:
-        before = known.get(name)
-        asked = before.hold if before else hold(name, units)
-        outcome = apply(Booking(balance, before), step, asked, charged)
-        balance = outcome.booking.balance
-        if outcome.booking.reservation is not None:
-            known[name] = outcome.booking.reservation
-        unseen = before is None or before.state in (State.RELEASED, State.EXPIRED)
+        known = before.reservations.get(JobId(name))
+        outcome = apply(before, step, known.hold if known else hold(name, units), charged)
+        before = outcome.booking
+        unseen = known is None or known.state in (State.RELEASED, State.EXPIRED)
         settled_unseen += outcome.applied and step is Step.SETTLE and unseen
-        assert balance.units.used == sum(r.held.units for r in known.values())
-        assert balance.requests.used == sum(r.held.requests for r in known.values()) - settled_unseen
+        held = [each.held for each in before.reservations.values()]
+        balance = before.balances[ACCOUNT]
+        assert balance.units.used == balance.day.units == sum(each.units for each in held)
+        assert balance.day.images == sum(each.images for each in held)
+        assert balance.requests.used == sum(each.requests for each in held) - settled_unseen
 
 
 @pytest.mark.parametrize(
@@ -56,14 +63,14 @@ def test_the_buckets_hold_exactly_what_the_reservations_hold(moves: list[tuple[s
 def test_a_step_that_is_not_in_the_table_changes_nothing(state: State, step: Step):
     held = Reservation(hold(), state, NOW_S, NOW_S, charged_units=70.0)
     balance = shift(Balance(), LIMITS, held.held, NOW_S)
-    before = Booking(balance, None if state is State.FORGOTTEN else held)
+    before = booked(balance) if state is State.FORGOTTEN else booked(balance, held)
     outcome = apply(before, step, hold(units=500), charged=900)
-    assert outcome == Outcome(before, applied=False)
+    assert outcome == Outcome(before, NOW_S, applied=False)
 
 
 @given(st.sampled_from([step for step in Step if step is not Step.RESERVE]), st.integers(0, 900))
 def test_every_step_applies_once(step: Step, charged: int):
-    reserved = apply(Booking(Balance()), Step.RESERVE, hold()).booking
+    reserved = apply(booked(Balance()), Step.RESERVE, hold()).booking
     once = apply(reserved, step, hold(), charged)
     twice = apply(once.booking, step, hold(), charged)
     assert once.applied
@@ -74,11 +81,11 @@ def test_every_step_applies_once(step: Step, charged: int):
 @given(st.integers(0, 30), st.integers(0, 1000), st.integers(0, 1200))
 def test_a_denial_takes_nothing_in_any_dimension(requests: int, units_used: int, units: int):
     spent = shift(Balance(), LIMITS, Amount(requests, units_used), NOW_S)
-    outcome = apply(Booking(spent), Step.RESERVE, hold(units=units))
+    outcome = apply(booked(spent), Step.RESERVE, hold(units=units))
     fits = requests < 30 and units_used + units <= 1000
     assert (outcome.denial is None) == fits
     if not fits:
-        assert outcome.booking == Booking(spent)
+        assert outcome.booking == booked(spent)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +100,14 @@ def test_a_denial_takes_nothing_in_any_dimension(requests: int, units_used: int,
 )
 def test_the_limit_that_frees_last_binds(requests, units_used, units, dimension, limit, available, retry_after_s):
     spent = shift(Balance(), LIMITS, Amount(requests, units_used), NOW_S)
-    denial = apply(Booking(spent), Step.RESERVE, hold(units=units)).denial
+    denial = apply(booked(spent), Step.RESERVE, hold(units=units)).denial
     assert denial is not None
     assert (denial.dimension, denial.limit, denial.available) == (dimension, limit, available)
     assert denial.retry_after_s == pytest.approx(retry_after_s)
 
 
 def test_what_the_ledger_holds_counts_before_what_a_late_call_carries():
-    reserved = apply(Booking(Balance()), Step.RESERVE, hold(units=100)).booking
+    reserved = apply(booked(Balance()), Step.RESERVE, hold(units=100)).booking
     released = apply(reserved, Step.RELEASE, hold(units=999)).booking
-    assert released.balance.units.used == 0
-    assert released.reservation is not None
-    assert released.reservation.hold.units == 100
+    assert released.balances[ACCOUNT].units.used == 0
+    assert released.reservations[JobId("job_a")].hold.units == 100

@@ -8,7 +8,7 @@ import pytest
 
 from libs.errors import InvalidRequest
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.balance import Dimension
+from services.ratelimiter.refusal import Dimension
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.usage import Settlement, UsageRow
 
@@ -23,12 +23,16 @@ def settlement(of: Hold, charged: float, outcome: str = "succeeded") -> Settleme
     return Settlement(of, KeyId("key_1"), "tiny@1", outcome, charged, charged, gpu_ms=charged, images=1)
 
 
+def wanted(units: float = 0.0, tenant: TenantId = TENANT) -> Hold:
+    return Hold(JobId(""), tenant, "pro", units, images=0)
+
+
 async def left(bench) -> float:
-    return (await bench.limiter.peek(TENANT, "pro")).available_units
+    return (await bench.limiter.peek(wanted())).available_units
 
 
 async def requests_left(bench) -> str:
-    return dict((await bench.limiter.peek(TENANT, "pro")).headers)["x-ratelimit-remaining-requests"]
+    return dict((await bench.limiter.peek(wanted())).headers)["x-ratelimit-remaining-requests"]
 
 
 async def test_of_a_hundred_at_once_exactly_ten_fit(bench):
@@ -110,7 +114,7 @@ async def test_after_a_restart_balances_come_from_usage_of_the_window(bench):
     before = (await left(bench), await requests_left(bench))
     bench.restart()
     assert await left(bench) == 1000
-    assert await bench.limiter.rebuild() == 10
+    assert await bench.rebuild() == 10
     assert (await left(bench), await requests_left(bench)) == before
     assert before == (pytest.approx(500), "26")
 
@@ -141,8 +145,8 @@ async def test_a_settlement_that_broke_off_behind_its_row_is_finished_by_its_rep
 
 async def test_peek_takes_nothing_and_says_what_reserve_says(bench):
     await bench.limiter.reserve(hold(units=950))
-    peeked = await bench.limiter.peek(TENANT, "pro", 100)
-    again = await bench.limiter.peek(TENANT, "pro", 100)
+    peeked = await bench.limiter.peek(wanted(100))
+    again = await bench.limiter.peek(wanted(100))
     reserved = await bench.limiter.reserve(hold("job_2", units=100))
     assert peeked == again == reserved
     assert reserved.denial is not None
@@ -150,7 +154,7 @@ async def test_peek_takes_nothing_and_says_what_reserve_says(bench):
 
 async def test_tenants_do_not_share(bench):
     await bench.limiter.reserve(hold(units=1000))
-    assert (await bench.limiter.peek(TenantId("other"), "pro")).available_units == 1000
+    assert (await bench.limiter.peek(wanted(tenant=TenantId("other")))).available_units == 1000
 
 
 async def test_an_unknown_tier_is_the_callers_mistake(bench):

@@ -29,6 +29,10 @@ class ReserveRequest(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """Reservation id, the job's id."""
     tenant_id: _builtins.str
@@ -39,6 +43,14 @@ class ReserveRequest(_message.Message):
     """Units the job is estimated to cost."""
     images: _builtins.int
     """Pictures of the job."""
+    key_id: _builtins.str
+    """Key the job was created with; empty for a caller without one."""
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
+    pixels: _builtins.int
+    """Pixels of the largest picture."""
+    steps: _builtins.int
+    """Steps of the largest picture."""
     def __init__(
         self,
         *,
@@ -47,10 +59,14 @@ class ReserveRequest(_message.Message):
         tier: _builtins.str = ...,
         units: _builtins.float = ...,
         images: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        pixels: _builtins.int = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "reservation_id", b"reservation_id", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "images", b"images", "key_id", b"key_id", "pixels", b"pixels", "reservation_id", b"reservation_id", "steps", b"steps", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -58,7 +74,7 @@ Global___ReserveRequest: _TypeAlias = ReserveRequest  # noqa: Y015
 
 @_typing.final
 class Denial(_message.Message):
-    """A limit that refused."""
+    """A limit that refused: of those that do, the one that frees last."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -66,14 +82,22 @@ class Denial(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    ABOUT_FIELD_NUMBER: _builtins.int
     dimension: _builtins.str
-    """`requests`, `cost` or `tier` (it can never fit)."""
+    """`requests`, `cost`, `in_flight`, `daily_images`, `daily_units`, `address` (of all callers without a key behind it)
+    or `tier` (it can never fit).
+    """
     limit: _builtins.float
-    """Limit per minute."""
+    """Limit of a minute or a day, or the most at once."""
     available: _builtins.float
     """Left of it now."""
     retry_after_s: _builtins.float
     """Seconds until the request would fit; 0 when it never will."""
+    account: _builtins.str
+    """Whose limit: `tenant`, `key` or `address`."""
+    about: _builtins.str
+    """Of `tier` and `address`, what: `units`, `pixels`, `steps`, `in_flight`, `daily_images` or `daily_units`."""
     def __init__(
         self,
         *,
@@ -81,10 +105,12 @@ class Denial(_message.Message):
         limit: _builtins.float = ...,
         available: _builtins.float = ...,
         retry_after_s: _builtins.float = ...,
+        account: _builtins.str = ...,
+        about: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "dimension", b"dimension", "limit", b"limit", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "account", b"account", "available", b"available", "dimension", b"dimension", "limit", b"limit", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,8 +151,23 @@ class ReserveResponse(_message.Message):
     DENIAL_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     AVAILABLE_UNITS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_PIXELS_FIELD_NUMBER: _builtins.int
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    RUNNING_IMAGES_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     available_units: _builtins.float
     """Units that could be reserved at once now."""
+    available_images: _builtins.int
+    """Pictures that could be reserved at once now; unset when nothing limits them."""
+    max_pixels: _builtins.int
+    """Pixels that a picture may have; unset when nothing limits them."""
+    max_steps: _builtins.int
+    """Steps that a picture may have; unset when nothing limits them."""
+    running_images: _builtins.int
+    """Pictures of the tenant that may be on devices at once; unset when nothing limits them."""
+    weight: _builtins.float
+    """Weight of the tenant beside the others of its tier."""
     @_builtins.property
     def denial(self) -> Global___Denial:
         """Set when it was refused."""
@@ -141,14 +182,36 @@ class ReserveResponse(_message.Message):
         denial: Global___Denial | None = ...,
         headers: _abc.Iterable[Global___Header] | None = ...,
         available_units: _builtins.float = ...,
+        available_images: _builtins.int | None = ...,
+        max_pixels: _builtins.int | None = ...,
+        max_steps: _builtins.int | None = ...,
+        running_images: _builtins.int | None = ...,
+        weight: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_denial", b"_denial", "denial", b"denial"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_images", b"_available_images", "_denial", b"_denial", "_max_pixels", b"_max_pixels", "_max_steps", b"_max_steps", "_running_images", b"_running_images", "available_images", b"available_images", "denial", b"denial", "max_pixels", b"max_pixels", "max_steps", b"max_steps", "running_images", b"running_images"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_denial", b"_denial", "available_units", b"available_units", "denial", b"denial", "headers", b"headers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_images", b"_available_images", "_denial", b"_denial", "_max_pixels", b"_max_pixels", "_max_steps", b"_max_steps", "_running_images", b"_running_images", "available_images", b"available_images", "available_units", b"available_units", "denial", b"denial", "headers", b"headers", "max_pixels", b"max_pixels", "max_steps", b"max_steps", "running_images", b"running_images", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__available_images: _TypeAlias = _typing.Literal["available_images"]  # noqa: Y015
+    _WhichOneofArgType__available_images: _TypeAlias = _typing.Literal["_available_images", b"_available_images"]  # noqa: Y015
     _WhichOneofReturnType__denial: _TypeAlias = _typing.Literal["denial"]  # noqa: Y015
     _WhichOneofArgType__denial: _TypeAlias = _typing.Literal["_denial", b"_denial"]  # noqa: Y015
+    _WhichOneofReturnType__max_pixels: _TypeAlias = _typing.Literal["max_pixels"]  # noqa: Y015
+    _WhichOneofArgType__max_pixels: _TypeAlias = _typing.Literal["_max_pixels", b"_max_pixels"]  # noqa: Y015
+    _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
+    _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType__running_images: _TypeAlias = _typing.Literal["running_images"]  # noqa: Y015
+    _WhichOneofArgType__running_images: _TypeAlias = _typing.Literal["_running_images", b"_running_images"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_images) -> _WhichOneofReturnType__available_images | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__denial) -> _WhichOneofReturnType__denial | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_pixels) -> _WhichOneofReturnType__max_pixels | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running_images) -> _WhichOneofReturnType__running_images | None: ...
 
 Global___ReserveResponse: _TypeAlias = ReserveResponse  # noqa: Y015
 
@@ -163,6 +226,11 @@ class ConfirmRequest(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    RESERVED_S_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """Reservation id."""
     tenant_id: _builtins.str
@@ -173,6 +241,16 @@ class ConfirmRequest(_message.Message):
     """Units reserved."""
     images: _builtins.int
     """Pictures of the job."""
+    key_id: _builtins.str
+    """Key the job was created with; empty for a caller without one."""
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
+    pixels: _builtins.int
+    """Pixels of the largest picture."""
+    steps: _builtins.int
+    """Steps of the largest picture."""
+    reserved_s: _builtins.float
+    """When it was reserved, Unix seconds; 0 for now."""
     def __init__(
         self,
         *,
@@ -181,10 +259,15 @@ class ConfirmRequest(_message.Message):
         tier: _builtins.str = ...,
         units: _builtins.float = ...,
         images: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        pixels: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        reserved_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "reservation_id", b"reservation_id", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "images", b"images", "key_id", b"key_id", "pixels", b"pixels", "reservation_id", b"reservation_id", "reserved_s", b"reserved_s", "steps", b"steps", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,6 +307,10 @@ class SettleRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     GPU_MS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    RESERVED_IMAGES_FIELD_NUMBER: _builtins.int
+    RESERVED_S_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """Reservation id."""
     tenant_id: _builtins.str
@@ -246,6 +333,16 @@ class SettleRequest(_message.Message):
     """How the job ended: `succeeded`, `failed`, `cancelled` or `expired`."""
     gpu_ms: _builtins.float
     """Milliseconds of the device that were used."""
+    cause: _builtins.str
+    """Why it is over: `succeeded`, `cached`, `joined`, `withdrawn`, `cancelled`, `expired`, `platform`, `partly`,
+    `prompt_blocked` or `output_blocked`. Empty for what the outcome alone says.
+    """
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
+    reserved_images: _builtins.int
+    """Pictures reserved; 0 for as many as were delivered."""
+    reserved_s: _builtins.float
+    """When it was reserved, Unix seconds; 0 for now."""
     def __init__(
         self,
         *,
@@ -260,10 +357,14 @@ class SettleRequest(_message.Message):
         model_version: _builtins.str = ...,
         outcome: _builtins.str = ...,
         gpu_ms: _builtins.float = ...,
+        cause: _builtins.str = ...,
+        address: _builtins.str = ...,
+        reserved_images: _builtins.int = ...,
+        reserved_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_units", b"actual_units", "charged_units", b"charged_units", "gpu_ms", b"gpu_ms", "images", b"images", "key_id", b"key_id", "model_version", b"model_version", "outcome", b"outcome", "reservation_id", b"reservation_id", "reserved_units", b"reserved_units", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_units", b"actual_units", "address", b"address", "cause", b"cause", "charged_units", b"charged_units", "gpu_ms", b"gpu_ms", "images", b"images", "key_id", b"key_id", "model_version", b"model_version", "outcome", b"outcome", "reservation_id", b"reservation_id", "reserved_images", b"reserved_images", "reserved_s", b"reserved_s", "reserved_units", b"reserved_units", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,23 +449,129 @@ class PeekRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Tenant."""
     tier: _builtins.str
     """Tier of the tenant."""
     units: _builtins.float
     """Units the job is estimated to cost."""
+    images: _builtins.int
+    """Pictures of the job."""
+    key_id: _builtins.str
+    """Key of the caller; empty without one."""
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
+    pixels: _builtins.int
+    """Pixels of the largest picture."""
+    steps: _builtins.int
+    """Steps of the largest picture."""
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         tier: _builtins.str = ...,
         units: _builtins.float = ...,
+        images: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        pixels: _builtins.int = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "images", b"images", "key_id", b"key_id", "pixels", b"pixels", "steps", b"steps", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PeekRequest: _TypeAlias = PeekRequest  # noqa: Y015
+
+@_typing.final
+class OpenReservation(_message.Message):
+    """The reservation of a job that is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    """Reservation id."""
+    tenant_id: _builtins.str
+    """Tenant."""
+    tier: _builtins.str
+    """Tier of the tenant."""
+    key_id: _builtins.str
+    """Key the job was created with; empty for a caller without one."""
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        tier: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "key_id", b"key_id", "reservation_id", b"reservation_id", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenReservation: _TypeAlias = OpenReservation  # noqa: Y015
+
+@_typing.final
+class RenewRequest(_message.Message):
+    """Open jobs, at most 500."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenReservation]:
+        """Their reservations."""
+
+    def __init__(
+        self,
+        *,
+        reservations: _abc.Iterable[Global___OpenReservation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservations", b"reservations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewRequest: _TypeAlias = RenewRequest  # noqa: Y015
+
+@_typing.final
+class RenewResponse(_message.Message):
+    """They are leased for longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unknown(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Reservation ids that do not stand here; a Confirm makes them."""
+
+    def __init__(
+        self,
+        *,
+        unknown: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015

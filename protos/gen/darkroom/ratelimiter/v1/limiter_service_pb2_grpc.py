@@ -60,6 +60,11 @@ class LimiterServiceStub:
                 request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.PeekRequest.SerializeToString,
                 response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.ReserveResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/darkroom.ratelimiter.v1.LimiterService/Renew',
+                request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewRequest.SerializeToString,
+                response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewResponse.FromString,
+                _registered_method=True)
 
 
 class LimiterServiceServicer:
@@ -101,6 +106,13 @@ class LimiterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Leases the places of open jobs for longer; sent by the scheduler for all of them again and again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LimiterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_LimiterServiceServicer_to_server(servicer, server):
                     servicer.Peek,
                     request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.PeekRequest.FromString,
                     response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.ReserveResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewRequest.FromString,
+                    response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class LimiterService:
             '/darkroom.ratelimiter.v1.LimiterService/Peek',
             darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.PeekRequest.SerializeToString,
             darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.ReserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.ratelimiter.v1.LimiterService/Renew',
+            darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewRequest.SerializeToString,
+            darkroom_dot_ratelimiter_dot_v1_dot_limiter__service__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class LimiterServiceStub:
     """Gives a reservation back whose job never came to be."""
     Peek: _grpc.UnaryUnaryMultiCallable[_limiter_service_pb2.PeekRequest, _limiter_service_pb2.ReserveResponse]
     """Says what Reserve would decide; takes nothing."""
+    Renew: _grpc.UnaryUnaryMultiCallable[_limiter_service_pb2.RenewRequest, _limiter_service_pb2.RenewResponse]
+    """Leases the places of open jobs for longer; sent by the scheduler for all of them again and again."""
 
 @_typing.type_check_only
 class LimiterServiceAsyncStub(LimiterServiceStub):
@@ -59,6 +61,8 @@ class LimiterServiceAsyncStub(LimiterServiceStub):
     """Gives a reservation back whose job never came to be."""
     Peek: _aio.UnaryUnaryMultiCallable[_limiter_service_pb2.PeekRequest, _limiter_service_pb2.ReserveResponse]  # type: ignore[assignment]
     """Says what Reserve would decide; takes nothing."""
+    Renew: _aio.UnaryUnaryMultiCallable[_limiter_service_pb2.RenewRequest, _limiter_service_pb2.RenewResponse]  # type: ignore[assignment]
+    """Leases the places of open jobs for longer; sent by the scheduler for all of them again and again."""
 
 class LimiterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reserves before the work and settles after it."""
@@ -102,5 +106,13 @@ class LimiterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_limiter_service_pb2.ReserveResponse, _abc.Awaitable[_limiter_service_pb2.ReserveResponse]]:
         """Says what Reserve would decide; takes nothing."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _limiter_service_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limiter_service_pb2.RenewResponse, _abc.Awaitable[_limiter_service_pb2.RenewResponse]]:
+        """Leases the places of open jobs for longer; sent by the scheduler for all of them again and again."""
 
 def add_LimiterServiceServicer_to_server(servicer: LimiterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

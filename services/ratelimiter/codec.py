@@ -1,0 +1,64 @@
+"""Balances and reservations ⇄ JSON, for ledgers that keep bytes. What an earlier version wrote is read with defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from libs.ids import JobId, KeyId, TenantId
+from services.ratelimiter.balance import Balance
+from services.ratelimiter.bucket import Fill
+from services.ratelimiter.days import Day
+from services.ratelimiter.leases import Lease
+from services.ratelimiter.reservation import Hold, Mark, Reservation, State
+from services.ratelimiter.scope import AccountId
+
+
+def balance_to_json(balance: Balance) -> str:
+    """Return a balance as text."""
+    return _text(dataclasses.asdict(balance))
+
+
+def balance_from_json(text: str | bytes) -> Balance:
+    """Return the balance that was written."""
+    held = json.loads(text)
+    return Balance(
+        Fill(**held["requests"]),
+        Fill(**held["units"]),
+        Day(**held["day"]),
+        tuple(Lease(**(lease | {"reservation_id": JobId(lease["reservation_id"])})) for lease in held["leases"]),
+        refills=held["refills"],
+        empty_from_s=held["empty_from_s"],
+    )
+
+
+def reservation_to_json(reservation: Reservation) -> str:
+    """Return a reservation as text."""
+    return _text(dataclasses.asdict(reservation) | {"state": reservation.state.value})
+
+
+def reservation_from_json(text: str | bytes) -> Reservation:
+    """Return the reservation that was written."""
+    held = json.loads(text)
+    hold, marks = held.pop("hold"), held.pop("marks")
+    return Reservation(
+        **(held | {"state": State(held["state"])}), hold=_hold(hold), marks=tuple(_mark(mark) for mark in marks)
+    )
+
+
+def _hold(held: dict[str, Any]) -> Hold:
+    ids = {
+        "reservation_id": JobId(held["reservation_id"]),
+        "tenant_id": TenantId(held["tenant_id"]),
+        "key_id": KeyId(held["key_id"]),
+    }
+    return Hold(**(held | ids))
+
+
+def _mark(held: dict[str, Any]) -> Mark:
+    return Mark(AccountId(held["account"]), held["used"], held["refills"])
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))

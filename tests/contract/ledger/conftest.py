@@ -1,0 +1,73 @@
+"""Every ledger on a clock that a test moves, and the steps of a reservation on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from libs.ids import JobId, TenantId
+from libs.testing.clock import ManualClock
+from services.ratelimiter import booking
+from services.ratelimiter.balance import Balance
+from services.ratelimiter.booking import Move, Outcome, Touched
+from services.ratelimiter.bucket import Rate
+from services.ratelimiter.causes import NOTHING, Charge
+from services.ratelimiter.ledger import Ledger
+from services.ratelimiter.memory_ledger import MemoryLedger
+from services.ratelimiter.policy import Limits
+from services.ratelimiter.reservation import Hold, Reservation, Step
+from services.ratelimiter.scope import Scope, scopes_of
+
+LIMITS = Limits("pro", requests=Rate(600, 300), units=Rate(1000, 1000))
+TENANT = TenantId("t")
+ADAPTERS: dict[str, Callable[[ManualClock], Ledger]] = {"memory": MemoryLedger}
+
+
+def hold(name: str, units: float = 100.0, tenant: TenantId = TENANT, images: int = 2) -> Hold:
+    return Hold(JobId(name), tenant, "pro", units, images)
+
+
+@dataclass
+class Desk:
+    """A ledger and the calls that a limiter makes on it, with limits that a test chooses."""
+
+    ledger: Ledger
+    clock: ManualClock
+    limits: Limits = field(default_factory=lambda: LIMITS)
+
+    def scopes(self, of: Hold) -> tuple[Scope, ...]:
+        return scopes_of(of.tenant_id, self.limits, of.address)
+
+    async def reserve(self, of: Hold) -> Outcome:
+        return await self.step(Step.RESERVE, of)
+
+    async def step(self, step: Step, of: Hold, charge: Charge = NOTHING, reserved_s: float | None = None) -> Outcome:
+        move = Move(step, of, self.scopes(of), charge, reserved_s)
+        return await self.ledger.transact(move.touched, lambda held, now_s: booking.apply(held, move, now_s))
+
+    async def renew(self, *holds: Hold, lease_s: float = booking.LEASE_S) -> tuple[JobId, ...]:
+        scopes = self.scopes(holds[0])
+        asked = Move(Step.CONFIRM, holds[0], scopes).touched
+        touched = replace(asked, reservation_ids=tuple(each.reservation_id for each in holds))
+        outcome = await self.ledger.transact(
+            touched, lambda held, now_s: booking.renew(held, touched, scopes, lease_s, now_s)
+        )
+        return outcome.unknown
+
+    async def balance(self, of: Hold | None = None, account: int = 0) -> Balance:
+        """Return the balance of the tenant of a hold, or of another of its accounts by number."""
+        scope = self.scopes(of or hold(""))[account]
+        held, _ = await self.ledger.read(Touched((of or hold("")).tenant_id, (scope.account,)))
+        return held.balances.get(scope.account, Balance())
+
+    async def find(self, name: str, tenant: TenantId = TENANT) -> Reservation | None:
+        held, _ = await self.ledger.read(Touched(tenant, (), (JobId(name),)))
+        return held.reservations.get(JobId(name))
+
+
+@pytest.fixture(params=ADAPTERS)
+def desk(request: pytest.FixtureRequest) -> Desk:
+    clock = ManualClock()
+    return Desk(ADAPTERS[request.param](clock), clock)
