@@ -13,7 +13,7 @@ from pathlib import Path
 
 _LEAST_LENGTH = 16  # characters of a token, bytes of a signing key: anyone could sign with an empty one
 MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
-WEBHOOK_SECRET = "webhook-secret"
+WEBHOOK_SECRET, COOKIE_KEYS = "webhook-secret", "cookie-keys"
 
 
 class SecretMissing(Exception):
@@ -41,9 +41,9 @@ def read_token(folder: Path, name: str) -> str:
     return token
 
 
-def read_signing_keys(folder: Path) -> SigningKeys:
-    """Return the signing keys; raises SecretMissing when the file is absent or broken."""
-    text = read_token(folder, SIGNING_KEYS)
+def read_signing_keys(folder: Path, name: str = SIGNING_KEYS) -> SigningKeys:
+    """Return the signing keys in `folder/name`; raises SecretMissing when the file is absent or broken."""
+    text = read_token(folder, name)
     try:
         document = json.loads(text)
         keys = {kid: bytes.fromhex(value) for kid, value in document["keys"].items()}
@@ -51,7 +51,7 @@ def read_signing_keys(folder: Path) -> SigningKeys:
             raise ValueError(f"a key has fewer than {_LEAST_LENGTH} bytes")
         return SigningKeys(current=document["current"], keys={document["current"]: keys[document["current"]], **keys})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise SecretMissing(f"{folder / SIGNING_KEYS} is not a list of signing keys: {error}") from error
+        raise SecretMissing(f"{folder / name} is not a list of signing keys: {error}") from error
 
 
 def webhook_secret(deployment_secret: str, tenant: str) -> str:
@@ -67,18 +67,22 @@ def ensure(folder: Path) -> None:
     """Make the folder (0700) and every secret that is absent (0600)."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    signing = json.dumps({"current": "k1", "keys": {"k1": secrets.token_hex(32)}})
     wanted = {
         MESH_TOKEN: secrets.token_urlsafe(32),
         OPERATOR_TOKEN: secrets.token_urlsafe(32),
-        SIGNING_KEYS: signing,
+        SIGNING_KEYS: _new_signing_keys(),
         WEBHOOK_SECRET: secrets.token_urlsafe(32),
+        COOKIE_KEYS: _new_signing_keys(),
     }
     for name, value in wanted.items():
         path = folder / name
         if not path.exists():
             write_private(path, value)
         path.chmod(0o600)
+
+
+def _new_signing_keys() -> str:
+    return json.dumps({"current": "k1", "keys": {"k1": secrets.token_hex(32)}})
 
 
 def write_private(path: Path, text: str) -> None:

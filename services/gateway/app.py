@@ -30,6 +30,7 @@ from libs.roles import GATEWAY, RATELIMITER, SCHEDULER
 from libs.rpc.mesh import join
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
+from libs.signing import Signer
 from libs.telemetry import metrics
 from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView, CatalogWatcher
@@ -47,7 +48,6 @@ from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
 from services.gateway.servicer import GenerationServicer, Parts
 from services.gateway.settings import AFTER_RESERVE, Settings
-from services.gateway.signing import Signer
 from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.upload_servicer import UploadServicer
 from services.gateway.uploads import Uploads

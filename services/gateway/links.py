@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from libs.errors import NotFound
 from libs.ids import JobId, TenantId
-from services.gateway.signing import Signer
+from libs.signing import Signer
 
 _BLOB, _EVENTS = "blob", "events"
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}

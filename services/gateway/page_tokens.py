@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.errors import InvalidRequest, Violation
 from libs.ids import TenantId
-from services.gateway.signing import Signer
+from libs.signing import Signer
 
 _PURPOSE = "page"
 _DEFAULT_SIZE, _MAX_SIZE = 50, 200

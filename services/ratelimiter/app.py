@@ -18,7 +18,6 @@ from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
 from services.ratelimiter.admin_servicer import AdminServicer
-from services.ratelimiter.anonymous import ByAddress
 from services.ratelimiter.authz_servicer import AuthzServicer
 from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
@@ -34,6 +33,7 @@ from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
+from services.ratelimiter.strangers.visitors import strangers_at
 from services.ratelimiter.tiers_file import TiersFile
 from services.ratelimiter.url_recogniser import NotInUrl
 
@@ -67,7 +67,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
-    authz = AuthzServicer(Door([NotInUrl(), ByKey(keyring)], ByAddress(), limiter, meters))
+    authz = AuthzServicer(
+        Door([NotInUrl(), ByKey(keyring)], strangers_at(settings.secrets_folder, clock), limiter, meters)
+    )
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))

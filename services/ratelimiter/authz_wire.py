@@ -45,7 +45,7 @@ def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> pb.CheckResponse:
     identity, removed = _identity(answer.caller)
     welcome = pb.CheckResponse.Welcome(
         headers=_options(identity, _REPLACE),
-        headers_to_remove=["authorization", _CLIENT, *removed],
+        headers_to_remove=["authorization", "cookie", _CLIENT, *removed],
         response_headers_to_add=_options(answer.headers, _ADD),
     )
     return pb.CheckResponse(status=status_pb2.Status(code=code_pb2.OK), ok_response=welcome)

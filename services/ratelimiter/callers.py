@@ -5,7 +5,7 @@
     │   ├── url_recogniser.NotInUrl       never one in the URL
     │   └── key_recogniser.ByKey          an API key
     └── strangers, when none did
-        └── anonymous.ByAddress           the IP address
+        └── strangers.visitors.Visitors   a cookie, else the IP address
 
 Nobody is left unknown: whoever proves nothing is a stranger, whoever proves something wrong is refused.
 """

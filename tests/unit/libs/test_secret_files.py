@@ -19,7 +19,7 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     (folder / secret_files.MESH_TOKEN).chmod(0o644)
     secret_files.ensure(folder)
     assert {path.name: path.read_text() for path in folder.iterdir()} == first
-    assert set(first) == {"mesh-token", "operator-token", "signing-keys", "webhook-secret"}
+    assert set(first) == {"mesh-token", "operator-token", "signing-keys", "webhook-secret", "cookie-keys"}
     assert mode(folder) == 0o700
     assert all(mode(path) == 0o600 for path in folder.iterdir())
 
@@ -30,6 +30,8 @@ def test_what_is_made_can_be_read(tmp_path: Path) -> None:
     assert mesh != operator
     keys = secret_files.read_signing_keys(tmp_path)
     assert len(keys.keys[keys.current]) == 32
+    cookies = secret_files.read_signing_keys(tmp_path, secret_files.COOKIE_KEYS)
+    assert cookies.keys[cookies.current] != keys.keys[keys.current]
 
 
 def test_older_keys_stay_listed(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ async def test_a_key_sets_the_trusted_headers_and_is_taken_away(service):
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read webhooks:write",
     }
     assert actions(welcome.headers) == {HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD}
-    assert welcome.headers_to_remove == ["authorization", "x-darkroom-client"]
+    assert welcome.headers_to_remove == ["authorization", "cookie", "x-darkroom-client"]
     assert set(plain(welcome.response_headers_to_add)) == LIMIT_HEADERS
     assert actions(welcome.response_headers_to_add) == {HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT}
 
@@ -80,6 +80,7 @@ async def test_without_a_key_the_address_is_the_tenant_and_no_key_id_gets_throug
     assert plain(answer.ok_response.headers) == {
         "x-darkroom-tenant": "anon:203.0.113.7",
         "x-darkroom-tier": "anonymous",
+        "x-darkroom-address": "203.0.113.7",
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read",
     }
     assert "x-darkroom-key-id" in answer.ok_response.headers_to_remove
@@ -88,6 +89,25 @@ async def test_without_a_key_the_address_is_the_tenant_and_no_key_id_gets_throug
 async def test_behind_a_proxy_the_address_is_the_one_that_envoy_believes_in(service):
     answer = await check(service, {"x-darkroom-client": "198.51.100.9"})
     assert plain(answer.ok_response.headers)["x-darkroom-tenant"] == "anon:198.51.100.9"
+
+
+async def test_the_cookie_of_the_first_answer_makes_a_tenant_of_its_own(service):
+    answer = await check(service, {})
+    told = plain(answer.ok_response.response_headers_to_add)["set-cookie"]
+    again = await check(service, {"cookie": f"theme=dark; {told.partition(';')[0]}"})
+    tenant = plain(again.ok_response.headers)["x-darkroom-tenant"]
+    assert tenant.startswith("anon:")
+    assert tenant != "anon:203.0.113.7"
+    assert plain(again.ok_response.headers)["x-darkroom-address"] == "203.0.113.7"
+    assert "set-cookie" not in plain(again.ok_response.response_headers_to_add)
+    assert "cookie" in again.ok_response.headers_to_remove
+
+
+async def test_whoever_has_a_key_gets_no_cookie_and_no_address(service):
+    made = await service.admin.create_key(TenantId("acme"), "pro", "laptop")
+    answer = await check(service, {"authorization": f"Bearer {made.secret}"})
+    assert "set-cookie" not in plain(answer.ok_response.response_headers_to_add)
+    assert "x-darkroom-address" not in plain(answer.ok_response.headers)
 
 
 async def test_the_headers_tell_what_was_reserved_and_asking_costs_nothing(service):

@@ -12,6 +12,7 @@ from libs.errors import InvalidRequest, Unauthenticated, Unavailable
 from libs.rpc import headers
 from libs.scopes import Scope
 from libs.settings import BadSetting, load
+from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.gateway.admission import Admission
 from services.gateway.creation import Creation, keyed
@@ -23,7 +24,6 @@ from services.gateway.links import Links
 from services.gateway.presentation import Presenter, job_headers, poll_after_s
 from services.gateway.relay import EventRelay
 from services.gateway.settings import Settings
-from services.gateway.signing import Signer
 from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.waiting import Waiting
 from tests.unit.services.gateway.fakes import (

@@ -11,10 +11,10 @@ from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
 from libs.errors import NotFound
 from libs.rpc import headers
+from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.gateway.downloads import Downloads, matches
 from services.gateway.links import Links
-from services.gateway.signing import Signer
 from tests.unit.services.gateway.fakes import CALLER, JOB, KEYS, NOW, FakeScheduler, job
 
 DATA = b"picture" * 100_000

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from libs.errors import InvalidRequest, NotFound
 from libs.ids import TenantId
 from libs.secret_files import SigningKeys
+from libs.signing import Signer
 from services.gateway.links import Links
 from services.gateway.page_tokens import PageTokens, page_size
-from services.gateway.signing import Signer
 from tests.unit.services.gateway.fakes import JOB, KEYS, NOW, SHA
 
 OTHER = SigningKeys("k1", {"k1": b"2" * 32})

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from darkroom.v1 import job_pb2
 from libs.errors import DarkroomError, NotFound, Unavailable
 from libs.rpc.status import to_status
+from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.gateway import sse
 from services.gateway.links import Links
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
-from services.gateway.signing import Signer
 from services.gateway.waiting import Waiting, preferred_wait_s
 from tests.unit.services.gateway.fakes import (
     CALLER,

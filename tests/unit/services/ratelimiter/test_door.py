@@ -6,12 +6,16 @@ import pytest
 
 from libs.errors import Unauthenticated
 from libs.ids import JobId, KeyId, TenantId
+from libs.secret_files import SigningKeys
+from libs.signing import Signer
 from services.ratelimiter.accounts import Key
-from services.ratelimiter.anonymous import ByAddress
 from services.ratelimiter.callers import Question
 from services.ratelimiter.door import Door
 from services.ratelimiter.key_recogniser import ByKey
 from services.ratelimiter.reservation import Hold
+from services.ratelimiter.strangers.cookies import Cookies
+from services.ratelimiter.strangers.newcomers import Newcomers
+from services.ratelimiter.strangers.visitors import Visitors
 
 SECRET = "dk_ABCDEFGH_" + "s" * 43
 KEY = Key(KeyId("key_1"), TenantId("acme"), "pro", "dk_ABCDEFGH", "laptop", 0.0)
@@ -32,7 +36,8 @@ def asking(authorization: str) -> Question:
 
 @pytest.fixture
 def door(bench) -> Door:
-    return Door([ByKey(FakeKeyring())], ByAddress(), bench.limiter, bench.meters)  # type: ignore[arg-type]
+    strangers = Visitors(Cookies(Signer(SigningKeys("k1", {"k1": b"1" * 32}))), Newcomers(), bench.clock)
+    return Door([ByKey(FakeKeyring())], strangers, bench.limiter, bench.meters)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {SECRET}", f"bearer  {SECRET} "])

@@ -1,4 +1,4 @@
-"""Signatures of what the gateway hands out and takes back: links, tokens of event streams and of pages.
+"""Signatures of what is handed out and taken back: links, tokens of event streams and of pages, cookies.
 
 HMAC-SHA256 over the purpose and every part, so that one kind of token is never good for another. New ones are
 signed with the current key and name it; older keys stay good while they are listed (libs/secret_files).

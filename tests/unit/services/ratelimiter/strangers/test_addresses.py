@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ratelimiter.anonymous import ByAddress
+from services.ratelimiter.strangers.addresses import counted, network, tenant_at
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,18 @@ from services.ratelimiter.anonymous import ByAddress
     ],
 )
 def test_an_address_has_one_spelling(address: str, tenant: str):
-    assert ByAddress().at(address).tenant_id == tenant
+    assert tenant_at(counted(address)) == tenant
+
+
+@pytest.mark.parametrize(
+    ("address", "around"),
+    [
+        ("203.0.113.7", "203.0.113.0/24"),
+        ("::ffff:203.0.113.7", "203.0.113.0/24"),
+        ("2001:db8:1:2::1", "2001:db8:1::/48"),
+        ("::1", "::/48"),
+        ("", "unknown"),
+    ],
+)
+def test_a_network_is_wider_than_an_address(address: str, around: str):
+    assert network(address) == around

@@ -1,0 +1,38 @@
+"""Addresses: what counts as one, and which network it is in. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from libs.ids import TenantId
+
+UNKNOWN = "unknown"
+_HOST_BITS, _NETWORK_BITS = {4: 32, 6: 64}, {4: 24, 6: 48}
+
+
+def tenant_at(address: str) -> TenantId:
+    """Return the tenant of everybody without a cookie at a counted address."""
+    return TenantId(f"anon:{address}")
+
+
+def counted(address: str) -> str:
+    """Return what is counted as one address, in one spelling.
+
+    Of IPv6 the network counts: whoever has one address has the other 2^64 of its /64 as well.
+    """
+    return _prefix(address, _HOST_BITS)
+
+
+def network(address: str) -> str:
+    """Return the network of an address, in which one person's devices come and go: /24, of IPv6 /48."""
+    return _prefix(address, _NETWORK_BITS)
+
+
+def _prefix(address: str, bits: dict[int, int]) -> str:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return UNKNOWN
+    plain = getattr(parsed, "ipv4_mapped", None) or parsed
+    found = ipaddress.ip_network(f"{plain}/{bits[plain.version]}", strict=False)
+    return str(found.network_address if found.prefixlen == found.max_prefixlen else found)
