@@ -92,7 +92,7 @@ class Gateway:
         admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve, destinations)
         self._parts = Parts(
             scheduler=scheduler,
-            creation=Creation(admission, Waiting(scheduler, self.relay, clock), presenter),
+            creation=Creation(admission, self._uploads, Waiting(scheduler, self.relay, clock), presenter),
             estimator=Estimator(scheduler, limiter, self.catalog, self._uploads, destinations),
             relay=self.relay,
             downloads=Downloads(scheduler, blobs, links, clock),

@@ -11,14 +11,16 @@ from services.gateway.drafts import Draft
 from services.gateway.identity import Caller
 from services.gateway.parsing import parse_draft
 from services.gateway.presentation import Presenter, is_final, job_headers, poll_after_s
+from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting, preferred_wait_s
 
 
 class Creation:
     """Creates jobs for the typed and the REST form."""
 
-    def __init__(self, admission: Admission, waiting: Waiting, presenter: Presenter) -> None:
+    def __init__(self, admission: Admission, uploads: Uploads, waiting: Waiting, presenter: Presenter) -> None:
         self._admission = admission
+        self._uploads = uploads
         self._waiting = waiting
         self._presenter = presenter
 
@@ -33,6 +35,7 @@ class Creation:
         return job
 
     async def _create(self, caller: Caller, draft: Draft, given: dict[str, str]) -> job_pb2.Job:
+        caller = await self._uploads.bringer(caller, (draft.spec.input_image, draft.spec.mask_image))
         admitted = await self._admission.admit(caller, keyed(draft, given.get("idempotency-key", "")))
         if admitted.replayed:
             headers.add([("idempotent-replayed", "true")])

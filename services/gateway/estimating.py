@@ -38,6 +38,7 @@ class Estimator:
     async def estimate(self, caller: Caller, draft: Draft) -> pb.Estimate:
         """Return the estimate; raises InvalidRequest and PermissionDenied as a creation would."""
         check_caller(caller, draft.spec)
+        caller = await self._uploads.bringer(caller, (draft.spec.input_image, draft.spec.mask_image))
         priced = price(draft, self._catalog, self._destinations)
         await self._uploads.check(caller.tenant_id, priced.spec)
         decision = await self._limiter.peek(reservation(caller, priced))

@@ -23,6 +23,7 @@ from services.gateway.drafts import Draft
 from services.gateway.estimating import Estimator
 from services.gateway.identity import Context, caller_of, headers_of, owner_of
 from services.gateway.links import Links
+from services.gateway.owners import owner_of_job
 from services.gateway.page_tokens import PageTokens, page_size
 from services.gateway.parsing import parse_draft
 from services.gateway.peers import Scheduler
@@ -72,17 +73,17 @@ class GenerationServicer(GenerationServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:
         """Read a job."""
-        tenant_id = caller_of(context).tenant_id
-        return self._shown(await self._parts.scheduler.get_job(tenant_id, _job_id(request.id)))
+        tenant_id, job_id = await self._owned(context, request.id)
+        return self._shown(await self._parts.scheduler.get_job(tenant_id, job_id))
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> job_pb2.Job:
         """Cancel a job."""
-        tenant_id = caller_of(context).tenant_id
-        return self._shown(await self._parts.scheduler.cancel_job(tenant_id, _job_id(request.id)))
+        tenant_id, job_id = await self._owned(context, request.id)
+        return self._shown(await self._parts.scheduler.cancel_job(tenant_id, job_id))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
         """Remove a job's prompt and pictures."""
-        await self._parts.scheduler.delete_job(caller_of(context).tenant_id, _job_id(request.id))
+        await self._parts.scheduler.delete_job(*await self._owned(context, request.id))
         return pb.DeleteJobResponse()
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
@@ -95,8 +96,8 @@ class GenerationServicer(GenerationServiceServicer):
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.JobEvent]:
         """Follow a job, typed."""
-        tenant_id = caller_of(context).tenant_id
-        followed = self._parts.relay.events(tenant_id, _job_id(request.id), request.after_sequence)
+        tenant_id, job_id = await self._owned(context, request.id)
+        followed = self._parts.relay.events(tenant_id, job_id, request.after_sequence)
         async with aclosing(followed) as events:
             async for event in events:
                 yield event
@@ -105,7 +106,7 @@ class GenerationServicer(GenerationServiceServicer):
         self, request: pb.StreamJobEventsRequest, context: Context
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """Follow a job by server-sent events; with a token no key is needed."""
-        tenant_id, job_id = self._reader(request, context), _job_id(request.id)
+        tenant_id, job_id = await self._reader(request, context)
         after = sse.last_event_id(headers_of(context).get("last-event-id", ""))
         headers.add(_STREAM_HEADERS)
         begun = False
@@ -121,8 +122,9 @@ class GenerationServicer(GenerationServiceServicer):
         self, request: pb.DownloadImageRequest, context: Context
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """Read a picture with a key."""
-        caller, unchanged = caller_of(context), headers_of(context).get("if-none-match", "")
-        wanted = self._parts.downloads.image(caller, _job_id(request.id), request.index, unchanged)
+        tenant_id, job_id = await self._owned(context, request.id)
+        unchanged = headers_of(context).get("if-none-match", "")
+        wanted = self._parts.downloads.image(tenant_id, job_id, request.index, unchanged)
         async with aclosing(wanted) as bodies:
             async for body in bodies:
                 yield body
@@ -140,14 +142,19 @@ class GenerationServicer(GenerationServiceServicer):
         headers.add(job_headers(job))
         return self._parts.presenter.job(job)
 
-    def _reader(self, request: pb.StreamJobEventsRequest, context: Context) -> TenantId:
+    async def _owned(self, context: Context, text: str) -> tuple[TenantId, JobId]:
+        """Return whose job the caller names by its id; raises NotFound for what is none."""
+        job_id = _job_id(text)
+        return await owner_of_job(self._parts.scheduler, caller_of(context), job_id), job_id
+
+    async def _reader(self, request: pb.StreamJobEventsRequest, context: Context) -> tuple[TenantId, JobId]:
         """Return whose job is followed: the token's tenant, when it is for this job, else the caller."""
         if not request.token:
-            return caller_of(context).tenant_id
+            return await self._owned(context, request.id)
         linked = self._parts.links.events(request.token, self._parts.clock.now())
         if linked.job_id != request.id:
             raise NotFound("This link is for another job. Nothing was charged.", reason="LINK_INVALID")
-        return linked.tenant_id
+        return linked.tenant_id, linked.job_id
 
 
 def _job_id(text: str) -> JobId:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 
 from darkroom.v1 import upload_service_pb2 as pb
@@ -24,6 +24,7 @@ from libs.rpc import deadlines, headers
 from libs.wire.timestamp import timestamp
 from services.gateway.denials import too_many
 from services.gateway.identity import Caller
+from services.gateway.owners import at_address
 from services.gateway.peers import Limiter
 from services.gateway.pictures import MAX_BYTES, Picture, read_picture
 
@@ -103,6 +104,14 @@ class Uploads:
                 again = "send the picture to /v1/uploads with the same key first."
                 raise NotFound(told + again, reason="UPLOAD_NOT_FOUND", metadata=metadata)
 
+    async def bringer(self, caller: Caller, named: Iterable[str]) -> Caller:
+        """Return who brought the uploads that a request names: the caller, or whom it was taken for before."""
+        before, ids = at_address(caller), [UploadId(upload_id) for upload_id in named if upload_id]
+        if before is None or not ids or not all(_is_id(upload_id) for upload_id in ids):
+            return caller
+        found = [await self._blobs.exists(upload_key(before.tenant_id, upload_id)) for upload_id in ids]
+        return before if all(found) else caller
+
     async def _count(self, caller: Caller, upload_id: UploadId) -> None:
         """Take one request of the caller's minute; the reservation is never confirmed and so forgets itself."""
         wanted = Reservation(JobId(upload_id), caller.tenant_id, caller.tier, 0.0, images=0, key_id=caller.key_id)
@@ -110,6 +119,14 @@ class Uploads:
         headers.add(decision.headers)
         if decision.denial is not None:
             raise too_many(decision.denial) if decision.denial.dimension == "requests" else _in_debt(decision.denial)
+
+
+def _is_id(upload_id: UploadId) -> bool:
+    try:
+        expires_at(upload_id)
+    except ValueError:
+        return False
+    return True
 
 
 async def _received(parts: AsyncIterator[bytes]) -> bytes:

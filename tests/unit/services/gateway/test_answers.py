@@ -59,7 +59,7 @@ def creation(scheduler: FakeScheduler) -> Creation:
     clock = ManualClock(NOW)
     relay = EventRelay(scheduler, PRESENTER, clock)
     admission = Admission(scheduler, FakeLimiter(), catalog(MODEL), uploads(), clock)
-    return Creation(admission, Waiting(scheduler, relay, clock), PRESENTER)
+    return Creation(admission, uploads(), Waiting(scheduler, relay, clock), PRESENTER)
 
 
 async def test_a_waiting_job_is_202_with_where_and_when() -> None:

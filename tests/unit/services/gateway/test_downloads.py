@@ -34,7 +34,7 @@ class Bench:
 
     async def image(self, index: int = 0, if_none_match: str = "") -> tuple[bytes, str, dict[str, str]]:
         collected = headers.begin()
-        bodies = [body async for body in self.downloads.image(CALLER, JOB, index, if_none_match)]
+        bodies = [body async for body in self.downloads.image(CALLER.tenant_id, JOB, index, if_none_match)]
         return b"".join(body.data for body in bodies), bodies[0].content_type, collected
 
     async def linked(self, ends: int, if_none_match: str = "") -> tuple[bytes, str, dict[str, str]]:
