@@ -21,7 +21,7 @@ from services.ratelimiter.door import Answer
 from services.ratelimiter.headers import Header
 
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
-_CLIENT = "x-darkroom-client"
+_ADDRESS, _CLIENT = "x-darkroom-address", "x-darkroom-client"
 _ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
 _UNAUTHORIZED = 401
 
@@ -54,7 +54,9 @@ def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> pb.CheckResponse:
 def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
     """Return the trusted headers to set, and those from outside that nothing replaces."""
     who = [(_TENANT, caller.tenant_id), (_TIER, caller.tier), (_SCOPES, scopes.text(caller.scopes)), *caller.trusted]
-    return ([*who, (_KEY_ID, caller.key_id)], []) if caller.key_id else (who, [_KEY_ID])
+    optional = {_KEY_ID: caller.key_id, _ADDRESS: caller.address}
+    known = [(name, value) for name, value in optional.items() if value]
+    return [*who, *known], [name for name, value in optional.items() if not value]
 
 
 def _refused(answer: Answer, error: Unauthenticated, *, in_grpc: bool) -> pb.CheckResponse:

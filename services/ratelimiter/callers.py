@@ -49,6 +49,8 @@ class Caller:
     tier: str
     key_id: KeyId = _NO_KEY
     scopes: Scopes = scopes.USUAL
+    address: str = ""
+    """What counts as the address of a stranger; empty for everybody else."""
     trusted: Sequence[Header] = ()
     """More for the gateway: `x-darkroom-…` headers."""
     told: Sequence[Header] = ()

@@ -40,7 +40,7 @@ class Door:
         except Unauthenticated as error:
             caller, refusal = self._strangers.at(question.address), error
             self._meters.refused(error.reason)
-        headers = await self._limiter.told(caller.tenant_id, caller.tier, caller.key_id)
+        headers = await self._limiter.told(caller.tenant_id, caller.tier, caller.key_id, caller.address)
         return Answer(caller, [*headers, *caller.told], refusal)
 
     async def _recognise(self, question: Question) -> Caller:

@@ -143,7 +143,8 @@ class Limiter:
         return Move(step, hold, scopes, settlement.charge, reserved_s)
 
     def _scopes(self, hold: Hold) -> tuple[Scope, ...]:
-        return in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address)
+        now_s = self._clock.now()
+        return in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address, now_s)
 
 
 def _by_caller(holds: Iterable[Hold]) -> Iterable[tuple[Hold, tuple[JobId, ...]]]:

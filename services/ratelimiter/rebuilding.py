@@ -34,6 +34,6 @@ class Rebuilder:
         return len(rows)
 
     async def _put_back(self, hold: Hold, amount: Amount, at_s: float) -> None:
-        scopes = in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address)
+        scopes = in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address, at_s)
         touched = Touched(hold.tenant_id, tuple(scope.account for scope in scopes))
         await self._ledger.transact(touched, lambda held, now_s: booking.put_back(held, scopes, amount, at_s, now_s))

@@ -8,19 +8,17 @@ covers the network as well, which the cookie does not show: brought from elsewhe
 
 from __future__ import annotations
 
-import re
-import secrets
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from libs.signing import Signer
 from services.ratelimiter.headers import Header
+from services.ratelimiter.strangers import ages
 
 NAME = "darkroom_visitor"
 LIFE_DAYS = 400  # as long as browsers keep any cookie
 _PURPOSE = "visitor"
 _DAY_S = 86_400
-_ID = re.compile(r"(\d{1,7})-[A-Za-z0-9_-]{22}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +65,12 @@ class Cookies:
 
 def new_visitor(now_s: float) -> Visitor:
     """Return somebody who was never here."""
-    return Visitor(f"{day_of(now_s)}-{secrets.token_urlsafe(16)}")
-
-
-def day_of(now_s: float) -> int:
-    """Return the day in days since 1970, in UTC."""
-    return int(now_s // _DAY_S)
-
-
-def made_on(visitor_id: str) -> int:
-    """Return the day of an id; raises ValueError for what is none."""
-    matched = _ID.fullmatch(visitor_id)
-    if matched is None:
-        raise ValueError("a visitor's id is a day and 22 characters")
-    return int(matched[1])
+    return Visitor(ages.new_id(now_s))
 
 
 def _is_alive(visitor_id: str, now_s: float) -> bool:
     try:
-        age_days = day_of(now_s) - made_on(visitor_id)
+        age_days = ages.day_of(now_s) - ages.made_on(visitor_id)
     except ValueError:
         return False
     return -1 <= age_days <= LIFE_DAYS  # another rate limiter's clock may be ahead

@@ -13,11 +13,10 @@ from services.ratelimiter.callers import Caller, Question
 from services.ratelimiter.headers import Header
 from services.ratelimiter.policy import ANONYMOUS
 from services.ratelimiter.strangers import addresses, cookies
+from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.strangers.cookies import Cookies, Shown
 from services.ratelimiter.strangers.newcomers import Newcomers
 
-ADDRESS = "x-darkroom-address"
-_PREFIX = "anon:"
 # What a load balancer or a shared cache asks for: a cookie in the answer would go to the wrong people.
 _NO_COOKIE = ("/v1/blobs/", "/healthz")
 
@@ -41,9 +40,8 @@ class Visitors:
         return self._taken(addresses.counted(address))
 
     def _taken(self, address: str, shown: Shown | None = None, told: tuple[Header, ...] = ()) -> Caller:
-        tenant_id = TenantId(_PREFIX + shown.visitor.id) if shown else addresses.tenant_at(address)
-        trusted = ((ADDRESS, address),)
-        return Caller(tenant_id, ANONYMOUS, scopes=scopes.STRANGERS, trusted=trusted, told=told)
+        tenant_id = TenantId(PREFIX + shown.visitor.id) if shown else addresses.tenant_at(address)
+        return Caller(tenant_id, ANONYMOUS, scopes=scopes.STRANGERS, address=address, told=told)
 
     def _welcome(self, question: Question, network: str) -> tuple[Header, ...]:
         if not _keeps_cookies(question):
@@ -63,14 +61,6 @@ class Visitors:
 def strangers_at(secrets_folder: Path, clock: Clock) -> Visitors:
     """Return the recogniser with the keys of a folder; raises SecretMissing."""
     return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), Newcomers(), clock)
-
-
-def came_today(tenant_id: TenantId, now_s: float) -> bool:
-    """Whether an anonymous tenant has no cookie, or one of today."""
-    try:
-        return cookies.made_on(tenant_id.removeprefix(_PREFIX)) >= cookies.day_of(now_s)
-    except ValueError:
-        return True
 
 
 def _keeps_cookies(question: Question) -> bool:

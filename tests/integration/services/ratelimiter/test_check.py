@@ -70,7 +70,7 @@ async def test_a_key_sets_the_trusted_headers_and_is_taken_away(service):
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read webhooks:write",
     }
     assert actions(welcome.headers) == {HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD}
-    assert welcome.headers_to_remove == ["authorization", "cookie", "x-darkroom-client"]
+    assert welcome.headers_to_remove == ["authorization", "cookie", "x-darkroom-client", "x-darkroom-address"]
     assert set(plain(welcome.response_headers_to_add)) == LIMIT_HEADERS
     assert actions(welcome.response_headers_to_add) == {HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT}
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from libs.secret_files import SigningKeys
 from libs.signing import Signer
-from services.ratelimiter.strangers.cookies import LIFE_DAYS, NAME, Cookies, Visitor, made_on, new_visitor
+from services.ratelimiter.strangers.ages import made_on
+from services.ratelimiter.strangers.cookies import LIFE_DAYS, NAME, Cookies, Visitor, new_visitor
 
 NOW_S, DAY_S = 20_000 * 86_400.0 + 4711.0, 86_400
 HERE, ELSEWHERE = "203.0.113.0/24", "198.51.100.0/24"

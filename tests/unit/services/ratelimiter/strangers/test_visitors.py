@@ -8,9 +8,10 @@ from libs.secret_files import SigningKeys
 from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.ratelimiter.callers import Caller, Question
+from services.ratelimiter.strangers.ages import came_today
 from services.ratelimiter.strangers.cookies import Cookies
 from services.ratelimiter.strangers.newcomers import Newcomers
-from services.ratelimiter.strangers.visitors import Visitors, came_today
+from services.ratelimiter.strangers.visitors import Visitors
 
 HERE, NEXT_DOOR, ELSEWHERE = "203.0.113.7", "203.0.113.8", "198.51.100.7"
 KEYS = SigningKeys("k1", {"k1": b"1" * 32})
@@ -42,7 +43,7 @@ async def test_whoever_brings_none_is_the_address_and_comes_back_as_somebody(vis
     again = await visitors.recognise(asking(cookie=cookie_of(first)))
     assert back.tenant_id == again.tenant_id != first.tenant_id
     assert back.told == ()
-    assert [dict(caller.trusted)["x-darkroom-address"] for caller in (first, back)] == [HERE, HERE]
+    assert [caller.address for caller in (first, back)] == [HERE, HERE]
 
 
 async def test_the_cookie_holds_in_its_network_and_is_as_none_elsewhere(visitors: Visitors):
@@ -50,7 +51,7 @@ async def test_the_cookie_holds_in_its_network_and_is_as_none_elsewhere(visitors
     here = await visitors.recognise(asking(cookie=cookie))
     near = await visitors.recognise(asking(NEXT_DOOR, cookie))
     assert near.tenant_id == here.tenant_id
-    assert dict(near.trusted)["x-darkroom-address"] == NEXT_DOOR
+    assert near.address == NEXT_DOOR
     replayed = await visitors.recognise(asking(ELSEWHERE, cookie))
     assert replayed.tenant_id == f"anon:{ELSEWHERE}"
     assert cookie_of(replayed) not in ("", cookie)
