@@ -13,7 +13,7 @@ import typer
 
 from libs import settings
 from libs.cli import certs, dead, fleet, generate, jobs, keys, models, queue, schedulers, webhooks
-from libs.cli.target import ADMIN_ADDRESS, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
+from libs.cli.target import ADMIN_ADDRESS, CA, CERTIFICATE, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ app.command("pins")(fleet.pins)
 
 
 # What the other commands read; a stack does not know these names and would refuse them.
-_CLIENTS_OWN = {"DARKROOM_URL", "DARKROOM_KEY", ADMIN_ADDRESS, OPERATOR_TOKEN, MESH_TOKEN}
+_CLIENTS_OWN = {"DARKROOM_URL", "DARKROOM_KEY", ADMIN_ADDRESS, OPERATOR_TOKEN, MESH_TOKEN, CA, CERTIFICATE}
 
 
 def _version(wanted: bool) -> None:

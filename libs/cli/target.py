@@ -22,10 +22,14 @@ from libs.rpc.mesh import Mesh
 DEFAULT_DATA, DEFAULT_URL = ".darkroom", "http://127.0.0.1:8080"
 ADMIN_ADDRESS, OPERATOR_TOKEN = "DARKROOM_ADMIN_ADDRESS", "DARKROOM_OPERATOR_TOKEN"
 MESH_TOKEN, MTLS = "DARKROOM_MESH_TOKEN", "DARKROOM_MTLS"
+CA, CERTIFICATE = "DARKROOM_CA", "DARKROOM_CERTIFICATE"  # of a door with TLS: a file; a folder of tls.crt and tls.key
 
 
 class TargetUnknown(Exception):
     """The server or its tokens could not be found; the message says what to set."""
+
+
+_DOOR_FILES = ((CA, "door-ca"), (CERTIFICATE, "door-client"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,9 @@ class Target:
         """Return the URL of the public API."""
         if self.url:
             return self.url if "//" in self.url else f"http://{self.url}"
-        http = self._addresses().get("http", "")
-        return f"http://{http.replace('0.0.0.0', '127.0.0.1')}" if http else DEFAULT_URL
+        known = self._addresses()
+        scheme, http = known.get("scheme", "http"), known.get("http", "")
+        return f"{scheme}://{http.replace('0.0.0.0', '127.0.0.1')}" if http else DEFAULT_URL
 
     def api_key(self) -> str:
         """Return the key to use; the development key belongs to the stack of the data folder only."""
@@ -56,7 +61,7 @@ class Target:
         secure = parts.scheme == "https"
         place = f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
         if secure:
-            channel = grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(), options=OPTIONS)
+            channel = grpc.aio.secure_channel(place, self._door_credentials(), options=OPTIONS)
         else:
             channel = grpc.aio.insecure_channel(place, options=OPTIONS)
         async with channel:
@@ -102,6 +107,13 @@ class Target:
         folder = folder_of(named, self.data / "secrets")
         return None if folder is None else Identity(folder, OPERATOR)
 
+    def _door_credentials(self) -> grpc.ChannelCredentials:
+        """Without an authority of its own a door must be known to the machine's. Raises SecretMissing."""
+        known = {} if self.url else self._addresses()
+        authority, client = (self.environ.get(name) or known.get(key) for name, key in _DOOR_FILES)
+        names = [authority, *((f"{client}/tls.key", f"{client}/tls.crt") if client else ())]
+        return grpc.ssl_channel_credentials(*(_bytes(name) if name else None for name in names))
+
     def _token(self, variable: str, name: str) -> str:
         return self.environ.get(variable) or self.secret(name)
 
@@ -111,3 +123,11 @@ class Target:
         except (OSError, ValueError):
             return {}
         return {name: value for name, value in document.items() if isinstance(value, str)}
+
+
+def _bytes(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        told = f"cannot read {name}: {error.strerror}; name a file in {CA}, a folder in {CERTIFICATE}"
+        raise secret_files.SecretMissing(told) from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from libs.devstack.ports import free_port
 
@@ -79,10 +80,11 @@ class Addresses:
         """Those of every scheduler, with commas: whoever calls uses one that answers."""
         return ",".join(address for name, address in self.grpc.items() if name.partition("-")[0] == "scheduler")
 
-    def write(self, path: Path) -> None:
-        """Write `run/addresses.json`, whole or not at all."""
+    def write(self, path: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Write `run/addresses.json`, whole or not at all, with what else clients on this machine have to know."""
         document = {
             "http": self.http,
+            **more,
             **self.grpc,
             "scheduler": self.schedulers,
             "etcd": self.etcd,

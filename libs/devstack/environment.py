@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from libs.devstack.addresses import Addresses
 from libs.devstack.folder import DataFolder
@@ -24,6 +25,8 @@ class ServiceEnvironment:
     folder: DataFolder
     addresses: Addresses
     parent: Mapping[str, str]
+    mtls: Path | None = None
+    """Folder of the mesh's certificates."""
 
     def gateway(self) -> dict[str, str]:
         """Return the gateway's."""
@@ -87,6 +90,7 @@ class ServiceEnvironment:
             "LISTEN": self.addresses.grpc[name],
             "METRICS_LISTEN": self.addresses.metrics[name],
             "SECRETS": self.settings.secrets,
+            "MTLS": str(self.mtls or ""),
             "LOG_LEVEL": self.settings.log_level,
             "LOG_FORMAT": self.settings.log_format,
             "DRAIN_S": f"{self.settings.drain_s:g}",

@@ -7,21 +7,17 @@ from pathlib import Path
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
 from libs import scopes, secret_files
+from libs.roles import RATELIMITER
 from libs.rpc import deadlines
-from libs.rpc.channel import open_channel
+from libs.rpc.mesh import Mesh
 
 TENANT, TIER, NAME = "dev", "enterprise", "first key"
 
 
-async def ensure(path: Path, ratelimiter_address: str, secrets: Path) -> str:
+async def ensure(path: Path, ratelimiter_address: str, mesh: Mesh) -> str:
     """Return the key in `path`. Makes one when there is none, or when the ratelimiter does not know it (another
     database, or it was revoked)."""
-    channel = open_channel(
-        ratelimiter_address,
-        mesh_token=secret_files.read_token(secrets, secret_files.MESH_TOKEN),
-        operator_token=secret_files.read_token(secrets, secret_files.OPERATOR_TOKEN),
-    )
-    async with channel:
+    async with mesh.channel(ratelimiter_address, RATELIMITER, as_operator=True) as channel:
         admin = rpc.AdminServiceStub(channel)
         kept = _kept(path)
         if kept and await _is_known(admin, kept):

@@ -7,13 +7,13 @@ import asyncio
 
 from libs.devstack.process import Probe
 from libs.rpc import deadlines
-from libs.rpc.health import serves
+from libs.rpc.health import Connect, connect, serves
 
 
-def grpc_serving(address: str) -> Probe:
+def grpc_serving(address: str, connect: Connect = connect) -> Probe:
     """Return a probe: does grpc.health.v1 say SERVING for the whole server?"""
 
-    return lambda: serves(address)
+    return lambda: serves(address, connect=connect)
 
 
 def http_answers(address: str, path: str, word: str) -> Probe:

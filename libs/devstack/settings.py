@@ -51,6 +51,17 @@ class StackSettings:
     """Threads of a modelserver on the CPU; 0 means cores - 1."""
     secrets: str = ""
     """Folder of tokens and keys. Empty: `secrets` in the data folder."""
+    mtls: str = ""
+    """`on`: the services know each other by certificates of an authority of this stack's own, in `tls` among the
+    secrets; a folder: by those there. Empty or `off`: by a token."""
+    door_tls: str = field(default="off", metadata={"check": settings.one_of("off", "tls", "mtls")})
+    """`tls`: the door speaks https; `mtls`: it also asks callers for a certificate."""
+    door_cert: str = ""
+    """File of the door's certificate and what belongs to its chain. Empty: one of this stack's own authority."""
+    door_key: str = ""
+    """File of its key."""
+    door_ca: str = ""
+    """File of the authorities whose certificates callers show to a door with mtls. Empty: this stack's own."""
     blobs: str = ""
     """Folder or s3:// address of image bytes. Empty: `blobs` in the data folder."""
     database_url: str = field(default="", metadata={"secret": True})

@@ -17,6 +17,7 @@ from libs.devstack.environment import ServiceEnvironment, inherited
 from libs.devstack.folder import DataFolder
 from libs.devstack.process import Process
 from libs.devstack.settings import StackSettings
+from libs.devstack.trust import Trust
 from libs.settings import PREFIX
 
 _KILL_MARGIN_S = 5.0
@@ -48,6 +49,11 @@ class Stack:
         return Path(self.settings.secrets) if self.settings.secrets else self.folder.root / "secrets"
 
     @property
+    def trust(self) -> Trust:
+        """By what its processes know each other, and how its door is secured."""
+        return Trust(self.settings, self.secrets)
+
+    @property
     def envoy_config(self) -> Path:
         """Where Envoy's configuration is rendered to."""
         return self.folder.run / "envoy.yaml"
@@ -69,7 +75,7 @@ class Stack:
         return scheduler_names(self.settings.schedulers)
 
     def _environment(self) -> ServiceEnvironment:
-        return ServiceEnvironment(self.settings, self.folder, self.addresses, self.parent)
+        return ServiceEnvironment(self.settings, self.folder, self.addresses, self.parent, self.trust.mesh)
 
     def _log(self, name: str) -> Path:
         return self.folder.logs / f"{name}.log"
@@ -81,7 +87,7 @@ class Stack:
             name=name,
             argv=(sys.executable, "-m", f"services.{package}"),
             env=env,
-            is_ready=probes.grpc_serving(self.addresses.grpc[name]),
+            is_ready=probes.grpc_serving(self.addresses.grpc[name], self.trust.operator().health(package)),
             log_path=self._log(name),
             stop_grace_s=self.settings.drain_s + _KILL_MARGIN_S,
             start_timeout_s=start_timeout_s,
@@ -115,7 +121,8 @@ class Stack:
         )
 
     def _envoy(self) -> Process:
-        token = secret_files.read_token(self.secrets, secret_files.MESH_TOKEN)
+        # With certificates it means nothing, and Envoy is shown none.
+        token = "" if self.trust.mesh else secret_files.read_token(self.secrets, secret_files.MESH_TOKEN)
         return Process(
             name="envoy",
             argv=(

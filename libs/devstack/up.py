@@ -10,11 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import grpc
 
 from libs import secret_files
-from libs.devstack import addresses, devices, envoy_config, first_key
+from libs.certificates import CertificateProblem
+from libs.clock import SystemClock
+from libs.devstack import addresses, devices, envoy_config, first_key, trust
 from libs.devstack.addresses import PortClaims, PortInUse
 from libs.devstack.binaries import ProgramMissing
 from libs.devstack.environment import inherited
@@ -44,6 +47,7 @@ async def up(settings: StackSettings) -> int:
         secret_files.SecretMissing,
         ProcessFailed,
         PostgresBroken,
+        CertificateProblem,
     ) as error:
         print(f"darkroom: {error}", file=sys.stderr, flush=True)
         return 1
@@ -72,7 +76,8 @@ def _plan(settings: StackSettings, folder: DataFolder, claims: PortClaims) -> St
         parent=os.environ,
     )
     secret_files.ensure(plan.secrets)
-    plan.addresses.write(folder.addresses)
+    plan.trust.prepare(datetime.now(UTC))
+    plan.addresses.write(folder.addresses, plan.trust.told())
     return plan
 
 
@@ -101,8 +106,8 @@ def _is_cancelled_from_outside() -> bool:
 async def _serve(stack: Stack, supervisor: Supervisor) -> None:
     say(f"starting on {', '.join(stack.devices)}; data in {stack.folder.root}")
     environ = inherited(stack.parent)
-    bounds = envoy_config.bounds(stack.settings)
-    rendered = asyncio.create_task(envoy_config.render(stack.addresses, environ, stack.envoy_config, bounds))
+    flags = (*envoy_config.bounds(stack.settings), *stack.trust.envoy_flags(stack.folder.run))
+    rendered = asyncio.create_task(envoy_config.render(stack.addresses, environ, stack.envoy_config, flags))
     try:
         *services, door = stack.groups()
         for group in services:
@@ -112,24 +117,33 @@ async def _serve(stack: Stack, supervisor: Supervisor) -> None:
     finally:
         rendered.cancel()
         await asyncio.gather(rendered, return_exceptions=True)
-    await first_key.ensure(stack.folder.first_key, stack.addresses.grpc["ratelimiter"], stack.secrets)
+    await first_key.ensure(stack.folder.first_key, stack.addresses.grpc["ratelimiter"], stack.trust.operator())
     _print(welcome(stack))
-    await supervisor.watch()
+    renewing = asyncio.create_task(trust.keep_renewed(stack.trust.own, SystemClock(), say))
+    try:
+        await supervisor.watch()
+    finally:
+        renewing.cancel()
 
 
 def welcome(stack: Stack) -> str:
     """Return what a person needs to begin: address, first call, page, logs. Its last line says that all is ready."""
     host, _, port = stack.addresses.http.rpartition(":")
     address = f"{'localhost' if host in ('127.0.0.1', '0.0.0.0', '') else host}:{port}"
+    known = stack.trust.told()
+    scheme, certificates = stack.trust.scheme, f" --cacert {known['door-ca']}" if "door-ca" in known else ""
+    if "door-client" in known:
+        certificates += f" --cert {known['door-client']}/tls.crt --key {known['door-client']}/tls.key"
+    place = address if scheme == "http" else f"https://{address}"
     return f"""
     KEY=$(cat {stack.folder.first_key})
-    curl -i {address}/v1/jobs -H "Authorization: Bearer $KEY" -d '{{"prompt": "a red circle left of a blue square"}}'
+    curl -i{certificates} {place}/v1/jobs -H "Authorization: Bearer $KEY" -d '{{"prompt": "a red circle left of a blue square"}}'
 
-  page  http://{address}/
+  page  {scheme}://{address}/
   logs  {stack.folder.logs}
   Ctrl-C stops everything.
 
-{READY_LINE} http://{address}
+{READY_LINE} {scheme}://{address}
 """
 
 

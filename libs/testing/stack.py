@@ -84,8 +84,8 @@ class RunningStack:
 
     @property
     def base_url(self) -> str:
-        """`http://host:port` of the door."""
-        return f"http://{self.addresses['http']}"
+        """`http://host:port` of the door, or `https://…`."""
+        return f"{self.addresses['scheme']}://{self.addresses['http']}"
 
     @property
     def addresses(self) -> dict[str, Any]:

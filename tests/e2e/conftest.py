@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -62,4 +63,13 @@ def http_client(stack: RunningStack) -> httpx.AsyncClient:
         headers={"authorization": f"Bearer {stack.key}"},
         timeout=REQUEST_TIMEOUT_S,
         trust_env=False,  # a proxy that the environment names is not the way to this machine
+        verify=door_context(stack),
     )
+
+
+def door_context(stack: RunningStack) -> ssl.SSLContext:
+    """Return what believes the door of a stack that has its own authority, and shows what such a door asks for."""
+    context, known = ssl.create_default_context(cafile=stack.addresses.get("door-ca")), stack.addresses
+    if client := known.get("door-client"):
+        context.load_cert_chain(f"{client}/tls.crt", f"{client}/tls.key")
+    return context

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import yaml
 
-from services.gateway.envoy import bursts
+from services.gateway.envoy import bursts, tls
 from services.gateway.envoy.bootstrap import Edge, render
+from services.gateway.envoy.tls import Tls
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the configuration for the addresses in `arguments`."""
+    """Print the configuration for the addresses in `arguments`; with TLS, write what belongs beside it."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        limits, secured = bursts.parse(given.bursts), _tls(given)
+    except ValueError as error:
+        parser.error(str(error))
+    edge = Edge(
+        given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp, limits, given.trusted_hops, secured
+    )
+    for name, secret in tls.secrets(secured).items():
+        (Path(given.secrets) / name).write_text(yaml.safe_dump(secret.to_dict(), sort_keys=False, width=120))
+    sys.stdout.write("# Rendered by `python -m services.gateway.envoy`; do not edit.\n")
+    yaml.safe_dump(_whole(render(edge).to_dict()), sys.stdout, sort_keys=False, width=120)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.gateway.envoy", description=__doc__)
     parser.add_argument("--listen", default="0.0.0.0:8080", help="address of the door")
     parser.add_argument("--admin", default="127.0.0.1:9901", help="address of Envoy's own admin pages")
@@ -21,15 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--otlp", default="", help="address of an OTLP collector; tracing is off without it")
     parser.add_argument("--bursts", default="", help=f"bounds of one address: {bursts.FORM}")
     parser.add_argument("--trusted-hops", type=int, default=0, help="proxies before the door that are believed")
-    given = parser.parse_args(arguments)
-    try:
-        limits = bursts.parse(given.bursts)
-    except ValueError as error:
-        parser.error(f"--bursts: {error}")
-    edge = Edge(given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp, limits, given.trusted_hops)
-    sys.stdout.write("# Rendered by `python -m services.gateway.envoy`; do not edit.\n")
-    yaml.safe_dump(_whole(render(edge).to_dict()), sys.stdout, sort_keys=False, width=120)
-    return 0
+    parser.add_argument("--mesh-certificates", default="", help="folder of tls.crt, tls.key, ca.crt for mTLS inside")
+    parser.add_argument("--door-certificate", default="", help="file; without it the door is plain")
+    parser.add_argument("--door-key", default="", help="file of its key")
+    parser.add_argument("--door-clients", default="", help="file of the authority whose certificates callers must show")
+    parser.add_argument("--secrets", default="", help="folder to write what TLS needs beside the configuration")
+    return parser
+
+
+def _tls(given: argparse.Namespace) -> Tls:
+    return Tls(given.secrets, given.mesh_certificates, given.door_certificate, given.door_key, given.door_clients)
 
 
 def _whole(value: object) -> object:

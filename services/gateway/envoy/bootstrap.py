@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     Http2ProtocolOptions,
     KeepaliveSettings,
+    Node,
     SocketAddress,
     SubstitutionFormatString,
 )
@@ -42,10 +43,12 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
-from services.gateway.envoy import authorization, filters, replies, routes
+from libs.roles import GATEWAY, RATELIMITER
+from services.gateway.envoy import authorization, filters, replies, routes, tls
 from services.gateway.envoy.bursts import SHIPPED, Bursts
+from services.gateway.envoy.tls import PLAIN, Tls
 
-GATEWAY, RATELIMITER, OTLP = "gateway", "ratelimiter", "otlp"
+OTLP = "otlp"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MAX_STREAMS = 20_000  # event streams are long; Envoy's default of 1024 requests would refuse readers
 _LINE_BUFFER_BYTES = 1024 * 1024
@@ -66,15 +69,17 @@ class Edge:
     otlp: str = ""
     bursts: Bursts | None = SHIPPED
     trusted_hops: int = 0
+    tls: Tls = PLAIN
 
 
 def render(edge: Edge) -> Bootstrap:
     """Return Envoy's bootstrap configuration."""
-    clusters = [_cluster(GATEWAY, edge.gateway), _cluster(RATELIMITER, edge.ratelimiter)]
+    clusters = [_peer(edge, GATEWAY, edge.gateway), _peer(edge, RATELIMITER, edge.ratelimiter)]
     if edge.otlp:
         clusters.append(_cluster(OTLP, edge.otlp))
     runtime = Struct.from_dict({"tracing": {"opentelemetry": {"flush_interval_ms": 500}}})
     return Bootstrap(
+        node=Node(id="door", cluster="darkroom") if edge.tls != PLAIN else None,  # asked for by secrets from files
         admin=Admin(address=_address(edge.admin)),
         static_resources=BootstrapStaticResources(listeners=[_listener(edge)], clusters=clusters),
         layered_runtime=LayeredRuntime(layers=[RuntimeLayer(name="static", static_layer=runtime)]),
@@ -97,7 +102,8 @@ def _listener(edge: Edge) -> Listener:
         tracing=_tracing() if edge.otlp else None,
     )
     chain = FilterChain(
-        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))]
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))],
+        transport_socket=tls.downstream(edge.tls),
     )
     return Listener(
         name="public",
@@ -133,6 +139,12 @@ def _tracing() -> HttpConnectionManagerTracing:
         max_path_tag_length=_TOLD_PATH,
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=Any.pack(provider)),
     )
+
+
+def _peer(edge: Edge, role: str, address: str) -> Cluster:
+    cluster = _cluster(role, address)
+    cluster.transport_socket = tls.upstream(edge.tls, role)
+    return cluster
 
 
 def _cluster(name: str, address: str) -> Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,23 @@ def test_each_service_gets_its_own_variables_and_no_others(tmp_path: Path) -> No
     assert own_variables(started["envoy"]) == {"MESH_TOKEN"}
     assert own_variables(started["etcd"]) == set()
     assert "ETCD_NAME" not in started["etcd"].env
+
+
+def test_with_certificates_the_services_are_told_where_and_envoy_shows_no_token(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, DARKROOM_MTLS="on")
+    stack.trust.prepare(datetime.now(UTC))
+    started = processes(stack)
+    assert {started[name].env["DARKROOM_MTLS"] for name in OWN} == {str(tmp_path / "secrets" / "tls")}
+    assert started["envoy"].env["DARKROOM_MESH_TOKEN"] == ""
+
+
+def test_a_secured_door_says_how_it_is_called(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, DARKROOM_DOOR_TLS="mtls")
+    text = welcome(stack)
+    assert "https://localhost:8080/v1/jobs" in text
+    for word in ("--cacert", "--cert", "--key"):
+        assert f" {word} {tmp_path / 'secrets' / 'tls'}" in text
+    assert welcome(make_stack(tmp_path)).count("https") == 0
 
 
 def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
