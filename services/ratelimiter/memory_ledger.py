@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 
 from libs.clock import Clock
 from libs.ids import JobId, TenantId
@@ -25,6 +26,11 @@ class MemoryLedger:
         self._reservations: dict[_Id, Reservation] = {}
         self._tentative: dict[_Id, Reservation] = {}  # in order of time, as dictionaries keep it
         self._over: dict[_Id, Reservation] = {}  # in order of time
+
+    @property
+    def balances(self) -> Mapping[AccountId, Balance]:
+        """What stands in every account that is not empty."""
+        return MappingProxyType(self._balances)
 
     async def transact(self, touched: Touched, change: Change) -> Outcome:
         """Apply a change to what is touched."""

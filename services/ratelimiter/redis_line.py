@@ -24,6 +24,7 @@ from services.ratelimiter.redis_scripts import Script
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 0.05  # a decision takes a millisecond; who waits longer had better decide alone
+_COMMAND_S = 5.0
 _MOST_AT_ONCE = 128
 _PREFIX = "{darkroom}:"  # one hash tag: the accounts that a reservation touches together lie together
 
@@ -97,15 +98,22 @@ class RedisLine:
             self._sender = asyncio.create_task(self._send(), name="redis line")
         return await call.answer
 
-    async def command(self, *commands: Sequence[Word], deadline_s: float) -> list[Any]:
-        """Run plain commands on a connection of their own; returns what Redis says to each. Raises LedgerAway."""
+    async def command(self, *commands: Sequence[Word]) -> list[Any]:
+        """Run plain commands on a connection of their own, with time; returns what Redis says to each.
+
+        Raises LedgerAway.
+        """
         with _as_away():
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(_COMMAND_S):
                 connection = await self._open()
                 try:
-                    return await _exchange(connection, commands)
+                    answers = await _exchange(connection, commands)
                 finally:
                     await connection.disconnect(nowait=True)
+        refused = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
+        if refused is not None:
+            raise LedgerAway.because(str(refused))
+        return answers
 
     async def close(self) -> None:
         """Let go of the connection; calls that wait fail."""

@@ -56,17 +56,16 @@ return {time[1], time[2]}
 """
 )
 
-# KEYS: epoch, index; ARGV: epoch, least age in seconds, most. Returns the documents of that age, the oldest first.
-AGED = Script(
+# KEYS: epoch, index; ARGV: epoch, a place, most. Returns the documents before that place in the index, in order.
+BEFORE = Script(
     _GUARD
     + """
-local before = string.format('(%.6f', time[1] + time[2] / 1e6 - ARGV[2])
 local found = {time[1], time[2]}
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', before, 'LIMIT', 0, ARGV[3])) do
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
   local value = redis.call('GET', name)
   if value then found[#found + 1] = value else redis.call('ZREM', KEYS[2], name) end
 end
 return found
 """
 )
-ALL = (LOOK, SWAP, AGED)
+ALL = (LOOK, SWAP, BEFORE)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+import pytest_asyncio
 
 from libs.ids import JobId, TenantId
 from libs.testing.clock import ManualClock
+from libs.testing.redis import RedisServer
 from services.ratelimiter import booking
 from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Move, Outcome, Touched
@@ -17,12 +19,14 @@ from services.ratelimiter.causes import NOTHING, Charge
 from services.ratelimiter.ledger import Ledger
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.policy import Limits
+from services.ratelimiter.redis_ledger import RedisLedger
+from services.ratelimiter.redis_line import RedisLine
 from services.ratelimiter.reservation import Hold, Reservation, Step
 from services.ratelimiter.scope import Scope, scopes_of
 
 LIMITS = Limits("pro", requests=Rate(600, 300), units=Rate(1000, 1000))
 TENANT = TenantId("t")
-ADAPTERS: dict[str, Callable[[ManualClock], Ledger]] = {"memory": MemoryLedger}
+ADAPTERS = ("memory", "redis")
 
 
 def hold(name: str, units: float = 100.0, tenant: TenantId = TENANT, images: int = 2) -> Hold:
@@ -67,7 +71,26 @@ class Desk:
         return held.reservations.get(JobId(name))
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis() -> AsyncIterator[RedisServer]:
+    """One server for all tests of this folder; each empties it."""
+    async with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def line(redis: RedisServer) -> AsyncIterator[RedisLine]:
+    """A line to an empty Redis that is known to be whole."""
+    opened = RedisLine(redis.url, deadline_s=10.0)
+    await opened.command(("FLUSHALL",))
+    await RedisLedger(opened).restore({})
+    yield opened
+    await opened.close()
+
+
 @pytest.fixture(params=ADAPTERS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     clock = ManualClock()
-    return Desk(ADAPTERS[request.param](clock), clock)
+    if request.param == "memory":
+        return Desk(MemoryLedger(clock), clock)
+    return Desk(RedisLedger(request.getfixturevalue("line"), clock), clock)

@@ -9,7 +9,7 @@ import pytest
 
 from libs.testing.redis import RedisServer
 from services.ratelimiter.redis_line import EPOCH, LedgerAway, LedgerLost, RedisLine, key
-from services.ratelimiter.redis_scripts import AGED, LOOK, SWAP
+from services.ratelimiter.redis_scripts import BEFORE, LOOK, SWAP
 
 INDEX, A, B = key("index"), key("a"), key("b")
 
@@ -29,8 +29,8 @@ async def line(server: RedisServer) -> AsyncIterator[RedisLine]:
 
 
 async def declare_whole(line: RedisLine) -> None:
-    await line.command(("PING",), deadline_s=10.0)
-    await line.command(("SET", EPOCH, line.life), deadline_s=10.0)
+    await line.command(("PING",))
+    await line.command(("SET", EPOCH, line.life))
 
 
 async def test_documents_are_written_together_if_all_are_as_they_were_read(line: RedisLine):
@@ -40,14 +40,13 @@ async def test_documents_are_written_together_if_all_are_as_they_were_read(line:
     assert (await line.run(LOOK, [A, B, key("none")])).documents == [b"1", b"2", None]
 
 
-async def test_the_index_names_what_is_old_enough_until_it_is_taken_off(line: RedisLine):
-    now_s = (await line.run(LOOK, [])).now_s
-    await line.run(SWAP, [INDEX, A, B], "", "1", 60_000, now_s - 10, "", "2", 60_000, now_s - 20)
-    assert (await line.run(AGED, [INDEX], 5, 10)).documents == [b"2", b"1"]
-    assert (await line.run(AGED, [INDEX], 5, 1)).documents == [b"2"]
-    assert (await line.run(AGED, [INDEX], 15, 10)).documents == [b"2"]
+async def test_the_index_keeps_an_order_until_something_is_taken_off(line: RedisLine):
+    await line.run(SWAP, [INDEX, A, B], "", "1", 60_000, "20.5", "", "2", 60_000, "10.5")
+    assert (await line.run(BEFORE, [INDEX], 21, 10)).documents == [b"2", b"1"]
+    assert (await line.run(BEFORE, [INDEX], 21, 1)).documents == [b"2"]
+    assert (await line.run(BEFORE, [INDEX], 20.5, 10)).documents == [b"2"]
     await line.run(SWAP, [INDEX, B], "2", "3", 60_000, "-")
-    assert (await line.run(AGED, [INDEX], 5, 10)).documents == [b"1"]
+    assert (await line.run(BEFORE, [INDEX], 21, 10)).documents == [b"1"]
 
 
 async def test_calls_of_one_moment_have_each_their_own_answer(line: RedisLine):
@@ -68,14 +67,14 @@ async def test_another_life_of_the_server_is_noticed_although_its_data_came_back
 
 
 async def test_an_emptied_server_is_noticed(line: RedisLine):
-    await line.command(("FLUSHALL",), deadline_s=10.0)
+    await line.command(("FLUSHALL",))
     with pytest.raises(LedgerLost):
         await line.run(LOOK, [A])
 
 
 async def test_flushed_scripts_are_loaded_again(line: RedisLine):
     await line.run(LOOK, [A])
-    await line.command(("SCRIPT", "FLUSH"), deadline_s=10.0)
+    await line.command(("SCRIPT", "FLUSH"))
     # The line that sees it has it that once: opening another connection brings the scripts back.
     with pytest.raises(LedgerAway, match="does not answer"):
         await asyncio.gather(*(line.run(LOOK, [A]) for _ in range(2)))
@@ -90,7 +89,7 @@ async def test_a_server_that_says_nothing_fails_the_call_and_a_late_answer_is_no
     with pytest.raises(LedgerAway):
         await line.run(LOOK, [A])
     server.thaw()
-    await line.command(("PING",), deadline_s=10.0)
+    await line.command(("PING",))
     assert (await line.run(LOOK, [B])).documents == [None]
     await line.close()
 

@@ -1,0 +1,199 @@
+"""The ledger of several processes: documents in Redis, written only if nobody else did since they were read.
+
+The arithmetic runs here, by Redis's time; a script compares and writes all documents of a transaction or none of them.
+One server holds everything under one hash tag, so tenants, keys and addresses can be decided together. Each document
+goes by itself when it is as good as empty or long over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from libs.clock import Clock
+from libs.errors import Unavailable
+from libs.ids import TenantId
+from services.ratelimiter import codec, salvage
+from services.ratelimiter.balance import Balance
+from services.ratelimiter.booking import Booking, Outcome, Touched
+from services.ratelimiter.ledger import Change
+from services.ratelimiter.redis_line import EPOCH, Found, LedgerAway, RedisLine, key
+from services.ratelimiter.redis_scripts import BEFORE, LOOK, SWAP
+from services.ratelimiter.reservation import Hold, Reservation, State
+from services.ratelimiter.scope import AccountId
+
+_MOST_TRIES = 64
+_PATIENCE_S = 0.25  # of one call for its turn and for others that are faster
+_MOST_EXPIRED = 200  # in one sweep
+_INDEX = key("tentative")
+_RESTORED, _RESTORING = key("restored"), key("restoring")
+_RESTORING_MS = 10_000  # whoever puts it together and dies is waited for so long
+_AT_ONCE = 500
+_KEPT_S = {
+    State.TENTATIVE: 24 * 3600.0,  # given back long before
+    State.CONFIRMED: 8 * 24 * 3600.0,  # longer than a job may wait; later its settlement carries all that is needed
+}
+_OVER_KEPT_S = 900.0  # repeated calls come within seconds
+_MARGIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What shall stand under a name, for how long; `place` as in redis_scripts.SWAP."""
+
+    name: str
+    text: str
+    life_s: float
+    place: str = ""
+
+
+class RedisLedger:
+    """Keeps the promises of `ledger.Ledger`; raises LedgerLost until `adopt` was called for this life of the server."""
+
+    def __init__(self, line: RedisLine, clock: Clock | None = None) -> None:
+        """Decide by Redis's time, or by a test's clock."""
+        self._line, self._clock = line, clock
+        self._turns: WeakValueDictionary[TenantId, asyncio.Lock] = WeakValueDictionary()
+
+    async def transact(self, touched: Touched, change: Change) -> Outcome:
+        """Apply a change to what is touched; Unavailable when others are faster again and again."""
+        names = _names(touched)
+        async with self._turn(touched.tenant_id):
+            found = await self._line.run(LOOK, names)
+            for _ in range(_MOST_TRIES):
+                now_s = self._now_s(found)
+                booking = _booking(touched, found.documents, now_s)
+                outcome = change(booking, now_s)
+                if not outcome.applied:
+                    return outcome
+                read = dict(zip(names, found.documents, strict=True))
+                found = await self._swap(read, _documents(touched, booking, outcome))
+                if not found.documents:
+                    return outcome
+                await asyncio.sleep(random.uniform(0.0, 0.002))  # whoever was faster may be again
+        raise _contended()
+
+    async def read(self, touched: Touched) -> tuple[Booking, float]:
+        """Return what is held."""
+        found = await self._line.run(LOOK, _names(touched))
+        now_s = self._now_s(found)
+        return _booking(touched, found.documents, now_s), now_s
+
+    async def unconfirmed(self, age_s: float) -> Sequence[Hold]:
+        """Return what is still tentative, oldest first; the rest of very many with the next call."""
+        now_s = self._now_s(await self._line.run(LOOK, []))
+        found = await self._line.run(BEFORE, [_INDEX], now_s - age_s, _MOST_EXPIRED)
+        return [codec.reservation_from_json(document).hold for document in found.documents if document]
+
+    async def forget(self, age_s: float) -> None:
+        """Do nothing: each document is dropped by Redis when its time is over."""
+
+    async def restored_s(self) -> float:
+        """Return when it was last put together, in Unix seconds. Raises LedgerLost when it has to be."""
+        restored = (await self._line.run(LOOK, [_RESTORED])).documents[0]
+        return float(restored or b"0")
+
+    async def restore(self, known: Mapping[AccountId, Balance]) -> None:
+        """Have every account hold at least what is known of it, and declare all of it whole.
+
+        One process at a time does so, and nobody decides meanwhile. Raises LedgerAway when another one is at it.
+        """
+        taken, _ = await self._line.command(("SET", _RESTORING, "1", "NX", "PX", _RESTORING_MS), ("PING",))
+        if taken is None:
+            raise LedgerAway.because("another process puts it together again")
+        life = self._line.life  # should it end meanwhile, the next one is not declared whole
+        accounts = list(known)
+        for first in range(0, len(accounts), _AT_ONCE):
+            await self._raise_to({account: known[account] for account in accounts[first : first + _AT_ONCE]})
+        (time,) = await self._line.command(("TIME",))
+        restored = ("SET", _RESTORED, float(time[0]))
+        await self._line.command(restored, ("SET", EPOCH, life), ("DEL", _RESTORING))
+
+    async def _raise_to(self, known: Mapping[AccountId, Balance]) -> None:
+        names = [key("account", account) for account in known]
+        (time, kept) = await self._line.command(("TIME",), ("MGET", *names))
+        writes = []
+        for name, text, balance in zip(names, kept, known.values(), strict=True):
+            merged = salvage.at_least(codec.balance_from_json(text) if text else None, balance)
+            life_s = max(0.0, merged.empty_from_s - float(time[0])) + _MARGIN_S
+            writes.append(("SET", name, codec.balance_to_json(merged), "PX", round(life_s * 1000)))
+        await self._line.command(*writes)
+
+    def _now_s(self, found: Found) -> float:
+        return found.now_s if self._clock is None else self._clock.now()
+
+    async def _swap(self, read: Mapping[str, bytes | None], documents: Sequence[_Document]) -> Found:
+        """Write, and compare all that was read: what did not change must not have changed under us either."""
+        new = {document.name: document for document in documents}
+        words: list[bytes | str | int] = []
+        for name, before in read.items():
+            document = new.get(name)
+            if document is None:
+                words += [before or b"", before or b"", 0, ""]
+            else:
+                words += [before or b"", document.text, max(1, round(document.life_s * 1000)), document.place]
+        return await self._line.run(SWAP, [_INDEX, *read], *words)
+
+    @asynccontextmanager
+    async def _turn(self, tenant_id: TenantId) -> AsyncIterator[None]:
+        """Let the calls of one tenant in this process go one after the other: they would only overtake each other."""
+        lock = self._turns.setdefault(tenant_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                async with lock:
+                    yield
+        except TimeoutError:
+            raise LedgerAway.because("too many calls wait for it") from None
+
+
+def _names(touched: Touched) -> list[str]:
+    accounts = [key("account", account) for account in touched.accounts]
+    return accounts + [key("reservation", touched.tenant_id, name) for name in touched.reservation_ids]
+
+
+def _booking(touched: Touched, documents: Sequence[bytes | None], now_s: float) -> Booking:
+    """Return what is still held: Redis drops the rest, a little later by its clock than by the ledger's."""
+    count = len(touched.accounts)
+    balances = zip(touched.accounts, documents[:count], strict=True)
+    reservations = zip(touched.reservation_ids, documents[count:], strict=True)
+    held = {account: codec.balance_from_json(text) for account, text in balances if text}
+    known = {name: codec.reservation_from_json(text) for name, text in reservations if text}
+    return Booking(
+        {account: balance for account, balance in held.items() if balance.empty_from_s > now_s},
+        {name: each for name, each in known.items() if each.changed_s + _kept_s(each.state) > now_s},
+    )
+
+
+def _documents(touched: Touched, before: Booking, outcome: Outcome) -> list[_Document]:
+    """Return what is other than before."""
+    documents = [
+        _Document(
+            key("account", account),
+            codec.balance_to_json(balance),
+            max(0.0, balance.empty_from_s - outcome.now_s) + _MARGIN_S,
+        )
+        for account, balance in outcome.booking.balances.items()
+        if before.balances.get(account) != balance
+    ]
+    changed = (r for name, r in outcome.booking.reservations.items() if before.reservations.get(name) != r)
+    return documents + [_of_reservation(touched.tenant_id, reservation) for reservation in changed]
+
+
+def _of_reservation(tenant_id: TenantId, reservation: Reservation) -> _Document:
+    place = f"{reservation.reserved_s:.6f}" if reservation.state is State.TENTATIVE else "-"
+    name = key("reservation", tenant_id, reservation.hold.reservation_id)
+    life_s = _kept_s(reservation.state) + _MARGIN_S
+    return _Document(name, codec.reservation_to_json(reservation), life_s, place)
+
+
+def _kept_s(state: State) -> float:
+    return _KEPT_S.get(state, _OVER_KEPT_S)
+
+
+def _contended() -> Unavailable:
+    told = "Too many calls of one tenant at once. Nothing was charged; the same request may succeed in a moment."
+    return Unavailable(told, reason="LIMITER_DEGRADED", metadata={"part": "ledger"}, retry_after_s=0.2)
