@@ -47,11 +47,17 @@ class WorkerRecord:
     throttle: tuple[str, ...] | None = None  # what holds the GPU's clocks down, in NVML's words; None: it does not tell
     memory_free_bytes: int | None = None  # of the device, for weights and passes, when models came or left last
     model_rows: tuple[ModelRows, ...] = ()  # of resident models, as measured; a model that is not named: untold
+    device_name: str = ""  # what devices of its kind are called, `NVIDIA H200`; empty: untold
 
     @property
     def key(self) -> str:
         """Its key in the registry."""
         return WORKERS_PREFIX + self.worker_id
+
+    @property
+    def class_of_device(self) -> str:
+        """What it has in common with workers that are as fast: `cpu`, or what its GPU is called."""
+        return self.device_name or ("cpu" if self.device == "cpu" else "gpu")
 
     def to_json(self) -> bytes:
         """Return its stored form. Raises BadRecord above 16 kB."""
@@ -109,6 +115,7 @@ def _later(stored: dict[str, Any]) -> dict[str, Any]:
         "memory_free_bytes": _count,
         "model_rows": _model_rows,
         "engine_build": _text,
+        "device_name": _text,
     }
     found = {}
     for name, read in readers.items():

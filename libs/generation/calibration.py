@@ -170,6 +170,14 @@ class Calibration:
             buckets=tuple(prices),
         )
 
+    def seen(self) -> list[tuple[Bucket, list[float]]]:
+        """Return the classes that were measured, each with the work of a request on the average."""
+        return [(each.bucket, each.work) for each in self.classes.values() if each.jobs]
+
+    def worth_beside(self, reference: Calibration) -> float:
+        """Return what a millisecond here is worth there: how long what is drawn here would take there."""
+        return reference.fit.of(self.work) / self.fit.of(self.work)
+
     def _typical(self, known: _Class) -> float:
         return known.typical * known.jobs / (known.jobs + _BLEND_TYPICAL)
 

@@ -11,8 +11,9 @@ a prior and the ratios are 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from libs.generation.spec import GenerationSpec
 from libs.generation.work import Bucket, Work, bucket_of, cost, work_of
@@ -60,12 +61,17 @@ class CostEntry:
 
     def _prices(self, spec: GenerationSpec) -> tuple[float, float]:
         bucket = bucket_of(spec)
-        base, (typical, high) = cost(self.coefficients, work_of(spec, self.guided)), self._ratio(bucket)
+        typical, high = self.price(bucket, work_of(spec, self.guided))
         if not spec.guided:
-            return base * typical, base * high
+            return typical, high
         # Where guidance was measured to take less than nothing, that was chance.
-        plain, (least, most) = cost(self.coefficients, work_of(spec, 1.0)), self._ratio(bucket.unguided())
-        return max(base * typical, plain * least), max(base * high, plain * most)
+        plain_typical, plain_high = self.price(bucket.unguided(), work_of(spec, 1.0))
+        return max(typical, plain_typical), max(high, plain_high)
+
+    def price(self, bucket: Bucket, done: Sequence[float]) -> tuple[float, float]:
+        """Return the units that half of the requests of a class with so much work cost at most, and nine of ten."""
+        base, (typical, high) = cost(self.coefficients, done), self._ratio(bucket)
+        return base * typical, base * high
 
     def _ratio(self, bucket: Bucket) -> tuple[float, float]:
         """Return both ratios of a class: the usual ones, held between those of the classes below and above it."""
@@ -77,6 +83,18 @@ class CostEntry:
             high = max([min([self.high, *(each.high for each in over)]), *(each.high for each in below)])
             found = self._ratios[bucket] = typical, max(typical, high)
         return found
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what is kept."""
+        document = asdict(replace(self))  # without what it remembers
+        del document["_ratios"]
+        return document
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> CostEntry:
+        """Read what was kept; raises KeyError or TypeError for other things."""
+        prices = [BucketPrice(**{**each, "bucket": Bucket(**each["bucket"])}) for each in document["buckets"]]
+        return cls(**{**document, "buckets": tuple(prices)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ def first_record(
         rows_in_use=0,
         started_at=clock.now(),
         engine_build=build,
+        device_name=engine.device.kind,
     )
 
 

@@ -84,7 +84,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             fleet = directory.Directory(EtcdRegistry(etcd, clock), clock)
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(mesh), delivery, results, clock, NOBODY)
-            scheduler.go_by(settings.run_limits, settings.shares)
+            scheduler.go_by(settings.run_limits, settings.shares, settings.reference_device)
             _serve(scheduler, server.grpc, line)
             following = agents.create_task(fleet.run())
             if is_sqlite(settings.database):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 
 from libs import errors
 from libs.alarm import Alarm
 from libs.backoff import Backoff
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
+from libs.generation.cost import CostTable
 from libs.generation.model import Model
 from libs.ids import WorkerId
 from services.scheduler.catalog_merge import (
@@ -64,6 +66,10 @@ class CatalogKeeper:
         document = await persistently(self._clock, lambda: self._store.load_document(DOCUMENT))
         if document is not None:
             self.catalog, self._described = from_document(document)
+
+    def price(self, prices: CostTable, version: int) -> None:
+        """Put prices into force and tell who watches; the catalog's version becomes at least `version`."""
+        self._tell(replace(self.catalog, version=max(version, self.catalog.version + 1), prices=prices))
 
     def fleet_changed(self) -> None:
         """Say that workers came, went or changed, or what they were given, which is nothing new here."""
@@ -130,12 +136,15 @@ class CatalogKeeper:
         catalog = merge(self.catalog, self._described, alive)
         if catalog is self.catalog:
             return
-        self.catalog = catalog
-        told, self._changed = self._changed, asyncio.Event()
-        told.set()
+        self._tell(catalog)
         logger.info("catalog changed", extra={"version": catalog.version, "models": len(catalog.models)})
         document = to_document(catalog, self._described)
         await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document, self._lead.epoch))
+
+    def _tell(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        told, self._changed = self._changed, asyncio.Event()
+        told.set()
 
 
 def _state(record: WorkerRecord) -> tuple[str, tuple[str, ...]]:

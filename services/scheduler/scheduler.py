@@ -34,6 +34,8 @@ from services.scheduler.order.shares import Shares
 from services.scheduler.placement.fleet import Directory, Fleet
 from services.scheduler.placement.preempter import Preempter
 from services.scheduler.placement.preloader import Preloader
+from services.scheduler.pricing import instruments as pricing
+from services.scheduler.pricing.keeper import PriceKeeper
 from services.scheduler.replicas.handover import Handover
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.replicas.lead_store import NOBODY
@@ -75,6 +77,7 @@ class Scheduler:
         self.operations = Operations(store, clock, self.lead)
         self.operations.on_changed = lambda: self.fleet.wish(self.operations)
         self.catalog = CatalogKeeper(store, self.fleet, clock, self.lead)
+        self.prices = PriceKeeper(store, self.catalog, clock, self.lead)
         self.reconciler = Reconciler(store, self.jobs, clock, self.lead)
         self.handover = Handover(store, self.reconciler, clock)
         self.outbox = Outbox(store, limiter, instruments, clock)
@@ -90,7 +93,7 @@ class Scheduler:
         self.preloader, keys = Preloader(self.jobs, self.fleet, instruments, clock), Keys(self.fleet, results.keeping)
         self.result_sweeper = ResultSweeper(store, self.jobs, results, clock, self.lead)
         self.desk = Desk(store, self.jobs, self.reconciler, self.result_sweeper.removal, clock, result_life_s=life_s)
-        self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock)
+        self.forecaster = Forecaster(self.jobs, self.fleet, self.hub, clock, self.prices.book.seconds_per_unit)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
         self.follower, self.dispatcher.key_of = Follower(store, self.jobs, clock, self.lead), keys.as_drawn
         self.parts = Parts(store, self.desk, self.hub, self.estimator, self.catalog, clock, keys)
@@ -104,18 +107,22 @@ class Scheduler:
         book = CheckpointBook(store, clock, self.lead, self.sweeper.may_lie)
         listener = Listener(self.fleet, self.hub, book, clock)
         self.preempter = preempter = Preempter(self.jobs, self.fleet, instruments, clock)
-        self.runner = runner = AttemptRunner(self.fleet, listener, preempter, closer, clock)
+        self.runner = runner = AttemptRunner(self.fleet, listener, preempter, closer, self.prices, clock)
         self.reattachment = Reattachment(store, self.jobs, self.fleet, runner, self.reconciler, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
 
-    def go_by(self, limits: RunLimits, shares: Shares) -> None:
-        """Take an operator's word for how long jobs may draw and what tiers weigh; call it before `run`."""
-        self.runner.limits = limits
+    def go_by(self, limits: RunLimits, shares: Shares, reference_device: str) -> None:
+        """Take an operator's word for how long jobs may draw, what tiers weigh and whose milliseconds count as units.
+
+        Call it before `run`.
+        """
+        self.runner.limits, self.prices.book.reference = limits, reference_device
         self.jobs.ordering.share(shares)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Rebuild memory, say ready, and run every agent until cancelled. Raises Deposed (in a group)."""
         await self.catalog.load()
+        await self.prices.load()
         await self.operations.load()
         self.fleet.wish(self.operations)
         await self.ward.load()
@@ -127,6 +134,7 @@ class Scheduler:
             agents.create_task(self.reattachment.run(orphans))
             agents.create_task(self.fleet.run())
             agents.create_task(self.catalog.run())
+            agents.create_task(self.prices.run())
             agents.create_task(self.dispatcher.run())
             agents.create_task(self.expirer.run())
             agents.create_task(self.substitution.run())
@@ -151,6 +159,7 @@ class Scheduler:
         self.forecaster.on_demand = scaling.ring
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
         self.ward.observe()
+        pricing.observe(lambda: self.prices.book.table.version, self.prices.outcomes)
         observe_lead(lambda: self.lead.serving)
         return scaling
 

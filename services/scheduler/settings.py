@@ -38,6 +38,8 @@ class Settings(ProcessSettings):
     """What the tiers weigh against each other, TIER=NUMBER separated by commas; others keep their defaults."""
     tier_waits_s: tuple[str, ...] = field(default=shares.WAITS_S, metadata={"check": settings.is_read_by(shares.read)})
     """How long a job of a tier should wait at most before it may use the lane, TIER=SECONDS."""
+    reference_device: str = ""
+    """Class of device whose milliseconds are units, `cpu` or a GPU's name, for the models it serves; by default the first that served a model."""
     blobs: str = ""
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
     result_life_s: int = field(default=int(RESULT_LIFE_S), metadata={"check": settings.is_positive})

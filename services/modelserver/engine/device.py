@@ -87,4 +87,4 @@ class Device:
         if not self.is_cuda:
             return DeviceInfo(name, "cpu", memory.machine_bytes())
         properties = torch.cuda.get_device_properties(self.torch)
-        return DeviceInfo(name, f"GPU-{properties.uuid}", properties.total_memory)
+        return DeviceInfo(name, f"GPU-{properties.uuid}", properties.total_memory, properties.name)

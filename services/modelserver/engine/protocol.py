@@ -34,6 +34,7 @@ class DeviceInfo:
     name: str  # `cpu` or `cuda:N`
     id: str  # `cpu` or the GPU's UUID
     memory_bytes: int
+    kind: str = "cpu"  # `cpu` or what the GPU is called, `NVIDIA H200`
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class AttemptCloser:
 
     async def close(self, attempt: Attempt, close: Close, heard: Heard) -> None:
         """Commit the outcome, for who owns the run now, and tell the memory. Raises Deposed."""
-        self._jobs.ordering.settled(attempt.job.id, heard.gpu_ms)  # for whom it was begun, whoever has it now
+        self._jobs.ordering.settled(attempt.job.id, heard.units)  # for whom it was begun, whoever has it now
         mine = self._owned(attempt)
         await self._close(mine, close, heard)
         heir = self._owned(attempt)

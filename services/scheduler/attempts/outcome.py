@@ -80,8 +80,14 @@ class Heard:
     images: dict[int, ImageStored] = field(default_factory=dict)
     stages: list[StageDone] = field(default_factory=list)
     gpu_ms: float = 0.0
+    worth: float = 1.0  # units of a millisecond of the worker's device
     drew: asyncio.Event = field(default_factory=asyncio.Event)  # it told progress
     events: int = 0
+
+    @property
+    def units(self) -> float:
+        """What was measured, in units."""
+        return self.gpu_ms * self.worth
 
     def take(self, event: AttemptEvent, job: Job) -> Close | None:
         """Take an event in; returns how the attempt ended when it was the last one."""
@@ -106,7 +112,7 @@ class Heard:
     def brought(self) -> Yield:
         """Return what an ending of the job takes from it."""
         pictures = tuple(self.images[index] for index in sorted(self.images))
-        return Yield(pictures, tuple(self.stages), self.gpu_ms)
+        return Yield(pictures, tuple(self.stages), self.gpu_ms, self.worth)
 
     def _done(self, job: Job) -> Close:
         if sorted(self.images) == list(range(job.spec.images)):

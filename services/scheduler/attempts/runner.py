@@ -21,10 +21,11 @@ from libs.clock import Clock
 from libs.generation.model import id_of
 from services.scheduler.attempts.closer import AttemptCloser
 from services.scheduler.attempts.listening import Listener
-from services.scheduler.attempts.outcome import Attempt, Close, Heard, TimedOut, mishap_of
+from services.scheduler.attempts.outcome import Attempt, Close, Done, Heard, TimedOut, mishap_of
 from services.scheduler.attempts.run_limit import RunLimits
 from services.scheduler.placement.fleet import LOST_REST_S, REFUSED_REST_S, Fleet
 from services.scheduler.placement.preempter import Preempter
+from services.scheduler.pricing.keeper import PriceKeeper
 from services.scheduler.retries.retry import Fault, Mishap
 from services.scheduler.storage.store import Deposed
 
@@ -47,6 +48,7 @@ class AttemptRunner:
         listener: Listener,
         preempter: Preempter,
         closer: AttemptCloser,
+        prices: PriceKeeper,
         clock: Clock,
     ) -> None:
         self.limits = RunLimits()  # an operator's
@@ -54,6 +56,7 @@ class AttemptRunner:
         self._listener = listener
         self._preempter = preempter
         self._closer = closer
+        self._prices = prices
         self._clock = clock
 
     async def run(self, attempt: Attempt) -> None:
@@ -70,6 +73,9 @@ class AttemptRunner:
             close = await self._follow(attempt, heard)
             self._let_rest(attempt, close)
             self._fleet.learn_loads(attempt.worker, attempt.job.model_version, heard.stages)
+            heard.worth = self._prices.worth(attempt.job, attempt.worker)
+            if isinstance(close, Done) and not attempt.resume_from:
+                self._prices.drew(attempt.job, attempt.worker, heard.gpu_ms)
             await self._closer.close(attempt, close, heard)
         if (
             isinstance(close, TimedOut)

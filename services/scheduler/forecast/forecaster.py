@@ -19,7 +19,7 @@ from services.scheduler.forecast import demand, snapshot
 from services.scheduler.forecast.outlook import Outlook
 from services.scheduler.forecast.promises import Promises
 from services.scheduler.forecast.simulation import Simulation
-from services.scheduler.forecast.speeds import Speeds
+from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT, Speeds
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.order.ordering import Waiting
@@ -37,10 +37,25 @@ _IDLE_SHARE = 9.0  # times as long as a simulation computed, the next one waits
 _A_FEW = 5  # dispatches between two looks at the time
 
 
+def _nobody() -> None:
+    return None
+
+
+def _as_estimated(_model_version: str) -> float:
+    return PRIOR_S_PER_UNIT
+
+
 class Forecaster:
     """Is told what happens to open jobs; `run` keeps the outlook fresh."""
 
-    def __init__(self, jobs: OpenJobs, fleet: Fleet, hub: WatchHub, clock: Clock) -> None:
+    def __init__(
+        self,
+        jobs: OpenJobs,
+        fleet: Fleet,
+        hub: WatchHub,
+        clock: Clock,
+        seconds_per_unit: Callable[[str], float] = _as_estimated,
+    ) -> None:
         jobs.followers.append(self)
         self._jobs = jobs
         self._fleet = fleet
@@ -50,6 +65,7 @@ class Forecaster:
         self._runs: dict[JobId, snapshot.Run] = {}
         self._dispatches = 0
         self.outlook = Outlook()
+        self._seconds_per_unit = seconds_per_unit  # of a device, by model version
         self.speeds = Speeds()
         self.promises = Promises()
         self.on_demand: Callable[[], None] = _nobody  # rings whoever scales the fleet
@@ -75,7 +91,7 @@ class Forecaster:
         """A job is in its final state; told before `gone`."""
         run = self._runs.get(job.id)
         if run is not None and job.state is JobState.SUCCEEDED and job.attempt == 1:
-            self.speeds.learn(run.model, run.worker, run.units, job.stages, job.actual_units)
+            self.speeds.learn(run.model, run.worker, run.units, job.stages)
 
     def gone(self, job_id: JobId) -> None:
         """A job is not open any more."""
@@ -89,7 +105,7 @@ class Forecaster:
         runs = [(run.model, run.worker) for run in tuple(self._runs.values())]
         backlog = self._jobs.backlog
         waits = {model: (backlog.jobs(model), backlog.units(model)) for model in backlog.models()}
-        return demand.measure(waits, runs, self.speeds.device_seconds_per_unit)
+        return demand.measure(waits, runs, self._seconds_per_unit)
 
     def simulation(self, newcomer: Waiting | None = None) -> Simulation:
         """Return a simulation of what waits, and of a newcomer, from now on; nobody has played it yet."""
@@ -150,7 +166,3 @@ class Forecaster:
     def _changed(self) -> None:
         self._news.ring()
         self.on_demand()
-
-
-def _nobody() -> None:
-    return None

@@ -12,6 +12,7 @@ from libs.errors import InvalidRequest, Violation
 from services.scheduler.forecast import demand
 from services.scheduler.forecast.demand import Demand
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
+from services.scheduler.pricing import keeper
 from services.scheduler.storage.store import JobStore
 
 TARGET_DRAIN_S = 60.0
@@ -99,4 +100,6 @@ class Scaling:
         totals = await self._store.open_totals()
         waits = {total.model_version: (total.jobs, total.units) for total in totals if not total.worker}
         runs = [(total.model_version, total.worker) for total in totals if total.worker]
-        return demand.measure(waits, runs, lambda _model: PRIOR_S_PER_UNIT)
+        prices = await self._store.load_document(keeper.DOCUMENT) or {}
+        seconds_per_unit = prices.get("seconds_per_unit", {})
+        return demand.measure(waits, runs, lambda model: seconds_per_unit.get(model, PRIOR_S_PER_UNIT))

@@ -1,7 +1,7 @@
-"""What a unit really takes, from jobs that ended. Pure.
+"""What a unit really takes on the wall, from jobs that ended. Pure.
 
 A unit is a millisecond of the reference device by the cost table. On the wall a job takes longer or shorter: other
-devices, other jobs beside it in the same forward, a table that is wrong. Both are kept as averages that forget.
+devices, other jobs beside it in the same forward, an estimate that nine of ten stay below. Kept as averages that forget.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ _BOUNDS = 1e-5, 1.0  # seconds a unit; what lies outside was a clock that jumped
 
 @dataclass(slots=True)
 class Speeds:
-    """Seconds per unit: on the wall by worker and model, by model and in all; of a device by model."""
+    """Seconds per unit: by worker and model, by model and in all."""
 
     _wall: dict[tuple[str, str], float] = field(default_factory=dict)  # by worker (empty: any) and model (empty: any)
-    _gpu: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, model: str, worker: str, units: float, stages: Iterable[StageDone], gpu_ms: float) -> None:
-        """Take in a job that succeeded in one attempt: the stages of its attempt and its milliseconds of the device."""
+    def learn(self, model: str, worker: str, units: float, stages: Iterable[StageDone]) -> None:
+        """Take in a job that succeeded in one attempt: its estimate and the stages of its attempt."""
         spans = [stage for stage in stages if stage.name != "queue"]
         if units <= 0.0 or not spans:
             return
@@ -32,8 +31,6 @@ class Speeds:
         took_s = max(stage.end_s for stage in spans) - min(stage.start_s for stage in spans) - load_s
         for key in ((worker, model), ("", model), ("", "")):
             self._wall[key] = _average(self._wall.get(key), _bounded(took_s / units))
-        if gpu_ms > 0.0:
-            self._gpu[model] = _average(self._gpu.get(model), _bounded(gpu_ms / 1000.0 / units))
 
     def seconds_per_unit(self, worker: str, model: str) -> float:
         """Return the seconds on the wall that a unit takes there, from the nearest that was observed."""
@@ -41,10 +38,6 @@ class Speeds:
             if key in self._wall:
                 return self._wall[key]
         return PRIOR_S_PER_UNIT
-
-    def device_seconds_per_unit(self, model: str) -> float:
-        """Return the seconds of a device that a unit takes: less than on the wall where jobs share it."""
-        return self._gpu.get(model, PRIOR_S_PER_UNIT)
 
 
 def _average(before: float | None, observed: float) -> float:

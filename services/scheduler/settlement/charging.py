@@ -40,14 +40,14 @@ class Charge:
 
 
 def charge(
-    change: Change, estimated_units: float, gpu_ms: float, *, reason: str = "", most: float = CAP, finished: float = 0.0
+    change: Change, estimated_units: float, units: float, *, reason: str = "", most: float = CAP, finished: float = 0.0
 ) -> Charge:
-    """Return the charge of a job that ends by `change` after `gpu_ms` milliseconds of the reference device.
+    """Return the charge of a job that ends by `change` after it was measured to take so many units.
 
     `reason` says why it failed, if it did, `finished` what share of its pictures it has all the same; `most` is the cap
     in estimates.
     """
-    actual, cap = round(gpu_ms, 1), round(most * estimated_units, 1)
+    actual, cap = round(units, 1), round(most * estimated_units, 1)
     if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED:
         if finished and change is Change.FAIL:
             return Charge(actual, min(cap, round(finished * actual, 1)), "only its finished pictures are charged")

@@ -17,6 +17,12 @@ class Yield:
     images: tuple[ImageStored, ...] = ()
     stages: tuple[StageDone, ...] = ()
     gpu_ms: float = 0.0
+    worth: float = 1.0  # units of a millisecond of the device
+
+    @property
+    def units(self) -> float:
+        """What was measured, in units."""
+        return self.gpu_ms * self.worth
 
 
 _NOTHING = Yield()
@@ -32,7 +38,7 @@ def failed(
     job: Job, failure: Failure, brought: Yield = _NOTHING, *, epoch: int, now: float, dead: bool = False
 ) -> Ending:
     """Return the end of a job that is not tried again; `dead` when that is because its attempts are used up. Pictures it brought are not shown."""
-    kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
+    kept = replace(brought, images=())
     return replace(_ending(job, Change.FAIL, kept, epoch=epoch, now=now, failure=failure), dead=dead)
 
 
@@ -59,7 +65,7 @@ def blocked(job: Job, failure: Failure, brought: Yield, *, epoch: int, now: floa
 
 def cancelled(job: Job, brought: Yield = _NOTHING, *, epoch: int, now: float) -> Ending:
     """Return the end of a job that its owner withdrew, waiting or running."""
-    kept = Yield(stages=brought.stages, gpu_ms=brought.gpu_ms)
+    kept = replace(brought, images=())
     return _ending(job, Change.CANCEL, kept, epoch=epoch, now=now)
 
 
@@ -87,7 +93,7 @@ def _ending(
 ) -> Ending:
     most, reason = 1.0 if job.downgraded_from else CAP, failure.reason if failure else ""
     finished = len(brought.images) / job.spec.images
-    charged = charge(change, job.estimated_units, brought.gpu_ms, reason=reason, most=most, finished=finished)
+    charged = charge(change, job.estimated_units, brought.units, reason=reason, most=most, finished=finished)
     message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
     return Ending(
         job_id=job.id,

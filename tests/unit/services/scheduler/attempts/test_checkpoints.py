@@ -81,7 +81,7 @@ async def start(bench: Bench) -> tuple[FakeModelServer, Job]:
 
 async def test_a_lost_attempt_is_gone_on_from_by_the_next_one_and_its_pictures_end_it() -> None:
     bench = Bench()
-    async with bench.running():
+    async with bench.running() as scheduler:
         worker, job = await start(bench)
         first = await lose(bench, worker, 10, 20)
         second = await lose(bench, worker)  # before its own first checkpoint
@@ -93,6 +93,7 @@ async def test_a_lost_attempt_is_gone_on_from_by_the_next_one_and_its_pictures_e
         worker.say(third, *pictures(third))
         assert (await bench.now(job.id)).state is JobState.SUCCEEDED
         assert await left(bench.blobs) == set()
+        assert not scheduler.prices.outcomes  # what a part of it took is no price
 
 
 async def test_a_job_that_gets_on_survives_more_lost_workers_than_one_that_does_not() -> None:

@@ -90,18 +90,16 @@ def test_speeds_are_learned_by_worker_and_model_without_the_load() -> None:
     speeds = Speeds()
     assert speeds.seconds_per_unit("w0", "m") == PRIOR_S_PER_UNIT
     drawn = stages(("queue", 0.0, 50.0), ("load", 50.0, 60.0), ("encode", 60.0, 61.0), ("denoise", 61.0, 64.0))
-    speeds.learn("m", "w0", 2000.0, drawn, 1000.0)
+    speeds.learn("m", "w0", 2000.0, drawn)
     assert speeds.seconds_per_unit("w0", "m") == pytest.approx(0.002)
     assert speeds.seconds_per_unit("w1", "m") == pytest.approx(0.002)
     assert speeds.seconds_per_unit("w1", "n") == pytest.approx(0.002)
-    assert speeds.device_seconds_per_unit("m") == pytest.approx(0.0005)
-    assert speeds.device_seconds_per_unit("n") == PRIOR_S_PER_UNIT
-    speeds.learn("m", "w0", 2000.0, stages(("denoise", 0.0, 8.0)), 0.0)
+    speeds.learn("m", "w0", 2000.0, stages(("denoise", 0.0, 8.0)))
     assert 0.002 < speeds.seconds_per_unit("w0", "m") < 0.004
 
 
 def test_what_says_nothing_about_speed_changes_none() -> None:
     speeds = Speeds()
-    speeds.learn("m", "w0", 0.0, stages(("denoise", 0.0, 8.0)), 1.0)
-    speeds.learn("m", "w0", 100.0, stages(("queue", 0.0, 8.0)), 1.0)
+    speeds.learn("m", "w0", 0.0, stages(("denoise", 0.0, 8.0)))
+    speeds.learn("m", "w0", 100.0, stages(("queue", 0.0, 8.0)))
     assert speeds.seconds_per_unit("w0", "m") == PRIOR_S_PER_UNIT

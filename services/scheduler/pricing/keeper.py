@@ -1,0 +1,99 @@
+"""Keeps the book: hears what attempts cost, and every few seconds brings the next prices into force.
+
+Prices are written down before anybody is told of them, so that no version ever means two things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from libs.alarm import Alarm
+from libs.clock import Clock
+from libs.fleet.record import WorkerRecord
+from services.scheduler.catalog import CatalogKeeper
+from services.scheduler.job import Job
+from services.scheduler.pricing.book import PriceBook
+from services.scheduler.replicas.lead import Lead
+from services.scheduler.storage.persistence import persistently
+from services.scheduler.storage.store import JobStore
+
+logger = logging.getLogger(__name__)
+
+DOCUMENT = "prices"
+EVERY_S = 5.0
+SAVE_EVERY_S = 60.0  # what is learned in between is no loss: it is learned again
+MOST_A_SECOND = 50  # attempts that are learned from: a sample is enough
+KEPT_MODELS = 20  # that are listed no more
+
+
+class PriceKeeper:
+    """Is told of attempts; `run` renews the prices."""
+
+    def __init__(self, store: JobStore, catalog: CatalogKeeper, clock: Clock, lead: Lead) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._lead = lead
+        self._news = Alarm(clock)
+        self._second, self._heard = 0, 0
+        self._saved_at = clock.monotonic()
+        self.book = PriceBook()
+        self.outcomes: Counter[bool] = Counter()  # attempts by whether anything was learned from them
+
+    async def load(self) -> None:
+        """Take up the prices that were kept; what cannot be read is learned anew."""
+        document = await persistently(self._clock, lambda: self._store.load_document(DOCUMENT))
+        if document is None:
+            return
+        try:
+            self.book.restore(document)
+            self._catalog.price(self.book.table, int(document["catalog_version"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            logger.exception("the prices that were kept cannot be read")
+
+    def worth(self, job: Job, worker: WorkerRecord) -> float:
+        """Return the units of a millisecond of a worker's device."""
+        return self.book.worth(job.model_version, worker.class_of_device)
+
+    def drew(self, job: Job, worker: WorkerRecord, gpu_ms: float) -> None:
+        """Take in an attempt that drew all pictures of a job, from the first step on."""
+        if not self._may_learn():
+            return
+        learned = self.book.learn(job.model_version, worker.class_of_device, job.spec, gpu_ms)
+        self.outcomes[learned] += 1
+        if not learned:
+            extra = {"job_id": job.id, "worker_id": worker.worker_id, "gpu_ms": gpu_ms}
+            logger.info("an attempt cost what nobody believes", extra=extra)
+        self._news.ring()
+
+    async def run(self) -> None:
+        """Renew the prices while something is learned, until cancelled."""
+        while True:
+            await self._news.wait()
+            await self._renew()
+            await self._clock.sleep(EVERY_S)
+
+    async def _renew(self) -> None:
+        before = self.book.table
+        for _ in self.book.renew():
+            await asyncio.sleep(0)
+        table = self.book.table
+        if table is before and self._clock.monotonic() < self._saved_at + SAVE_EVERY_S:
+            return
+        self.book.forget(KEPT_MODELS, frozenset(model.pinned for model in self._catalog.catalog.models))
+        version = self._catalog.catalog.version + (table is not before)
+        document = self.book.to_document() | {"catalog_version": version}
+        await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document, self._lead.epoch))
+        self._saved_at = self._clock.monotonic()
+        if table is not before:
+            self._catalog.price(table, version)
+            logger.info("prices changed", extra={"version": table.version})
+
+    def _may_learn(self) -> bool:
+        second = int(self._clock.monotonic())
+        if second != self._second:
+            self._second, self._heard = second, 0
+        self._heard += 1
+        return self._heard <= MOST_A_SECOND

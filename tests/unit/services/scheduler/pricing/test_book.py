@@ -1,0 +1,110 @@
+"""Whose milliseconds are units, and when prices change."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
+from services.scheduler.pricing.book import PriceBook
+from tests.unit.libs.generation.test_calibration import mixed, small_machine
+from tests.unit.services.scheduler.fakes import spec
+
+M, GPU, CPU = "m@1", "NVIDIA H200", "cpu"
+
+
+def drawn(book: PriceBook, device: str, jobs: int, slower: float = 1.0, seed: int = 0) -> None:
+    rng = random.Random(seed)
+    for asked in (mixed(rng) for _ in range(jobs)):
+        book.learn(M, device, asked, slower * small_machine(asked))
+
+
+def renew(book: PriceBook) -> int:
+    for _ in book.renew():
+        pass
+    return book.table.version
+
+
+def test_prices_come_into_force_with_a_new_version_once_enough_was_measured() -> None:
+    book = PriceBook()
+    drawn(book, GPU, 3)
+    assert (renew(book), dict(book.table.entries)) == (0, {})
+    drawn(book, GPU, 60)
+    assert book.table.units(spec(), M) == PriceBook().table.units(spec(), M), "nothing changes in between"
+    assert renew(book) == 1
+    assert book.table.typical_units(spec(), M) == pytest.approx(small_machine(spec()), rel=0.2)
+
+
+def test_prices_that_hardly_move_are_no_new_version() -> None:
+    book = PriceBook()
+    drawn(book, GPU, 400)
+    assert renew(book) == 1
+    table = book.table
+    drawn(book, GPU, 10, seed=1)
+    assert renew(book) == 1
+    assert book.table is table
+    drawn(book, GPU, 200, slower=1.5, seed=2)
+    assert renew(book) == 2
+
+
+def test_the_class_that_served_first_is_the_reference_and_others_are_worth_less_or_more() -> None:
+    book = PriceBook()
+    drawn(book, GPU, 50)
+    drawn(book, CPU, 3, slower=20.0)
+    renew(book)
+    assert (book.worth(M, GPU), book.worth(M, CPU), book.worth("other@1", CPU)) == (1.0, 1.0, 1.0)
+    drawn(book, CPU, 50, slower=20.0)
+    renew(book)
+    assert book.worth(M, GPU) == 1.0
+    assert book.worth(M, CPU) == pytest.approx(1 / 20, rel=0.15)
+    assert book.table.typical_units(spec(), M) == pytest.approx(small_machine(spec()), rel=0.2)
+
+
+def test_an_operator_can_name_the_reference() -> None:
+    book = PriceBook(reference=CPU)
+    drawn(book, GPU, 50)
+    renew(book)
+    assert book.table.typical_units(spec(), M) == pytest.approx(small_machine(spec()), rel=0.2)
+    drawn(book, CPU, 50, slower=20.0)
+    renew(book)
+    assert book.table.typical_units(spec(), M) == pytest.approx(20 * small_machine(spec()), rel=0.2)
+    assert (book.worth(M, CPU), book.worth(M, GPU)) == (1.0, pytest.approx(20.0, rel=0.15))
+
+
+def test_seconds_of_a_device_are_those_of_the_devices_that_draw() -> None:
+    book = PriceBook()
+    assert book.seconds_per_unit(M) == PRIOR_S_PER_UNIT
+    drawn(book, GPU, 50)
+    renew(book)
+    asked = spec(width=256, height=256, steps=12)
+    assert book.table.units(asked, M) * book.seconds_per_unit(M) == pytest.approx(small_machine(asked) / 1000, rel=0.2)
+    drawn(book, CPU, 50, slower=20.0)
+    renew(book)
+    drawn(book, CPU, 100, slower=20.0)  # the GPU is gone
+    told = book.table.units(asked, M) * book.seconds_per_unit(M)
+    assert told == pytest.approx(20 * small_machine(asked) / 1000, rel=0.25)
+
+
+def test_what_is_kept_has_the_same_version_prices_and_worths() -> None:
+    book, again = PriceBook(), PriceBook()
+    drawn(book, GPU, 60)
+    drawn(book, CPU, 60, slower=3.0)
+    renew(book)
+    drawn(book, GPU, 7, slower=1.02, seed=3)
+    again.restore(json.loads(json.dumps(book.to_document())))
+    assert again.table == book.table
+    assert again.worth(M, CPU) == book.worth(M, CPU) < 0.5
+    drawn(book, GPU, 200, slower=2.0, seed=4)
+    drawn(again, GPU, 200, slower=2.0, seed=4)
+    assert renew(book) == renew(again) == 2
+    assert again.table == book.table
+
+
+def test_models_that_are_gone_are_forgotten_but_for_the_last() -> None:
+    book = PriceBook()
+    for number in range(5):
+        book.learn(f"m@{number}", GPU, spec(), 10.0)
+    book.forget(2, frozenset({"m@0"}))
+    assert set(book.to_document()["models"]) == {"m@0", "m@3", "m@4"}
