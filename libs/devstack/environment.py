@@ -61,6 +61,10 @@ class ServiceEnvironment:
             DATABASE_URL=self.settings.database_url,
             TIERS=self.settings.tiers,
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
+            JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
+            JWT_TIER_CLAIM=self.settings.jwt_tier_claim,
+            JWT_SCOPE_CLAIM=self.settings.jwt_scope_claim,
+            JWT_TIERS=self.settings.jwt_tiers,
         )
 
     def modelserver(self, name: str, device: str) -> dict[str, str]:

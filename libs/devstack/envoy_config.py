@@ -17,8 +17,10 @@ _DEFAULT_OTLP_PORT = 4317
 
 
 def bounds(settings: StackSettings) -> tuple[str, ...]:
-    """Return the renderer's arguments for what one address may send, and whose word is taken for the address."""
+    """Return the renderer's arguments for what one address may send, whose word is taken for it, and whose tokens."""
+    tokens = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience, "jwks": settings.jwt_jwks}
     return (
+        *(part for name, value in tokens.items() if value for part in (f"--jwt-{name}", value)),
         *(("--bursts", settings.bursts) if settings.bursts else ()),
         *(("--trusted-hops", str(settings.trusted_hops)) if settings.trusted_hops else ()),
     )

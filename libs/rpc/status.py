@@ -58,6 +58,8 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "KEY_REVOKED": errors.Unauthenticated,
     "KEY_EXPIRED": errors.Unauthenticated,
     "KEY_IN_URL": errors.Unauthenticated,
+    "TOKEN_INVALID": errors.Unauthenticated,
+    "TOKEN_EXPIRED": errors.Unauthenticated,
     "MESH_TOKEN_INVALID": errors.Unauthenticated,
     "SCOPE_MISSING": errors.PermissionDenied,
     "WEBHOOK_KEY_REQUIRED": errors.PermissionDenied,

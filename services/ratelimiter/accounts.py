@@ -47,6 +47,10 @@ class Accounts(Protocol):
         """
         ...
 
+    async def admit(self, tenant_id: TenantId, tier: str, now_s: float) -> str:
+        """Return the tier of a tenant, which is made with `tier` when it is new."""
+        ...
+
     async def find(self, digest: bytes) -> KeptKey | None:
         """Return the key with this hash, revoked or not."""
         ...

@@ -17,8 +17,10 @@ from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
+from services.ratelimiter.accounts import Accounts
 from services.ratelimiter.admin_servicer import AdminServicer
 from services.ratelimiter.authz_servicer import AuthzServicer
+from services.ratelimiter.callers import Recogniser
 from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
 from services.ratelimiter.key_recogniser import ByKey
@@ -35,6 +37,7 @@ from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.strangers.visitors import strangers_at
 from services.ratelimiter.tiers_file import TiersFile
+from services.ratelimiter.token_recogniser import ByToken
 from services.ratelimiter.url_recogniser import NotInUrl
 
 logger = logging.getLogger(__name__)
@@ -63,13 +66,16 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     ledger, usage = MemoryLedger(clock), SqlUsage(database)
     limiter = Limiter(tiers.tariffs, ledger, usage, clock, meters, settings.lease_s)
     rebuilder = Rebuilder(tiers.tariffs, ledger, usage)
-    keyring = Keyring(SqlAccounts(database), clock)
+    accounts = SqlAccounts(database)
+    keyring = Keyring(accounts, clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
-    authz = AuthzServicer(
-        Door([NotInUrl(), ByKey(keyring)], strangers_at(settings.secrets_folder, clock), limiter, meters)
+    recognisers, strangers = (
+        _recognisers(settings, accounts, keyring, clock),
+        strangers_at(settings.secrets_folder, clock),
     )
+    authz = AuthzServicer(Door(recognisers, strangers, limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))
@@ -86,6 +92,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     finally:
         await server.grpc.stop(None)
         await database.close()
+
+
+def _recognisers(settings: Settings, accounts: Accounts, keyring: Keyring, clock: Clock) -> tuple[Recogniser, ...]:
+    return NotInUrl(), ByToken(accounts, settings.claim_names, clock), ByKey(keyring)
 
 
 async def _write_last(keyring: Keyring) -> None:

@@ -9,19 +9,20 @@ import base64
 import json
 from collections.abc import Iterable
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from google.rpc import code_pb2, status_pb2
 
 from darkroom.ratelimiter.v1 import ext_authz_pb2 as pb
 from libs import scopes
 from libs.errors import Unauthenticated
 from libs.rpc import status
-from services.ratelimiter.callers import Caller, Question
+from services.ratelimiter.callers import Caller, Claims, Question
 from services.ratelimiter.door import Answer
 from services.ratelimiter.headers import Header
 
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
 _ADDRESS, _CLIENT = "x-darkroom-address", "x-darkroom-client"
+_TOKENS, _CLAIMS, _FAULT = "envoy.filters.http.jwt_authn", "claims", "fault"  # as services.gateway.envoy.tokens says
 _ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
 _UNAUTHORIZED = 401
 
@@ -30,7 +31,25 @@ def question_from_envoy(request: pb.CheckRequest) -> Question:
     """Return the question; the address is the one that Envoy trusts."""
     asked, peer = request.attributes.request.http, request.attributes.source.address.socket_address.address
     # Behind a proxy the peer is the proxy; Envoy strips this header from outside and says whom it believes in.
-    return Question(asked.headers.get(_CLIENT, peer), dict(asked.headers), asked.method, asked.path)
+    claims, fault = _token(request.attributes.metadata_context)
+    address = asked.headers.get(_CLIENT, peer)
+    return Question(address, dict(asked.headers), asked.method, asked.path, claims, fault)
+
+
+def _token(context: pb.CheckRequest.Metadata) -> tuple[Claims | None, str]:
+    """Return the claims of a good token, else what is wrong with it; nothing outside can set either."""
+    if _TOKENS not in context.filter_metadata:
+        return None, ""
+    found = context.filter_metadata[_TOKENS].fields
+    if _CLAIMS in found:
+        return {name: _texts(value) for name, value in found[_CLAIMS].struct_value.fields.items()}, ""
+    return None, found[_FAULT].struct_value.fields["message"].string_value if _FAULT in found else ""
+
+
+def _texts(value: struct_pb2.Value) -> tuple[str, ...]:
+    """Return what a claim says in words; numbers and objects say nothing here."""
+    items = value.list_value.values if value.HasField("list_value") else (value,)
+    return tuple(item.string_value for item in items if item.HasField("string_value"))
 
 
 def is_grpc(question: Question) -> bool:

@@ -3,6 +3,7 @@
     Door
     ├── recognisers, asked in turn: the first that knows its kind of proof decides
     │   ├── url_recogniser.NotInUrl       never one in the URL
+    │   ├── token_recogniser.ByToken      a token of an identity provider
     │   └── key_recogniser.ByKey          an API key
     └── strangers, when none did
         └── strangers.visitors.Visitors   a cookie, else the IP address
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from libs import scopes
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
 from services.ratelimiter.headers import Header
+
+Claims: TypeAlias = Mapping[str, tuple[str, ...]]
+"""What a token says, the words of each claim; one that says it in numbers or objects has none."""
 
 _NO_KEY = KeyId("")
 
@@ -34,6 +38,10 @@ class Question:
     method: str = ""
     path: str = ""
     """With its query."""
+    claims: Claims | None = None
+    """Those of a token that Envoy has checked; None without a good one."""
+    fault: str = ""
+    """What Envoy found wrong with a token, in its words; empty where tokens are not taken."""
 
     @property
     def authorization(self) -> str:

@@ -9,6 +9,13 @@ from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.ratelimiter import policy
+from services.ratelimiter.token_recogniser import ClaimNames
+
+
+def _are_tiers(values: tuple[str, ...]) -> str | None:
+    known = [tier for tier in policy.TIERS if tier != policy.ANONYMOUS]
+    wrong = [value for value in values if value not in known]
+    return f"{wrong[0]} is no tier for them; give a comma list of {', '.join(known)}" if wrong else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +30,19 @@ class Settings(ProcessSettings):
     """Seconds after which a reservation that nobody confirmed is given back."""
     lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})
     """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
+    jwt_tenant_claim: str = "tenant"
+    """Claim of a token that names its tenant."""
+    jwt_tier_claim: str = "tier"
+    """Claim that names the tier of a tenant that is new."""
+    jwt_scope_claim: str = "scope"
+    """Claim that names what the token may be used for, as text with spaces or as a list."""
+    jwt_tiers: tuple[str, ...] = field(default=(), metadata={"check": _are_tiers})
+    """Tiers that a token may give to a tenant that is new; it is `free` otherwise. An old one keeps its tier."""
+
+    @property
+    def claim_names(self) -> ClaimNames:
+        """How tokens are read."""
+        return ClaimNames(self.jwt_tenant_claim, self.jwt_tier_claim, self.jwt_scope_claim, frozenset(self.jwt_tiers))
 
     @property
     def database(self) -> str:

@@ -39,6 +39,20 @@ class SqlAccounts:
 
         await self._database.write(write)
 
+    async def admit(self, tenant_id: TenantId, tier: str, now_s: float) -> str:
+        """Return the tier of a tenant, which is made with `tier` when it is new."""
+        asked = select(self._tenants.c.tier).where(self._tenants.c.id == tenant_id)
+        known = await self._database.rows(asked)
+        if known:
+            return str(known[0].tier)
+        tenant = {"id": tenant_id, "tier": tier, "created_at": now_s}
+
+        async def write(connection: AsyncConnection) -> str:
+            await insert_if_absent(connection, self._tenants, tenant)
+            return str((await connection.execute(asked)).scalar_one())
+
+        return await self._database.write(write)
+
     async def find(self, digest: bytes) -> KeptKey | None:
         """Return the key with this hash, revoked or not."""
         rows = await self._database.rows(self._select().where(self._keys.c.sha256 == digest))

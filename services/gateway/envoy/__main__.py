@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from services.gateway.envoy import bursts, tls
+from services.gateway.envoy import bursts, tls, tokens
 from services.gateway.envoy.bootstrap import Edge, render
 from services.gateway.envoy.tls import Tls
 
@@ -19,10 +19,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         limits, secured = bursts.parse(given.bursts), _tls(given)
+        jwt = tokens.parse(given.jwt_issuer, given.jwt_audience, given.jwt_jwks)
     except ValueError as error:
         parser.error(str(error))
     edge = Edge(
-        given.listen, given.admin, given.gateway, given.ratelimiter, given.otlp, limits, given.trusted_hops, secured
+        given.listen,
+        given.admin,
+        given.gateway,
+        given.ratelimiter,
+        given.otlp,
+        limits,
+        given.trusted_hops,
+        secured,
+        jwt,
     )
     for name, secret in tls.secrets(secured).items():
         (Path(given.secrets) / name).write_text(yaml.safe_dump(secret.to_dict(), sort_keys=False, width=120))
@@ -45,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--door-key", default="", help="file of its key")
     parser.add_argument("--door-clients", default="", help="file of the authority whose certificates callers must show")
     parser.add_argument("--secrets", default="", help="folder to write what TLS needs beside the configuration")
+    parser.add_argument("--jwt-issuer", default="", help="whose tokens are taken; none without it")
+    parser.add_argument("--jwt-audience", default="", help="audience that a token must be for")
+    parser.add_argument("--jwt-jwks", default="", help="file or https URL of the issuer's keys")
     return parser
 
 

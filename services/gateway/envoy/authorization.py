@@ -16,6 +16,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any
 
 from libs.rpc import deadlines
+from services.gateway.envoy import tokens
 
 MESH_KEY = "x-darkroom-mesh-token"
 MESH_TOKEN = "%ENVIRONMENT(DARKROOM_MESH_TOKEN)%"
@@ -31,6 +32,7 @@ def check(cluster: str, *, lenient: bool) -> ExtAuthz:
         transport_api_version=ApiVersion.V3,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         failure_mode_allow=lenient,
+        metadata_context_namespaces=[tokens.METADATA],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.bootstrap.v3 import (
@@ -32,6 +33,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, End
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.trace.v3 import OpenTelemetryConfig, TracingHttp
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import JwtAuthentication
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerTracing,
@@ -44,11 +46,12 @@ from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
 from libs.roles import GATEWAY, RATELIMITER
-from services.gateway.envoy import authorization, filters, replies, routes, tls
+from services.gateway.envoy import authorization, filters, key_file, replies, routes, tls, tokens
 from services.gateway.envoy.bursts import SHIPPED, Bursts
 from services.gateway.envoy.tls import PLAIN, Tls
+from services.gateway.envoy.tokens import Tokens
 
-OTLP = "otlp"
+OTLP, KEYS = "otlp", "jwks"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MAX_STREAMS = 20_000  # event streams are long; Envoy's default of 1024 requests would refuse readers
 _LINE_BUFFER_BYTES = 1024 * 1024
@@ -59,7 +62,8 @@ _TOLD_PATH = len("/v1/jobs/job_") + 26 + 1  # of a path in a span: signatures an
 class Edge:
     """What the configuration depends on; addresses are host:port, an empty `otlp` switches tracing off.
 
-    `trusted_hops` are the proxies before this door whose X-Forwarded-For is believed; None for `bursts` is no bound.
+    `trusted_hops` are the proxies before this door whose X-Forwarded-For is believed; None for `bursts` is no bound,
+    for `tokens` that none are taken.
     """
 
     listen: str
@@ -70,6 +74,7 @@ class Edge:
     bursts: Bursts | None = SHIPPED
     trusted_hops: int = 0
     tls: Tls = PLAIN
+    tokens: Tokens | None = None
 
 
 def render(edge: Edge) -> Bootstrap:
@@ -77,13 +82,19 @@ def render(edge: Edge) -> Bootstrap:
     clusters = [_peer(edge, GATEWAY, edge.gateway), _peer(edge, RATELIMITER, edge.ratelimiter)]
     if edge.otlp:
         clusters.append(_cluster(OTLP, edge.otlp))
+    if edge.tokens and edge.tokens.remote:
+        clusters.append(_keys(*edge.tokens.remote))
     runtime = Struct.from_dict({"tracing": {"opentelemetry": {"flush_interval_ms": 500}}})
-    return Bootstrap(
+    bootstrap = Bootstrap(
         node=Node(id="door", cluster="darkroom") if edge.tls != PLAIN else None,  # asked for by secrets from files
         admin=Admin(address=_address(edge.admin)),
         static_resources=BootstrapStaticResources(listeners=[_listener(edge)], clusters=clusters),
         layered_runtime=LayeredRuntime(layers=[RuntimeLayer(name="static", static_layer=runtime)]),
     )
+    if edge.tokens and not edge.tokens.remote:
+        path = Path(edge.tokens.jwks).absolute()
+        key_file.serve(bootstrap, KEYS, str(path), str(path.parent))
+    return bootstrap
 
 
 def _listener(edge: Edge) -> Listener:
@@ -96,7 +107,7 @@ def _listener(edge: Edge) -> Listener:
         stream_idle_timeout=timedelta(minutes=5),
         request_headers_timeout=timedelta(seconds=10),
         route_config=routes.public(GATEWAY),
-        http_filters=filters.chain(RATELIMITER, edge.bursts),
+        http_filters=filters.chain(RATELIMITER, edge.bursts, _jwt(edge)),
         local_reply_config=replies.as_json(),
         access_log=[_access_log()],
         tracing=_tracing() if edge.otlp else None,
@@ -111,6 +122,10 @@ def _listener(edge: Edge) -> Listener:
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=_LINE_BUFFER_BYTES,
     )
+
+
+def _jwt(edge: Edge) -> JwtAuthentication | None:
+    return tokens.authentication(edge.tokens, KEYS) if edge.tokens else None
 
 
 def _access_log() -> AccessLog:
@@ -166,6 +181,13 @@ def _cluster(name: str, address: str) -> Cluster:
         circuit_breakers=CircuitBreakers(thresholds=[threshold]),
         typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(options)},
     )
+
+
+def _keys(host: str, port: int, secure: bool) -> Cluster:
+    cluster = _cluster(KEYS, f"{host}:{port}")
+    cluster.typed_extension_protocol_options = {}  # HTTP/1.1, as every provider speaks it
+    cluster.transport_socket = tokens.authenticated(host) if secure else None
+    return cluster
 
 
 def _address(text: str) -> Address:

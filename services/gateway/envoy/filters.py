@@ -1,7 +1,7 @@
 """The HTTP filters in their order; the answer passes them backwards.
 
-cors → strip outside x-darkroom-* → livez → status (Lua) → bursts of an address → body limit → ext_authz, strict or
-lenient by route → grpc_web → transcoder → router
+cors → strip outside x-darkroom-* → livez → status (Lua) → bursts of an address → body limit → tokens → ext_authz,
+strict or lenient by route → grpc_web → transcoder → router
 
 Lua stands before all that refuses: it leaves a gRPC caller its grpc-status only where it has seen the request.
 """
@@ -30,6 +30,7 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 impo
 from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation, Mutations
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
+from envoy_data_plane.envoy.extensions.filters.http.jwt_authn.v3 import JwtAuthentication
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -74,7 +75,7 @@ end
 """
 
 
-def chain(ratelimiter: str, limits: Bursts | None) -> list[HttpFilter]:
+def chain(ratelimiter: str, limits: Bursts | None, jwt: JwtAuthentication | None) -> list[HttpFilter]:
     """Return the filters in order; `ratelimiter` is the cluster that knows the callers."""
     lua = Lua(default_source_code=DataSource(inline_string=STATUS_LUA))
     limited = [_named("local_ratelimit", bursts.limit(limits))] if limits else []
@@ -85,6 +86,7 @@ def chain(ratelimiter: str, limits: Bursts | None) -> list[HttpFilter]:
         _named("lua", lua),
         *limited,
         _named("buffer", Buffer(max_request_bytes=MAX_BODY_BYTES)),
+        *([_named("jwt_authn", jwt)] if jwt else []),
         HttpFilter(name=authorization.STRICT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=False))),
         HttpFilter(name=authorization.LENIENT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=True))),
         _named("grpc_web", GrpcWeb()),

@@ -119,3 +119,12 @@ async def test_what_works_no_more_is_not_replaced_and_nothing_is_added(accounts:
     with pytest.raises(NotFound):
         await accounts.replace(KeyId("key_9"), kept(3), NOW_S + 100)
     assert [key.id for key in await accounts.list(ACME)] == ["key_1", "key_2"]
+
+
+async def test_a_tenant_is_admitted_with_the_tier_it_came_with_first(accounts: SqlAccounts):
+    tiers = await asyncio.gather(*(accounts.admit(OTHER, tier, NOW_S) for tier in ("pro", "free", "payg", "pro")))
+    assert len(set(tiers)) == 1
+    assert await accounts.admit(OTHER, "enterprise", NOW_S) == tiers[0]
+    await accounts.add(kept(1, tier="enterprise"))
+    assert await accounts.admit(ACME, "free", NOW_S) == "enterprise"
+    assert await accounts.list(OTHER) == []

@@ -30,6 +30,9 @@ class FakeAccounts:
     async def add(self, kept: KeptKey) -> None:
         self.kept[kept.digest] = kept
 
+    async def admit(self, tenant_id: TenantId, tier: str, now_s: float) -> str:
+        return tier
+
     async def find(self, digest: bytes) -> KeptKey | None:
         self.questions += 1
         return self.kept.get(digest)
