@@ -117,9 +117,9 @@ class LimiterClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._limiter: rpc.LimiterServiceAsyncStub = rpc.LimiterServiceStub(channel)
 
-    async def reserve(self, reservation: Reservation) -> Decision:
-        """Take one request and the units, or nothing."""
-        request = pb.ReserveRequest(**_fields(reservation))
+    async def reserve(self, reservation: Reservation, prompt_simhash: int | None = None) -> Decision:
+        """Take one request and the units, or nothing. The hash says of strangers' prompts how alike they are."""
+        request = pb.ReserveRequest(**_fields(reservation), prompt_simhash=prompt_simhash)
         with _failures():
             return _decision(await self._limiter.Reserve(request, timeout=deadlines.LIMITER_S))
 

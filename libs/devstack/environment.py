@@ -60,6 +60,7 @@ class ServiceEnvironment:
             "ratelimiter",
             DATABASE_URL=self.settings.database_url,
             TIERS=self.settings.tiers,
+            REPUTATION=self.settings.reputation,
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
             JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
             JWT_TIER_CLAIM=self.settings.jwt_tier_claim,

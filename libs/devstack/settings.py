@@ -85,6 +85,8 @@ class StackSettings:
     them, from the test dependencies, in a temporary folder: for rehearsal, its jobs go with the stack."""
     tiers: str = ""
     """Path of tiers.toml. Empty: the one in the data folder; while there is none, the one that is shipped."""
+    reputation: str = ""
+    """Files of networks that make callers without a key suspect, with commas; a CIDR a line. Empty: none."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
     """Seconds after which a modelserver that says nothing counts as gone."""
     slots: int = 0

@@ -74,6 +74,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "EPOCH_STALE": errors.PreconditionFailed,
     "RPM_EXHAUSTED": errors.LimitExceeded,
     "GPU_COST_EXHAUSTED": errors.LimitExceeded,
+    "ABNORMAL_USAGE": errors.LimitExceeded,
     "CONCURRENCY_EXHAUSTED": errors.LimitExceeded,
     "DAILY_QUOTA_EXHAUSTED": errors.LimitExceeded,
     "UNAVAILABLE": errors.Unavailable,

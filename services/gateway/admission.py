@@ -32,11 +32,13 @@ from libs.ids import JobId, new_job_id
 from libs.rpc import headers
 from libs.telemetry.logs import fingerprint
 from libs.wire.spec import request_digest, spec_to_pb
+from services.gateway import courtesy
 from services.gateway.catalog import CatalogView
 from services.gateway.cheaper import cheaper
 from services.gateway.denials import denied
 from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
+from services.gateway.likeness import simhash
 from services.gateway.peers import Limiter, Scheduler
 from services.gateway.reserving import reservation, room
 from services.gateway.uploads import Uploads
@@ -87,6 +89,7 @@ class Admission:
         await self._uploads.check(caller.tenant_id, priced.spec)
         if draft.spec.validate_only:
             return Admitted(_unborn(draft, priced))
+        courtesy.meet(caller)
         job_id = new_job_id(self._clock.now())
         await self._reserve(caller, job_id, priced)
         self._after_reserve()
@@ -106,7 +109,8 @@ class Admission:
         return await self._scheduler.find_job(caller.tenant_id, draft.request_id)
 
     async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> None:
-        decision = await self._limiter.reserve(reservation(caller, priced, job_id))
+        prompt = simhash(priced.spec.prompt) if caller.address else None
+        decision = await self._limiter.reserve(reservation(caller, priced, job_id), prompt)
         headers.add(decision.headers)
         if decision.denial is None:
             return

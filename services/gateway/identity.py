@@ -14,7 +14,7 @@ from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
 
 TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
-SCOPES_KEY, ADDRESS_KEY = "x-darkroom-scopes", "x-darkroom-address"
+SCOPES_KEY, ADDRESS_KEY, ABUSE_KEY = "x-darkroom-scopes", "x-darkroom-address", "x-darkroom-abuse"
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,7 +23,8 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class Caller:
     """An authenticated caller; `key_id` is empty for anonymous ones, and says who of a tenant for tokens too.
 
-    `address` is what counts as the address of an anonymous caller.
+    `address` is what counts as the address of an anonymous caller, `abuse` says from 0 to 100 how much its requests
+    look like a machine's.
     """
 
     tenant_id: TenantId
@@ -31,6 +32,7 @@ class Caller:
     key_id: KeyId = KeyId("")
     scopes: Scopes = scopes.USUAL
     address: str = ""
+    abuse: int = 0
 
 
 def headers_of(context: Context) -> dict[str, str]:
@@ -46,7 +48,15 @@ def caller_of(context: Context) -> Caller:
     if not tenant or not tier:
         raise Unauthenticated("Who is calling is not known here: call Envoy's address. Nothing was charged.")
     allowed, _ = scopes.parse(given.get(SCOPES_KEY, "").split())  # what the door did not say is not allowed
-    return Caller(TenantId(tenant), tier, KeyId(given.get(KEY_ID_KEY, "")), allowed, given.get(ADDRESS_KEY, ""))
+    abuse = given.get(ABUSE_KEY, "")
+    return Caller(
+        TenantId(tenant),
+        tier,
+        KeyId(given.get(KEY_ID_KEY, "")),
+        allowed,
+        address=given.get(ADDRESS_KEY, ""),
+        abuse=int(abuse) if abuse.isdecimal() else 0,
+    )
 
 
 def owner_of(context: Context) -> Caller:

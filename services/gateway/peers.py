@@ -58,8 +58,8 @@ class Scheduler(Protocol):
 class Limiter(Protocol):
     """The authority for what a tenant may still spend. Every method may raise Unavailable(LIMITER_DEGRADED)."""
 
-    async def reserve(self, reservation: Reservation) -> Decision:
-        """Take requests and units in one decision; a denial takes nothing."""
+    async def reserve(self, reservation: Reservation, prompt_simhash: int | None = None) -> Decision:
+        """Take requests and units in one decision; a denial takes nothing. Of strangers it is told of the prompt."""
         ...
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:

@@ -17,6 +17,8 @@ from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
+from services.ratelimiter.abuse.reputation import Reputation
+from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.accounts import Accounts
 from services.ratelimiter.admin_servicer import AdminServicer
 from services.ratelimiter.authz_servicer import AuthzServicer
@@ -68,12 +70,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     rebuilder = Rebuilder(tiers.tariffs, ledger, usage)
     accounts = SqlAccounts(database)
     keyring = Keyring(accounts, clock)
+    reputation = Reputation(settings.reputation, clock)
+    watch = Watch(reputation, clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
-    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter), server.grpc)
+    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter, watch), server.grpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
     recognisers, strangers = (
         _recognisers(settings, accounts, keyring, clock),
-        strangers_at(settings.secrets_folder, clock),
+        strangers_at(settings.secrets_folder, watch, clock),
     )
     authz = AuthzServicer(Door(recognisers, strangers, limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
@@ -82,7 +86,12 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await _prepare(clock, lambda: rebuilder.rebuild(clock.now()))
         await server.start(SERVICES)
         async with asyncio.TaskGroup() as agents:
-            loops = (Expirer(limiter, clock, settings.reservation_ttl_s).run(), keyring.run(), tiers.run())
+            loops = (
+                Expirer(limiter, clock, settings.reservation_ttl_s).run(),
+                keyring.run(),
+                tiers.run(),
+                reputation.run(),
+            )
             tasks = [agents.create_task(loop) for loop in loops]
             await server.set_ready(True)
             yield server

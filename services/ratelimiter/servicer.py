@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import grpc
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
 from services.ratelimiter import wire
+from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.limiter import Limiter
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -17,12 +19,18 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class LimiterServicer(rpc.LimiterServiceServicer):
     """What the gateway and the scheduler call."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    def __init__(self, limiter: Limiter, watch: Watch) -> None:
+        self._limiter, self._watch = limiter, watch
 
     async def Reserve(self, request: pb.ReserveRequest, _context: _Context) -> pb.ReserveResponse:
         """Take requests and units in one decision; a denial is an answer, not an error."""
-        return wire.decision_to_pb(await self._limiter.reserve(wire.hold_from_pb(request)))
+        hold = wire.hold_from_pb(request)
+        decision = await self._limiter.reserve(hold)
+        if hold.address and hold.images and decision.denial is None:
+            prompt = request.prompt_simhash if request.HasField("prompt_simhash") else None
+            largest = hold.pixels >= (decision.limits.max_pixels or math.inf)
+            self._watch.created(hold.tenant_id, hold.address, prompt, largest=largest)
+        return wire.decision_to_pb(decision)
 
     async def Confirm(self, request: pb.ConfirmRequest, _context: _Context) -> pb.ConfirmResponse:
         """Make a tentative reservation stand."""

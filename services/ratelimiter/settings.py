@@ -9,6 +9,7 @@ from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.ratelimiter import policy
+from services.ratelimiter.abuse import reputation as abuse
 from services.ratelimiter.token_recogniser import ClaimNames
 
 
@@ -30,6 +31,8 @@ class Settings(ProcessSettings):
     """Seconds after which a reservation that nobody confirmed is given back."""
     lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})
     """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
+    reputation: tuple[str, ...] = field(default=(), metadata={"check": abuse.complaint})
+    """Files of networks that automata like to call from, a CIDR a line; they make callers without a key suspect."""
     jwt_tenant_claim: str = "tenant"
     """Claim of a token that names its tenant."""
     jwt_tier_claim: str = "tier"

@@ -36,7 +36,7 @@ _EXPOSED = (
     "x-request-id,location,retry-after,etag,grpc-status,grpc-message,grpc-status-details-bin,ratelimit,ratelimit-policy,"
     "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-ratelimit-limit-requests,"
     "x-ratelimit-remaining-requests,x-ratelimit-reset-requests,x-ratelimit-limit-cost,x-ratelimit-remaining-cost,"
-    "x-ratelimit-reset-cost,x-queue-position,x-estimated-wait,x-model-version,x-cost-estimated,x-cache"
+    "x-ratelimit-reset-cost,x-queue-position,x-estimated-wait,x-model-version,x-cost-estimated,x-cache,x-notice"
 )
 
 

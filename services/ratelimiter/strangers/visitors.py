@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from libs import scopes
@@ -9,6 +10,7 @@ from libs.clock import Clock
 from libs.ids import TenantId
 from libs.secret_files import COOKIE_KEYS, read_signing_keys
 from libs.signing import Signer
+from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.callers import Caller, Question
 from services.ratelimiter.headers import Header
 from services.ratelimiter.policy import ANONYMOUS
@@ -17,6 +19,7 @@ from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.strangers.cookies import Cookies, Shown
 from services.ratelimiter.strangers.newcomers import Newcomers
 
+ABUSE = "x-darkroom-abuse"
 # What a load balancer or a shared cache asks for: a cookie in the answer would go to the wrong people.
 _NO_COOKIE = ("/v1/blobs/", "/healthz")
 
@@ -24,24 +27,30 @@ _NO_COOKIE = ("/v1/blobs/", "/healthz")
 class Visitors:
     """Recognises them. No question fails: a cookie that is not good is as none."""
 
-    def __init__(self, made: Cookies, newcomers: Newcomers, clock: Clock) -> None:
-        self._cookies, self._newcomers, self._clock = made, newcomers, clock
+    def __init__(self, made: Cookies, newcomers: Newcomers, watch: Watch, clock: Clock) -> None:
+        self._cookies, self._newcomers, self._watch, self._clock = made, newcomers, watch, clock
 
     async def recognise(self, question: Question) -> Caller:
         """Return the caller, and for whoever has no cookie one to come back with."""
         network = addresses.network(question.address)
         shown = self._cookies.read(question.headers.get("cookie", ""), network, self._clock.now())
-        if shown is None:
-            return self._taken(addresses.counted(question.address), told=self._welcome(question, network))
-        return self._taken(addresses.counted(question.address), shown, self._renewed(shown, question, network))
+        caller = self._taken(addresses.counted(question.address), shown)
+        told = self._renewed(shown, question, network) if shown else self._welcome(question, network)
+        return dataclasses.replace(caller, told=told, trusted=self._looked_at(caller, question))
 
     def at(self, address: str) -> Caller:
         """Return whose limits somebody is told who was refused."""
         return self._taken(addresses.counted(address))
 
-    def _taken(self, address: str, shown: Shown | None = None, told: tuple[Header, ...] = ()) -> Caller:
+    def _taken(self, address: str, shown: Shown | None = None) -> Caller:
         tenant_id = TenantId(PREFIX + shown.visitor.id) if shown else addresses.tenant_at(address)
-        return Caller(tenant_id, ANONYMOUS, scopes=scopes.STRANGERS, address=address, told=told)
+        return Caller(tenant_id, ANONYMOUS, scopes=scopes.STRANGERS, address=address)
+
+    def _looked_at(self, caller: Caller, question: Question) -> tuple[Header, ...]:
+        if question.method == "POST":
+            self._watch.came(question.headers, caller.address)
+        found = self._watch.score(caller.tenant_id, question.headers, caller.address, question.address)
+        return ((ABUSE, str(found)),) if found else ()
 
     def _welcome(self, question: Question, network: str) -> tuple[Header, ...]:
         if not _keeps_cookies(question):
@@ -58,9 +67,9 @@ class Visitors:
         return (self._cookies.header(shown.visitor, network, secure=_is_secure(question)),)
 
 
-def strangers_at(secrets_folder: Path, clock: Clock) -> Visitors:
+def strangers_at(secrets_folder: Path, watch: Watch, clock: Clock) -> Visitors:
     """Return the recogniser with the keys of a folder; raises SecretMissing."""
-    return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), Newcomers(), clock)
+    return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), Newcomers(), watch, clock)
 
 
 def _keeps_cookies(question: Question) -> bool:

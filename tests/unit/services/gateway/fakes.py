@@ -150,7 +150,7 @@ class FakeLimiter:
     reserved: list[Reservation] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
 
-    async def reserve(self, reservation: Reservation) -> Decision:
+    async def reserve(self, reservation: Reservation, prompt_simhash: int | None = None) -> Decision:
         self.log.append("reserve")
         self.reserved.append(reservation)
         return self._decision()

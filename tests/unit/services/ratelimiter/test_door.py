@@ -8,6 +8,8 @@ from libs.errors import Unauthenticated
 from libs.ids import JobId, KeyId, TenantId
 from libs.secret_files import SigningKeys
 from libs.signing import Signer
+from services.ratelimiter.abuse.reputation import Reputation
+from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.accounts import Key
 from services.ratelimiter.callers import Question
 from services.ratelimiter.door import Door
@@ -36,7 +38,12 @@ def asking(authorization: str) -> Question:
 
 @pytest.fixture
 def door(bench) -> Door:
-    strangers = Visitors(Cookies(Signer(SigningKeys("k1", {"k1": b"1" * 32}))), Newcomers(), bench.clock)
+    strangers = Visitors(
+        Cookies(Signer(SigningKeys("k1", {"k1": b"1" * 32}))),
+        Newcomers(),
+        Watch(Reputation((), bench.clock), bench.clock),
+        bench.clock,
+    )
     return Door([ByKey(FakeKeyring())], strangers, bench.limiter, bench.meters)  # type: ignore[arg-type]
 
 

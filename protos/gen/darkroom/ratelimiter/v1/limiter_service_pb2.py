@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-darkroom/ratelimiter/v1/limiter_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\"\xf5\x01\n\x0eReserveRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x04 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x05 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x06 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x08 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\t \x01(\rR\x05steps\"\xae\x01\n\x06\x44\x65nial\x12\x1c\n\tdimension\x18\x01 \x01(\tR\tdimension\x12\x14\n\x05limit\x18\x02 \x01(\x01R\x05limit\x12\x1c\n\tavailable\x18\x03 \x01(\x01R\tavailable\x12\"\n\rretry_after_s\x18\x04 \x01(\x01R\x0bretryAfterS\x12\x18\n\x07\x61\x63\x63ount\x18\x05 \x01(\tR\x07\x61\x63\x63ount\x12\x14\n\x05\x61\x62out\x18\x06 \x01(\tR\x05\x61\x62out\"2\n\x06Header\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\"\xbd\x03\n\x0fReserveResponse\x12<\n\x06\x64\x65nial\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.DenialH\x00R\x06\x64\x65nial\x88\x01\x01\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32\x1f.darkroom.ratelimiter.v1.HeaderR\x07headers\x12\'\n\x0f\x61vailable_units\x18\x03 \x01(\x01R\x0e\x61vailableUnits\x12.\n\x10\x61vailable_images\x18\x04 \x01(\rH\x01R\x0f\x61vailableImages\x88\x01\x01\x12\"\n\nmax_pixels\x18\x05 \x01(\x04H\x02R\tmaxPixels\x88\x01\x01\x12 \n\tmax_steps\x18\x06 \x01(\rH\x03R\x08maxSteps\x88\x01\x01\x12*\n\x0erunning_images\x18\x07 \x01(\rH\x04R\rrunningImages\x88\x01\x01\x12\x16\n\x06weight\x18\x08 \x01(\x01R\x06weightB\t\n\x07_denialB\x13\n\x11_available_imagesB\r\n\x0b_max_pixelsB\x0c\n\n_max_stepsB\x11\n\x0f_running_images\"\x94\x02\n\x0e\x43onfirmRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x04 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x05 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x06 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x08 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\t \x01(\rR\x05steps\x12\x1d\n\nreserved_s\x18\n \x01(\x01R\treservedS\"\x11\n\x0f\x43onfirmResponse\"\xd3\x03\n\rSettleRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12%\n\x0ereserved_units\x18\x05 \x01(\x01R\rreservedUnits\x12!\n\x0c\x61\x63tual_units\x18\x06 \x01(\x01R\x0b\x61\x63tualUnits\x12#\n\rcharged_units\x18\x07 \x01(\x01R\x0c\x63hargedUnits\x12\x16\n\x06images\x18\x08 \x01(\rR\x06images\x12#\n\rmodel_version\x18\t \x01(\tR\x0cmodelVersion\x12\x18\n\x07outcome\x18\n \x01(\tR\x07outcome\x12\x15\n\x06gpu_ms\x18\x0b \x01(\x01R\x05gpuMs\x12\x14\n\x05\x63\x61use\x18\x0c \x01(\tR\x05\x63\x61use\x12\x18\n\x07\x61\x64\x64ress\x18\r \x01(\tR\x07\x61\x64\x64ress\x12\'\n\x0freserved_images\x18\x0e \x01(\rR\x0ereservedImages\x12\x1d\n\nreserved_s\x18\x0f \x01(\x01R\treservedS\"*\n\x0eSettleResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\"T\n\x0eReleaseRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\"+\n\x0fReleaseResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\"\xcb\x01\n\x0bPeekRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x03 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x04 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x06 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x07 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\x08 \x01(\rR\x05steps\"\x9a\x01\n\x0fOpenReservation\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\"\\\n\x0cRenewRequest\x12L\n\x0creservations\x18\x01 \x03(\x0b\x32(.darkroom.ratelimiter.v1.OpenReservationR\x0creservations\")\n\rRenewResponse\x12\x18\n\x07unknown\x18\x01 \x03(\tR\x07unknown2\xb5\x04\n\x0eLimiterService\x12\\\n\x07Reserve\x12\'.darkroom.ratelimiter.v1.ReserveRequest\x1a(.darkroom.ratelimiter.v1.ReserveResponse\x12\\\n\x07\x43onfirm\x12\'.darkroom.ratelimiter.v1.ConfirmRequest\x1a(.darkroom.ratelimiter.v1.ConfirmResponse\x12Y\n\x06Settle\x12&.darkroom.ratelimiter.v1.SettleRequest\x1a\'.darkroom.ratelimiter.v1.SettleResponse\x12\\\n\x07Release\x12\'.darkroom.ratelimiter.v1.ReleaseRequest\x1a(.darkroom.ratelimiter.v1.ReleaseResponse\x12V\n\x04Peek\x12$.darkroom.ratelimiter.v1.PeekRequest\x1a(.darkroom.ratelimiter.v1.ReserveResponse\x12V\n\x05Renew\x12%.darkroom.ratelimiter.v1.RenewRequest\x1a&.darkroom.ratelimiter.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-darkroom/ratelimiter/v1/limiter_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\"\xb4\x02\n\x0eReserveRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x04 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x05 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x06 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x08 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\t \x01(\rR\x05steps\x12*\n\x0eprompt_simhash\x18\n \x01(\x06H\x00R\rpromptSimhash\x88\x01\x01\x42\x11\n\x0f_prompt_simhash\"\xae\x01\n\x06\x44\x65nial\x12\x1c\n\tdimension\x18\x01 \x01(\tR\tdimension\x12\x14\n\x05limit\x18\x02 \x01(\x01R\x05limit\x12\x1c\n\tavailable\x18\x03 \x01(\x01R\tavailable\x12\"\n\rretry_after_s\x18\x04 \x01(\x01R\x0bretryAfterS\x12\x18\n\x07\x61\x63\x63ount\x18\x05 \x01(\tR\x07\x61\x63\x63ount\x12\x14\n\x05\x61\x62out\x18\x06 \x01(\tR\x05\x61\x62out\"2\n\x06Header\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value\"\xbd\x03\n\x0fReserveResponse\x12<\n\x06\x64\x65nial\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.DenialH\x00R\x06\x64\x65nial\x88\x01\x01\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32\x1f.darkroom.ratelimiter.v1.HeaderR\x07headers\x12\'\n\x0f\x61vailable_units\x18\x03 \x01(\x01R\x0e\x61vailableUnits\x12.\n\x10\x61vailable_images\x18\x04 \x01(\rH\x01R\x0f\x61vailableImages\x88\x01\x01\x12\"\n\nmax_pixels\x18\x05 \x01(\x04H\x02R\tmaxPixels\x88\x01\x01\x12 \n\tmax_steps\x18\x06 \x01(\rH\x03R\x08maxSteps\x88\x01\x01\x12*\n\x0erunning_images\x18\x07 \x01(\rH\x04R\rrunningImages\x88\x01\x01\x12\x16\n\x06weight\x18\x08 \x01(\x01R\x06weightB\t\n\x07_denialB\x13\n\x11_available_imagesB\r\n\x0b_max_pixelsB\x0c\n\n_max_stepsB\x11\n\x0f_running_images\"\x94\x02\n\x0e\x43onfirmRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x04 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x05 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x06 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x08 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\t \x01(\rR\x05steps\x12\x1d\n\nreserved_s\x18\n \x01(\x01R\treservedS\"\x11\n\x0f\x43onfirmResponse\"\xd3\x03\n\rSettleRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12%\n\x0ereserved_units\x18\x05 \x01(\x01R\rreservedUnits\x12!\n\x0c\x61\x63tual_units\x18\x06 \x01(\x01R\x0b\x61\x63tualUnits\x12#\n\rcharged_units\x18\x07 \x01(\x01R\x0c\x63hargedUnits\x12\x16\n\x06images\x18\x08 \x01(\rR\x06images\x12#\n\rmodel_version\x18\t \x01(\tR\x0cmodelVersion\x12\x18\n\x07outcome\x18\n \x01(\tR\x07outcome\x12\x15\n\x06gpu_ms\x18\x0b \x01(\x01R\x05gpuMs\x12\x14\n\x05\x63\x61use\x18\x0c \x01(\tR\x05\x63\x61use\x12\x18\n\x07\x61\x64\x64ress\x18\r \x01(\tR\x07\x61\x64\x64ress\x12\'\n\x0freserved_images\x18\x0e \x01(\rR\x0ereservedImages\x12\x1d\n\nreserved_s\x18\x0f \x01(\x01R\treservedS\"*\n\x0eSettleResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\"T\n\x0eReleaseRequest\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\"+\n\x0fReleaseResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\"\xcb\x01\n\x0bPeekRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x14\n\x05units\x18\x03 \x01(\x01R\x05units\x12\x16\n\x06images\x18\x04 \x01(\rR\x06images\x12\x15\n\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x06 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06pixels\x18\x07 \x01(\x04R\x06pixels\x12\x14\n\x05steps\x18\x08 \x01(\rR\x05steps\"\x9a\x01\n\x0fOpenReservation\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x18\n\x07\x61\x64\x64ress\x18\x05 \x01(\tR\x07\x61\x64\x64ress\"\\\n\x0cRenewRequest\x12L\n\x0creservations\x18\x01 \x03(\x0b\x32(.darkroom.ratelimiter.v1.OpenReservationR\x0creservations\")\n\rRenewResponse\x12\x18\n\x07unknown\x18\x01 \x03(\tR\x07unknown2\xb5\x04\n\x0eLimiterService\x12\\\n\x07Reserve\x12\'.darkroom.ratelimiter.v1.ReserveRequest\x1a(.darkroom.ratelimiter.v1.ReserveResponse\x12\\\n\x07\x43onfirm\x12\'.darkroom.ratelimiter.v1.ConfirmRequest\x1a(.darkroom.ratelimiter.v1.ConfirmResponse\x12Y\n\x06Settle\x12&.darkroom.ratelimiter.v1.SettleRequest\x1a\'.darkroom.ratelimiter.v1.SettleResponse\x12\\\n\x07Release\x12\'.darkroom.ratelimiter.v1.ReleaseRequest\x1a(.darkroom.ratelimiter.v1.ReleaseResponse\x12V\n\x04Peek\x12$.darkroom.ratelimiter.v1.PeekRequest\x1a(.darkroom.ratelimiter.v1.ReserveResponse\x12V\n\x05Renew\x12%.darkroom.ratelimiter.v1.RenewRequest\x1a&.darkroom.ratelimiter.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,33 +32,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.ratelimiter.v1.lim
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESERVEREQUEST']._serialized_start=75
-  _globals['_RESERVEREQUEST']._serialized_end=320
-  _globals['_DENIAL']._serialized_start=323
-  _globals['_DENIAL']._serialized_end=497
-  _globals['_HEADER']._serialized_start=499
-  _globals['_HEADER']._serialized_end=549
-  _globals['_RESERVERESPONSE']._serialized_start=552
-  _globals['_RESERVERESPONSE']._serialized_end=997
-  _globals['_CONFIRMREQUEST']._serialized_start=1000
-  _globals['_CONFIRMREQUEST']._serialized_end=1276
-  _globals['_CONFIRMRESPONSE']._serialized_start=1278
-  _globals['_CONFIRMRESPONSE']._serialized_end=1295
-  _globals['_SETTLEREQUEST']._serialized_start=1298
-  _globals['_SETTLEREQUEST']._serialized_end=1765
-  _globals['_SETTLERESPONSE']._serialized_start=1767
-  _globals['_SETTLERESPONSE']._serialized_end=1809
-  _globals['_RELEASEREQUEST']._serialized_start=1811
-  _globals['_RELEASEREQUEST']._serialized_end=1895
-  _globals['_RELEASERESPONSE']._serialized_start=1897
-  _globals['_RELEASERESPONSE']._serialized_end=1940
-  _globals['_PEEKREQUEST']._serialized_start=1943
-  _globals['_PEEKREQUEST']._serialized_end=2146
-  _globals['_OPENRESERVATION']._serialized_start=2149
-  _globals['_OPENRESERVATION']._serialized_end=2303
-  _globals['_RENEWREQUEST']._serialized_start=2305
-  _globals['_RENEWREQUEST']._serialized_end=2397
-  _globals['_RENEWRESPONSE']._serialized_start=2399
-  _globals['_RENEWRESPONSE']._serialized_end=2440
-  _globals['_LIMITERSERVICE']._serialized_start=2443
-  _globals['_LIMITERSERVICE']._serialized_end=3008
+  _globals['_RESERVEREQUEST']._serialized_end=383
+  _globals['_DENIAL']._serialized_start=386
+  _globals['_DENIAL']._serialized_end=560
+  _globals['_HEADER']._serialized_start=562
+  _globals['_HEADER']._serialized_end=612
+  _globals['_RESERVERESPONSE']._serialized_start=615
+  _globals['_RESERVERESPONSE']._serialized_end=1060
+  _globals['_CONFIRMREQUEST']._serialized_start=1063
+  _globals['_CONFIRMREQUEST']._serialized_end=1339
+  _globals['_CONFIRMRESPONSE']._serialized_start=1341
+  _globals['_CONFIRMRESPONSE']._serialized_end=1358
+  _globals['_SETTLEREQUEST']._serialized_start=1361
+  _globals['_SETTLEREQUEST']._serialized_end=1828
+  _globals['_SETTLERESPONSE']._serialized_start=1830
+  _globals['_SETTLERESPONSE']._serialized_end=1872
+  _globals['_RELEASEREQUEST']._serialized_start=1874
+  _globals['_RELEASEREQUEST']._serialized_end=1958
+  _globals['_RELEASERESPONSE']._serialized_start=1960
+  _globals['_RELEASERESPONSE']._serialized_end=2003
+  _globals['_PEEKREQUEST']._serialized_start=2006
+  _globals['_PEEKREQUEST']._serialized_end=2209
+  _globals['_OPENRESERVATION']._serialized_start=2212
+  _globals['_OPENRESERVATION']._serialized_end=2366
+  _globals['_RENEWREQUEST']._serialized_start=2368
+  _globals['_RENEWREQUEST']._serialized_end=2460
+  _globals['_RENEWRESPONSE']._serialized_start=2462
+  _globals['_RENEWRESPONSE']._serialized_end=2503
+  _globals['_LIMITERSERVICE']._serialized_start=2506
+  _globals['_LIMITERSERVICE']._serialized_end=3071
 # @@protoc_insertion_point(module_scope)

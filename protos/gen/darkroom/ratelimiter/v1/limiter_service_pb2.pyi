@@ -33,6 +33,7 @@ class ReserveRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    PROMPT_SIMHASH_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """Reservation id, the job's id."""
     tenant_id: _builtins.str
@@ -51,6 +52,8 @@ class ReserveRequest(_message.Message):
     """Pixels of the largest picture."""
     steps: _builtins.int
     """Steps of the largest picture."""
+    prompt_simhash: _builtins.int
+    """Of a caller without a key: 64 bits of which prompts that say nearly the same share nearly all; never the words."""
     def __init__(
         self,
         *,
@@ -63,12 +66,15 @@ class ReserveRequest(_message.Message):
         address: _builtins.str = ...,
         pixels: _builtins.int = ...,
         steps: _builtins.int = ...,
+        prompt_simhash: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt_simhash", b"_prompt_simhash", "prompt_simhash", b"prompt_simhash"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "images", b"images", "key_id", b"key_id", "pixels", b"pixels", "reservation_id", b"reservation_id", "steps", b"steps", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt_simhash", b"_prompt_simhash", "address", b"address", "images", b"images", "key_id", b"key_id", "pixels", b"pixels", "prompt_simhash", b"prompt_simhash", "reservation_id", b"reservation_id", "steps", b"steps", "tenant_id", b"tenant_id", "tier", b"tier", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__prompt_simhash: _TypeAlias = _typing.Literal["prompt_simhash"]  # noqa: Y015
+    _WhichOneofArgType__prompt_simhash: _TypeAlias = _typing.Literal["_prompt_simhash", b"_prompt_simhash"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_simhash) -> _WhichOneofReturnType__prompt_simhash | None: ...
 
 Global___ReserveRequest: _TypeAlias = ReserveRequest  # noqa: Y015
 
