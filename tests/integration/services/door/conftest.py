@@ -60,7 +60,8 @@ class Doorway:
     issuer: Issuer
 
     async def call(self, bearer: str = "", method: str = "GET", **headers: str) -> httpx.Response:
-        """Read a job, or make one with POST, over REST."""
+        """Read a job, or make one with POST, over REST, as somebody without a cookie."""
+        self.client.cookies.clear()
         self.visited.headers = None
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if bearer:
