@@ -16,6 +16,8 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "/envoy.": (ENVOY,),
     "/darkroom.ratelimiter.v1.": (GATEWAY, SCHEDULER, OPERATOR),
     "/darkroom.ratelimiter.v1.AdminService/": (OPERATOR,),
+    "/darkroom.ratelimiter.v1.TenantService/": (OPERATOR,),
+    "/darkroom.ratelimiter.v1.UsageService/": (OPERATOR,),
     "/darkroom.scheduler.v1.": (GATEWAY, RATELIMITER, SCHEDULER, OPERATOR),
     "/darkroom.scheduler.v1.AdminService/": (SCHEDULER, OPERATOR),  # a scheduler that stands by passes it on
     "/darkroom.modelserver.v1.": (SCHEDULER,),

@@ -10,6 +10,7 @@ COMMIT_S = 10.0  # an answer that waits for a commit
 CONTROL_S = 5.0  # telling a model server something
 DESCRIBE_S = 60.0  # a model server hashing its folders at its first start
 ADMIN_S = 10.0  # an operator's call
+EXPORT_S = 600.0  # an operator reading a year of usage
 STREAM_S = 24 * 3600.0  # streams live as long as their subject; keepalive finds dead peers
 EXECUTE_S = 6 * 3600.0  # the longest attempt; the run limit of a model is far below
 READY_S = 60.0  # a process coming up

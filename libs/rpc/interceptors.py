@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import logging
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 MESH_KEY, OPERATOR_KEY = "x-darkroom-mesh-token", "x-darkroom-operator-token"
 OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-_ADMIN = ".AdminService/"
+_FOR_OPERATORS = re.compile(r"\.(Admin|Tenant|Usage)Service/")
 
 Handler = Any  # grpc.RpcMethodHandler: the stubs do not type what a servicer puts inside
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -45,7 +46,7 @@ class StreamInterceptor(grpc.aio.ServerInterceptor):
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without the mesh token, and AdminService calls without the operator token."""
+    """Refuses calls without the mesh token, and calls for operators without the operator token."""
 
     def __init__(self, mesh_token: str, operator_token: str = "") -> None:
         self._mesh, self._operator = mesh_token.encode(), operator_token.encode()
@@ -60,7 +61,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         if not _same(metadata.get(MESH_KEY), self._mesh):
             told = "This listener is for the mesh only: call Envoy's address, with an API key."
             return _refusing(handler, errors.Unauthenticated(told, reason="MESH_TOKEN_INVALID"))
-        if _ADMIN in method and not _same(metadata.get(OPERATOR_KEY), self._operator):
+        if _FOR_OPERATORS.search(method) and not _same(metadata.get(OPERATOR_KEY), self._operator):
             told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
             return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
         return handler
@@ -69,7 +70,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 class CertificateInterceptor(grpc.aio.ServerInterceptor):
     """Refuses callers whose certificate is of a role that has no business here (`libs.rpc.callers`).
 
-    Connections without a certificate of the mesh's authority never come so far. AdminService calls need the operator
+    Connections without a certificate of the mesh's authority never come so far. Calls for operators need their
     token as well.
     """
 
@@ -83,7 +84,7 @@ class CertificateInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or method.startswith(OPEN_PREFIXES):
             return handler
         metadata = dict(details.invocation_metadata or ())
-        if _ADMIN in method and not _same(metadata.get(OPERATOR_KEY), self._operator):
+        if _FOR_OPERATORS.search(method) and not _same(metadata.get(OPERATOR_KEY), self._operator):
             told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
             return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
         return _for_callers(handler, method)

@@ -17,6 +17,7 @@ from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
+from services.ratelimiter import tenancy as tenancy_parts
 from services.ratelimiter.abuse.reputation import Reputation
 from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.accounts import Accounts
@@ -38,7 +39,7 @@ from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.strangers.visitors import strangers_at
-from services.ratelimiter.tiers_file import TiersFile
+from services.ratelimiter.tenancy import Tenancy
 from services.ratelimiter.token_recogniser import ByToken
 from services.ratelimiter.url_recogniser import NotInUrl
 
@@ -64,33 +65,32 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """Give the server once it is ready: tables current, balances rebuilt. Until then nothing listens."""
     clock = clock or SystemClock()
     database, meters = Database(settings.database), Meters(metrics.meter())
-    tiers = TiersFile(settings.tiers, settings.data, clock, meters)
-    ledger, usage = MemoryLedger(clock), SqlUsage(database)
-    limiter = Limiter(tiers.tariffs, ledger, usage, clock, meters, settings.lease_s)
-    rebuilder = Rebuilder(tiers.tariffs, ledger, usage)
+    tenancy, ledger, usage = Tenancy(settings, database, clock, meters), MemoryLedger(clock), SqlUsage(database)
+    limiter = Limiter(tenancy.tariffs, ledger, usage, clock, meters, settings.lease_s)
+    till, rebuilder = tenancy.till(limiter), Rebuilder(tenancy.tariffs, ledger, usage)
     accounts = SqlAccounts(database)
     keyring = Keyring(accounts, clock)
     reputation = Reputation(settings.reputation, clock)
     watch = Watch(reputation, clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
-    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter, watch), server.grpc)
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tiers.tariffs), server.grpc)
-    recognisers, strangers = (
-        _recognisers(settings, accounts, keyring, clock),
-        strangers_at(settings.secrets_folder, watch, clock),
-    )
+    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter, till, watch), server.grpc)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tenancy.tariffs), server.grpc)
+    tenancy.add_to(server.grpc, limiter)
+    recognisers = _recognisers(settings, accounts, keyring, clock)
+    strangers = strangers_at(settings.secrets_folder, watch, clock)
     authz = AuthzServicer(Door(recognisers, strangers, limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))
+        await _prepare(clock, tenancy.prepare)
         await _prepare(clock, lambda: rebuilder.rebuild(clock.now()))
-        await server.start(SERVICES)
+        await server.start((*SERVICES, *tenancy_parts.SERVICES))
         async with asyncio.TaskGroup() as agents:
             loops = (
                 Expirer(limiter, clock, settings.reservation_ttl_s).run(),
                 keyring.run(),
-                tiers.run(),
                 reputation.run(),
+                *tenancy.loops(till),
             )
             tasks = [agents.create_task(loop) for loop in loops]
             await server.set_ready(True)

@@ -35,7 +35,7 @@ def limit_headers(held: Held, now_s: float, denial: Denial | None = None) -> Seq
         *(_plain(requests, now_s) if requests else ()),
         ("ratelimit-policy", ", ".join(item.policy() for item in shown)),
         ("ratelimit", ", ".join(item.state() for item in shown)),
-        *_again(denial),
+        *again(denial),
     ]
 
 
@@ -122,7 +122,8 @@ def _plain(requests: _Shown, now_s: float) -> Iterator[Header]:
     yield "x-ratelimit-reset", str(math.ceil(now_s + (requests.reset_s or 0.0)))
 
 
-def _again(denial: Denial | None) -> Iterator[Header]:
+def again(denial: Denial | None) -> Iterator[Header]:
+    """Return the headers that only a refusal has: when the same request will be taken."""
     if denial is None:
         return
     if denial.retry_after_s > 0:

@@ -23,6 +23,8 @@ class Dimension(enum.Enum):
     IN_FLIGHT = "in_flight"  # pictures that wait or run
     DAILY_IMAGES = "daily_images"  # pictures of a day in UTC
     DAILY_UNITS = "daily_units"  # units of a day in UTC
+    BALANCE = "balance"  # prepaid money
+    SPEND = "spend"  # money of a month, as the tenant's cap says
     TIER = "tier"  # more at once than the tier ever grants
     ADDRESS = "address"  # the ceiling of all callers without a key behind one address
 
@@ -31,6 +33,7 @@ class Dimension(enum.Enum):
 class Denial:
     """The limit that binds. `limit` is a minute's or a day's grant, or the most at once; `available` what is left.
 
+    Of BALANCE `limit` is what the request costs, of SPEND the cap, both in the operator's currency.
     `retry_after_s` is 0 when waiting does not help. `account` says whose limit it is; `about` what of TIER or ADDRESS:
     `units`, `pixels`, `steps`, `in_flight`, `daily_images` or `daily_units`.
     """

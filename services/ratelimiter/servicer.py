@@ -12,6 +12,7 @@ from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
 from services.ratelimiter import wire
 from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.till import Till
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,13 +20,13 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class LimiterServicer(rpc.LimiterServiceServicer):
     """What the gateway and the scheduler call."""
 
-    def __init__(self, limiter: Limiter, watch: Watch) -> None:
-        self._limiter, self._watch = limiter, watch
+    def __init__(self, limiter: Limiter, till: Till, watch: Watch) -> None:
+        self._limiter, self._till, self._watch = limiter, till, watch
 
     async def Reserve(self, request: pb.ReserveRequest, _context: _Context) -> pb.ReserveResponse:
         """Take requests and units in one decision; a denial is an answer, not an error."""
         hold = wire.hold_from_pb(request)
-        decision = await self._limiter.reserve(hold)
+        decision = await self._till.reserve(hold)
         if hold.address and hold.images and decision.denial is None:
             prompt = request.prompt_simhash if request.HasField("prompt_simhash") else None
             largest = hold.pixels >= (decision.limits.max_pixels or math.inf)
@@ -34,7 +35,7 @@ class LimiterServicer(rpc.LimiterServiceServicer):
 
     async def Confirm(self, request: pb.ConfirmRequest, _context: _Context) -> pb.ConfirmResponse:
         """Make a tentative reservation stand."""
-        await self._limiter.confirm(wire.hold_from_pb(request), request.reserved_s or None)
+        await self._till.confirm(wire.hold_from_pb(request), request.reserved_s or None)
         return pb.ConfirmResponse()
 
     async def Settle(self, request: pb.SettleRequest, _context: _Context) -> pb.SettleResponse:
@@ -44,7 +45,7 @@ class LimiterServicer(rpc.LimiterServiceServicer):
 
     async def Release(self, request: pb.ReleaseRequest, _context: _Context) -> pb.ReleaseResponse:
         """Give a reservation back whose job never came to be."""
-        return pb.ReleaseResponse(applied=await self._limiter.release(*wire.release_from_pb(request)))
+        return pb.ReleaseResponse(applied=await self._till.release(*wire.release_from_pb(request)))
 
     async def Peek(self, request: pb.PeekRequest, _context: _Context) -> pb.ReserveResponse:
         """Say what Reserve would decide."""

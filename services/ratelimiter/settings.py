@@ -31,6 +31,8 @@ class Settings(ProcessSettings):
     """Seconds after which a reservation that nobody confirmed is given back."""
     lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})
     """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
+    usage_life_s: float = field(default=400 * 86_400.0, metadata={"check": settings.is_positive})
+    """Seconds that usage, by job and by day, and events of tenants are kept."""
     reputation: tuple[str, ...] = field(default=(), metadata={"check": abuse.complaint})
     """Files of networks that automata like to call from, a CIDR a line; they make callers without a key suspect."""
     jwt_tenant_claim: str = "tenant"

@@ -33,6 +33,25 @@ def problems(fields: Mapping[str, object]) -> list[str]:
     return found
 
 
+def read(text: str) -> object:
+    """Return the value that a text says, as TOML would: a number, `true`, `false`, or the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def written(value: object) -> str:
+    """Return a value as text that `read` reads."""
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return "none" if value is None else str(value).lower()
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Return a hint at what may have been meant."""
     listed = tuple(known)

@@ -339,16 +339,20 @@ class GetTenantLimitsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Tenant id."""
+    key_id: _builtins.str
+    """Key whose own limits count beside; empty for none."""
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,28 +367,30 @@ class LimitState(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
-    RESET_FIELD_NUMBER: _builtins.int
+    RESET_S_FIELD_NUMBER: _builtins.int
     dimension: _builtins.str
-    """Its name, as in the `x-ratelimit-limit-…` headers."""
+    """Its name, as in the `ratelimit` header."""
     limit: _builtins.float
     """What it grants."""
     remaining: _builtins.float
     """What is left."""
-    reset: _builtins.str
-    """When all of it is there again, like `38s`; empty where it frees with jobs that end."""
+    reset_s: _builtins.float
+    """Seconds until all of it is there again; absent where it frees with jobs that end."""
     def __init__(
         self,
         *,
         dimension: _builtins.str = ...,
         limit: _builtins.float = ...,
         remaining: _builtins.float = ...,
-        reset: _builtins.str = ...,
+        reset_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reset_s", b"_reset_s", "reset_s", b"reset_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "limit", b"limit", "remaining", b"remaining", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reset_s", b"_reset_s", "dimension", b"dimension", "limit", b"limit", "remaining", b"remaining", "reset_s", b"reset_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reset_s: _TypeAlias = _typing.Literal["reset_s"]  # noqa: Y015
+    _WhichOneofArgType__reset_s: _TypeAlias = _typing.Literal["_reset_s", b"_reset_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reset_s) -> _WhichOneofReturnType__reset_s | None: ...
 
 Global___LimitState: _TypeAlias = LimitState  # noqa: Y015
 
@@ -454,7 +460,7 @@ class TenantEvent(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Id; sorts by time."""
+    """Id."""
     tenant_id: _builtins.str
     """Tenant."""
     kind: _builtins.str
