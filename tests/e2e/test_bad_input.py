@@ -121,7 +121,8 @@ async def test_anonymous_callers_meet_their_limit_kindly(stack: RunningStack) ->
         answers = [await nobody.post("/v1/jobs", json={"prompt": "x", "steps": 1}) for _ in range(12)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
-    assert reason(refused[0]) == "RPM_EXHAUSTED"
+    # Which comes first depends on how fast pictures are drawn here: two in flight, or five requests a minute.
+    assert {reason(answer) for answer in refused} <= {"CONCURRENCY_EXHAUSTED", "RPM_EXHAUSTED"}
     assert int(refused[0].headers["retry-after"]) >= 1
     assert {answer.status_code for answer in answers} <= {202, 429}
 
