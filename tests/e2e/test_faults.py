@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,11 @@ def assert_leaves_nothing_behind(stack: RunningStack) -> None:
 def slowly_refilled_tiers(path: Path) -> Path:
     """Write the shipped tiers with an anonymous one that gets a unit a second: what comes back was released."""
     tiers = tomllib.loads(SHIPPED_TIERS.read_text())
-    tiers["anonymous"] |= {"units_per_minute": 60, "requests_per_minute": 600, "requests_burst": 600}
+    slow = {"units_per_minute": 60, "requests_per_minute": 600, "requests_burst": 600}
+    tiers["anonymous"] = slow | {"units_burst": tiers["anonymous"]["units_burst"]}
     lines = (
-        f"[{tier}]\n" + "".join(f"{key} = {value}\n" for key, value in limits.items()) for tier, limits in tiers.items()
+        f"[{tier}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in limits.items())
+        for tier, limits in tiers.items()
     )
     path.write_text("\n".join(lines))
     return path
