@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import certs, dead, fleet, generate, jobs, keys, models, queue, schedulers, webhooks
+from libs.cli import backup, certs, dead, fleet, generate, jobs, keys, models, queue, schedulers, webhooks
 from libs.cli.target import ADMIN_ADDRESS, CA, CERTIFICATE, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(certs.app, name="certs")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("generate")(generate.generate)
 app.add_typer(dead.app, name="dead")
 app.add_typer(webhooks.app, name="webhooks")

@@ -34,6 +34,8 @@ def test_version() -> None:
         ["workers"],
         ["models"],
         ["keys"],
+        ["backup"],
+        ["restore"],
         ["certs"],
         ["certs", "init"],
         ["certs", "issue"],
