@@ -39,6 +39,7 @@ from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.strangers.visitors import strangers_at
+from services.ratelimiter.strangers.wrong_keys import WrongKeys
 from services.ratelimiter.tenancy import Tenancy
 from services.ratelimiter.token_recogniser import ByToken
 from services.ratelimiter.url_recogniser import NotInUrl
@@ -78,7 +79,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     tenancy.add_to(server.grpc, limiter)
     recognisers = _recognisers(settings, accounts, keyring, clock)
     strangers = strangers_at(settings.secrets_folder, watch, clock)
-    authz = AuthzServicer(Door(recognisers, strangers, limiter, meters))
+    authz = AuthzServicer(Door(recognisers, strangers, WrongKeys(clock), limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))

@@ -14,7 +14,7 @@ from google.rpc import code_pb2, status_pb2
 
 from darkroom.ratelimiter.v1 import ext_authz_pb2 as pb
 from libs import scopes
-from libs.errors import Unauthenticated
+from libs.errors import DarkroomError, Unauthenticated
 from libs.rpc import status
 from services.ratelimiter.callers import Caller, Claims, Question
 from services.ratelimiter.door import Answer
@@ -24,7 +24,7 @@ _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-da
 _ADDRESS, _CLIENT = "x-darkroom-address", "x-darkroom-client"
 _TOKENS, _CLAIMS, _FAULT = "envoy.filters.http.jwt_authn", "claims", "fault"  # as services.gateway.envoy.tokens says
 _ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
-_UNAUTHORIZED = 401
+_UNAUTHORIZED, _TOO_MANY = 401, 429
 
 
 def question_from_envoy(request: pb.CheckRequest) -> Question:
@@ -78,26 +78,29 @@ def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
     return [*who, *known], [name for name, value in optional.items() if not value]
 
 
-def _refused(answer: Answer, error: Unauthenticated, *, in_grpc: bool) -> pb.CheckResponse:
+def _refused(answer: Answer, error: DarkroomError, *, in_grpc: bool) -> pb.CheckResponse:
     body, headers = _as_grpc(error) if in_grpc else _as_json(error)
+    unknown = isinstance(error, Unauthenticated)
+    ask = (("www-authenticate", "Bearer"),) if unknown else ()
     refused = pb.CheckResponse.Denied(
-        status=pb.CheckResponse.Denied.HttpStatus(code=_UNAUTHORIZED),
-        headers=_options([*headers, ("www-authenticate", "Bearer"), *answer.headers], _REPLACE),
+        status=pb.CheckResponse.Denied.HttpStatus(code=_UNAUTHORIZED if unknown else _TOO_MANY),
+        headers=_options([*headers, *ask, *answer.headers], _REPLACE),
         body=body,
     )
-    told = status_pb2.Status(code=code_pb2.UNAUTHENTICATED, message=error.reason)
+    told = status_pb2.Status(code=status.to_status(error).code, message=error.reason)
     return pb.CheckResponse(status=told, denied_response=refused)
 
 
-def _as_json(error: Unauthenticated) -> tuple[str, list[Header]]:
+def _as_json(error: DarkroomError) -> tuple[str, list[Header]]:
     document = json_format.MessageToDict(status.to_status(error), always_print_fields_with_no_presence=True)
     return json.dumps(document, ensure_ascii=False), [("content-type", "application/json")]
 
 
-def _as_grpc(error: Unauthenticated) -> tuple[str, list[Header]]:
+def _as_grpc(error: DarkroomError) -> tuple[str, list[Header]]:
     """Envoy makes the body the `grpc-message`; the details go in the header that gRPC clients read."""
-    details = base64.b64encode(status.to_status(error).SerializeToString()).decode().rstrip("=")
-    return error.message, [("grpc-status-details-bin", details)]
+    told = status.to_status(error)
+    details = base64.b64encode(told.SerializeToString()).decode().rstrip("=")
+    return error.message, [("grpc-status-details-bin", details), ("grpc-status", str(told.code))]
 
 
 def _options(headers: Iterable[Header], action: int) -> list[pb.CheckResponse.HeaderOption]:

@@ -16,8 +16,8 @@ from services.ratelimiter.headers import Header
 from services.ratelimiter.policy import ANONYMOUS
 from services.ratelimiter.strangers import addresses, cookies
 from services.ratelimiter.strangers.ages import PREFIX
+from services.ratelimiter.strangers.buckets import NEWCOMERS, Buckets
 from services.ratelimiter.strangers.cookies import Cookies, Shown
-from services.ratelimiter.strangers.newcomers import Newcomers
 
 ABUSE = "x-darkroom-abuse"
 # What a load balancer or a shared cache asks for: a cookie in the answer would go to the wrong people.
@@ -27,8 +27,9 @@ _NO_COOKIE = ("/v1/blobs/", "/healthz")
 class Visitors:
     """Recognises them. No question fails: a cookie that is not good is as none."""
 
-    def __init__(self, made: Cookies, newcomers: Newcomers, watch: Watch, clock: Clock) -> None:
-        self._cookies, self._newcomers, self._watch, self._clock = made, newcomers, watch, clock
+    def __init__(self, made: Cookies, watch: Watch, clock: Clock) -> None:
+        self._cookies, self._watch, self._clock = made, watch, clock
+        self._newcomers = Buckets(NEWCOMERS)
 
     async def recognise(self, question: Question) -> Caller:
         """Return the caller, and for whoever has no cookie one to come back with."""
@@ -56,7 +57,7 @@ class Visitors:
         if not _keeps_cookies(question):
             return ()
         now_s = self._clock.now()
-        if not self._newcomers.admit(addresses.counted(question.address), now_s):
+        if self._newcomers.take(addresses.counted(question.address), now_s):
             return ()
         return (self._cookies.header(cookies.new_visitor(now_s), network, secure=_is_secure(question)),)
 
@@ -69,7 +70,7 @@ class Visitors:
 
 def strangers_at(secrets_folder: Path, watch: Watch, clock: Clock) -> Visitors:
     """Return the recogniser with the keys of a folder; raises SecretMissing."""
-    return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), Newcomers(), watch, clock)
+    return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), watch, clock)
 
 
 def _keeps_cookies(question: Question) -> bool:

@@ -9,19 +9,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 import pytest_asyncio
 
+from darkroom.v1.generation_service_pb2 import GetJobRequest
+from darkroom.v1.generation_service_pb2_grpc import GenerationServiceStub
 from libs import secret_files
 from libs.blobs.memory import MemoryBlobs
 from libs.clients.limiter import LimiterClient, Settlement
 from libs.clients.limiter_admin import LimiterAdminClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import SystemClock
+from libs.errors import LimitExceeded
 from libs.ids import JobId, KeyId, TenantId
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
+from libs.rpc.status import from_rpc_error
 from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from libs.testing.envoy import EnvoyServer
@@ -241,15 +246,42 @@ async def test_a_cookie_of_another_network_or_forged_is_as_none_and_no_error(edg
 async def test_a_machine_is_slowed_and_a_neighbour_with_a_key_is_not(edge: Edge) -> None:
     made = await edge.admin.create_key(TenantId("beta"), "pro", "laptop")
     async with edge.browser(MACHINE) as machine:
-        for count in range(12):
+        jobs = 0
+        while jobs < 12:
             machine.client.cookies.clear()
             await machine.client.get("/")
             await edge.clock.advance(5)
             answer = await machine.draw()
             if answer.status_code != 202:
                 break
-        assert (count, answer.status_code, "x-notice" in answer.headers) == (8, 429, True)
+            jobs += 1
+        assert (jobs, answer.status_code, "x-notice" in answer.headers) == (8, 429, True)
         assert answer.json()["details"][0]["reason"] == "ABNORMAL_USAGE"
         assert (await machine.draw(headers={"authorization": f"Bearer {made.secret}"})).status_code == 202
         await edge.clock.advance(int(answer.headers["retry-after"]))
         assert (await machine.draw()).status_code == 202
+
+
+async def test_whoever_guesses_keys_waits_and_a_neighbour_with_a_good_one_does_not(edge: Edge) -> None:
+    made = await edge.admin.create_key(TenantId("gamma"), "pro", "laptop")
+    guess = {"authorization": "Bearer guess"}
+    async with edge.browser("127.0.0.10") as browser:
+        found = [(await browser.client.get("/v1/jobs/job_1", headers=guess)).status_code for _ in range(12)]
+        assert found == [401] * 10 + [429] * 2
+        answer = await browser.client.get("/v1/jobs/job_1", headers=guess)
+        assert answer.json()["details"][0]["reason"] == "RPM_EXHAUSTED"
+        assert (answer.headers["retry-after"], "www-authenticate" in answer.headers) == ("6", False)
+        assert (await browser.draw(headers={"authorization": f"Bearer {made.secret}"})).status_code == 202
+
+
+async def test_a_grpc_caller_who_guesses_is_told_in_grpc(edge: Edge) -> None:
+    metadata = (("authorization", "Bearer guess"),)
+    async with grpc.aio.insecure_channel(edge.url.removeprefix("http://")) as channel:
+        jobs = GenerationServiceStub(channel)
+        found = []
+        for _ in range(11):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await jobs.GetJob(GetJobRequest(id="job_1"), metadata=metadata, timeout=10)
+            found.append(refused.value.code())
+        assert found == [grpc.StatusCode.UNAUTHENTICATED] * 10 + [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert isinstance(from_rpc_error(refused.value, "the door"), LimitExceeded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from libs.errors import Unauthenticated
+from libs.errors import LimitExceeded, Unauthenticated
 from libs.ids import JobId, KeyId, TenantId
 from libs.secret_files import SigningKeys
 from libs.signing import Signer
@@ -16,8 +16,8 @@ from services.ratelimiter.door import Door
 from services.ratelimiter.key_recogniser import ByKey
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.strangers.cookies import Cookies
-from services.ratelimiter.strangers.newcomers import Newcomers
 from services.ratelimiter.strangers.visitors import Visitors
+from services.ratelimiter.strangers.wrong_keys import WrongKeys
 
 SECRET = "dk_ABCDEFGH_" + "s" * 43
 KEY = Key(KeyId("key_1"), TenantId("acme"), "pro", "dk_ABCDEFGH", "laptop", 0.0)
@@ -40,11 +40,10 @@ def asking(authorization: str) -> Question:
 def door(bench) -> Door:
     strangers = Visitors(
         Cookies(Signer(SigningKeys("k1", {"k1": b"1" * 32}))),
-        Newcomers(),
         Watch(Reputation((), bench.clock), bench.clock),
         bench.clock,
     )
-    return Door([ByKey(FakeKeyring())], strangers, bench.limiter, bench.meters)  # type: ignore[arg-type]
+    return Door([ByKey(FakeKeyring())], strangers, WrongKeys(bench.clock), bench.limiter, bench.meters)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {SECRET}", f"bearer  {SECRET} "])
@@ -78,3 +77,17 @@ async def test_looking_costs_nothing_and_spent_limits_keep_nobody_from_reading(d
     assert all(answer.refusal is None for answer in answers)
     assert dict(answers[-1].headers)["x-ratelimit-remaining-requests"] == "0"
     assert "retry-after" not in dict(answers[-1].headers)
+
+
+async def test_after_ten_wrong_keys_a_minute_an_address_waits_and_a_good_key_there_does_not(door: Door, bench):
+    answers = [await door.check(asking("Bearer nonsense")) for _ in range(11)]
+    assert {answer.refusal.reason for answer in answers[:10] if answer.refusal} == {"KEY_INVALID"}
+    refusal = answers[-1].refusal
+    assert isinstance(refusal, LimitExceeded)
+    assert (refusal.reason, refusal.retry_after_s) == ("RPM_EXHAUSTED", 6)
+    assert dict(answers[-1].headers)["retry-after"] == "6"
+    assert (await door.check(asking(f"Bearer {SECRET}"))).refusal is None
+    assert (await door.check(asking(""))).refusal is None
+    await bench.clock.advance(6)
+    last = await door.check(asking("Bearer nonsense"))
+    assert isinstance(last.refusal, Unauthenticated)

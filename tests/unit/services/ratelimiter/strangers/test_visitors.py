@@ -12,7 +12,6 @@ from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.callers import Caller, Question
 from services.ratelimiter.strangers.ages import came_today
 from services.ratelimiter.strangers.cookies import Cookies
-from services.ratelimiter.strangers.newcomers import Newcomers
 from services.ratelimiter.strangers.visitors import Visitors
 
 HERE, NEXT_DOOR, ELSEWHERE = "203.0.113.7", "203.0.113.8", "198.51.100.7"
@@ -26,7 +25,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def visitors(clock: ManualClock) -> Visitors:
-    return Visitors(Cookies(Signer(KEYS)), Newcomers(), Watch(Reputation((), clock), clock), clock)
+    return Visitors(Cookies(Signer(KEYS)), Watch(Reputation((), clock), clock), clock)
 
 
 def asking(address: str = HERE, cookie: str = "", path: str = "/", **headers: str) -> Question:
@@ -88,7 +87,7 @@ async def test_behind_tls_it_goes_back_over_tls_only(visitors: Visitors, scheme:
 async def test_an_aged_signature_is_made_anew_and_stays_the_same_visitor(visitors: Visitors, clock: ManualClock):
     cookie = cookie_of(await visitors.recognise(asking()))
     rotated = SigningKeys("k2", {**KEYS.keys, "k2": b"2" * 32})
-    after = Visitors(Cookies(Signer(rotated)), Newcomers(), Watch(Reputation((), clock), clock), clock)
+    after = Visitors(Cookies(Signer(rotated)), Watch(Reputation((), clock), clock), clock)
     back = await after.recognise(asking(cookie=cookie))
     assert back.tenant_id == (await visitors.recognise(asking(cookie=cookie))).tenant_id
     assert cookie_of(back) not in ("", cookie)
