@@ -12,7 +12,22 @@ from typing import Annotated
 import typer
 
 from libs import settings
-from libs.cli import backup, certs, dead, fleet, generate, jobs, keys, models, queue, schedulers, webhooks
+from libs.cli import (
+    backup,
+    certs,
+    dead,
+    fleet,
+    generate,
+    jobs,
+    keys,
+    models,
+    queue,
+    schedulers,
+    tenants,
+    tiers,
+    usage,
+    webhooks,
+)
 from libs.cli.target import ADMIN_ADDRESS, CA, CERTIFICATE, DEFAULT_DATA, MESH_TOKEN, OPERATOR_TOKEN, Target
 
 app = typer.Typer(
@@ -29,6 +44,10 @@ app.command("restore")(backup.restore)
 app.command("generate")(generate.generate)
 app.add_typer(dead.app, name="dead")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(tiers.app, name="tiers")
+app.command("limits")(tenants.limits)
+app.command("usage")(usage.usage)
 app.command("queue")(queue.queue)
 app.command("schedulers")(schedulers.schedulers)
 app.command("workers")(fleet.workers)

@@ -26,6 +26,10 @@ def denied(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str 
             return _too_many_at_once(denial, priced, fitting)
         case "daily_images" | "daily_units" | "address":
             return _day_is_used(denial, priced, fitting, tier)
+        case "balance":
+            return _no_money(denial, priced)
+        case "spend":
+            return _cap_is_reached(denial)
         case _:
             return too_many(denial)
 
@@ -85,6 +89,32 @@ def _day_is_used(denial: Denial, priced: Priced, fitting: Sequence[Option], tier
         f"{left}{smaller} They reset at 00:00 UTC (in {_hours(denial.retry_after_s)}).{_advice(tier)} {_NOT_CHARGED}",
         reason="DAILY_QUOTA_EXHAUSTED",
         metadata=_counts(denial) | {"fits_now": str(fitting[0]) if fitting else ""},
+        retry_after_s=denial.retry_after_s,
+    )
+
+
+def _no_money(denial: Denial, priced: Priced) -> PreconditionFailed:
+    told = f"{_asked(priced)} costs up to {denial.limit:.2f}, and {denial.available:.2f} of your balance are free. "
+    return PreconditionFailed(
+        f"{told}{_NOT_CHARGED} Top the balance up, or wait for running jobs to end: they hold some of it.",
+        reason="BALANCE_EXHAUSTED",
+        metadata={
+            "dimension": denial.dimension,
+            "price": f"{denial.limit:.6f}",
+            "available": f"{denial.available:.6f}",
+        },
+    )
+
+
+def _cap_is_reached(denial: Denial) -> LimitExceeded:
+    days = math.ceil(denial.retry_after_s / 86_400)
+    told = (
+        f"Of your cap of {denial.limit:.2f} a month {denial.available:.2f} are left, less than this request may cost. "
+    )
+    return LimitExceeded(
+        f"{told}{_NOT_CHARGED} It begins anew on the first of the month, in {days} days; a higher cap helps at once.",
+        reason="SPEND_CAP_REACHED",
+        metadata={"dimension": denial.dimension, "cap": f"{denial.limit:.6f}", "available": f"{denial.available:.6f}"},
         retry_after_s=denial.retry_after_s,
     )
 

@@ -54,6 +54,11 @@ def test_version() -> None:
         ["pins"],
         ["webhooks"],
         ["webhooks", "secret"],
+        ["tenants"],
+        ["tenants", "set"],
+        ["tiers"],
+        ["limits"],
+        ["usage"],
     ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:

@@ -174,6 +174,23 @@ async def test_too_many_requests(bench: Bench) -> None:
     assert bench.log == ["find", "reserve"]
 
 
+async def test_a_balance_that_does_not_suffice_is_told_with_what_is_free(bench: Bench) -> None:
+    bench.limiter.denial = Denial("balance", 0.2, 0.05, 0.0)
+    error = await bench.refused()
+    assert isinstance(error, PreconditionFailed)
+    assert (error.reason, error.retry_after_s) == ("BALANCE_EXHAUSTED", None)
+    assert "costs up to 0.20, and 0.05 of your balance are free. Nothing was charged." in error.message
+
+
+async def test_a_cap_is_told_with_when_it_begins_anew(bench: Bench) -> None:
+    bench.limiter.denial = Denial("spend", 100.0, 0.1, 86_400 * 2.5)
+    error = await bench.refused()
+    assert isinstance(error, LimitExceeded)
+    assert (error.reason, error.retry_after_s) == ("SPEND_CAP_REACHED", 216_000)
+    assert "Of your cap of 100.00 a month 0.10 are left" in error.message
+    assert "in 3 days" in error.message
+
+
 async def test_too_dear_names_what_fits_now(bench: Bench) -> None:
     bench.limiter.denial, bench.limiter.available_units = Denial("cost", 6000, 2500, 38), 2500
     error = await bench.refused()
