@@ -77,15 +77,16 @@ class Directory:
         if snapshot.stale_since is not None:
             return
         self.synced = True
-        self._read = {key: self._parse(key, value) for key, value in snapshot.values.items()}
-        records = [record for _, record in self._read.values() if record is not None]
-        self._workers = MappingProxyType({record.worker_id: record for record in records})
+        before = self._read  # records are read once per value: a busy fleet changes a few of many at a time
+        self._read = {
+            key: known if (known := before.get(key)) is not None and known[0] == value else self._parse(key, value)
+            for key, value in snapshot.values.items()
+        }
+        workers = {record.worker_id: record for _, record in self._read.values() if record is not None}
+        self._workers = MappingProxyType(workers)
 
-    def _parse(self, key: str, value: bytes) -> tuple[bytes, WorkerRecord | None]:
-        """Read a record, once per value: a busy fleet changes one of many at a time."""
-        known = self._read.get(key)
-        if known is not None and known[0] == value:
-            return known
+    @staticmethod
+    def _parse(key: str, value: bytes) -> tuple[bytes, WorkerRecord | None]:
         try:
             record = WorkerRecord.from_json(value)
             if record.key != key:

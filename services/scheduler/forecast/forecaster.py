@@ -120,6 +120,12 @@ class Forecaster:
         simulated.busy(state.rests)
         return simulated
 
+    def _busy_s(self) -> float:
+        """Return what is left of all running jobs together."""
+        alive, now = self._fleet.workers(), self._clock.now()
+        runs = [run for run in self._runs.values() if run.worker in alive]
+        return sum(snapshot.left_s(run, self._hub.progress(run.job_id), self.speeds, now) for run in runs)
+
     async def run(self) -> None:
         """Keep the outlook fresh until cancelled. It rests while nothing waits, and while nothing happens."""
         while True:
@@ -137,6 +143,9 @@ class Forecaster:
         began = self._clock.monotonic()
         if len(self._jobs.ordering) > LONGEST_QUEUE:
             self.outlook = Outlook(self._clock.now())
+            return 0.0
+        if not len(self._jobs.ordering):  # nothing to play, and a large fleet takes long to look at
+            self.outlook = Outlook(self._clock.now(), busy_s=self._busy_s())
             return 0.0
         simulated = self.simulation()
         as_of, busy_s = simulated.now, simulated.busy_s

@@ -49,7 +49,7 @@ def take(
     ordered = sorted(seats, key=lambda seat: seat.record.worker_id)
     number = {seat.record.worker_id: index for index, seat in enumerate(ordered)}
     rests = [
-        Rest(run.job_id, number[run.worker], _left_s(run, progress(run.job_id), speeds, now), run.units, run.shape)
+        Rest(run.job_id, number[run.worker], left_s(run, progress(run.job_id), speeds, now), run.units, run.shape)
         for run in runs
         if run.worker in number  # what ran on a worker that is gone will wait again, at a moment nobody knows
     ]
@@ -75,11 +75,12 @@ def _as_set(models: tuple[str, ...]) -> frozenset[str]:
 
 def _room(record: WorkerRecord) -> int:
     """Return how many models fit: where one had to leave for memory, as many as are there now, else all."""
-    pushed_out = any(place == RAM for _, place in record.residency)
+    pushed_out = RAM in [place for _, place in record.residency]
     return max(1, len(record.resident)) if pushed_out else max(1, len(record.models))
 
 
-def _left_s(run: Run, progress: Progress | None, speeds: Speeds, now: float) -> float:
+def left_s(run: Run, progress: Progress | None, speeds: Speeds, now: float) -> float:
+    """Return the seconds that are left of a running job."""
     whole_s = run.units * speeds.seconds_per_unit(run.worker, run.model)
     if progress is not None and progress.total:
         return whole_s * (1.0 - min(1.0, progress.step / progress.total))

@@ -153,6 +153,8 @@ class Ordering:
         entry = self._index.get(job_id)
         if entry is None:
             return None
+        if len(self) == 1:
+            return Standing(1, 0.0)
         return self._places.exact(self).get(job_id) or self._places.about(self._tiers.by_name, entry)
 
     def standing_of_new(self, tier: str, now: float, tenant_id: TenantId = NOBODY) -> Standing:

@@ -213,9 +213,10 @@ class Fleet:
         try:
             while True:
                 await self._directory.wait_for(functools.partial(self._differs_from, seen))
-                seen = self.workers()
+                before, seen = seen, self.workers()
                 self._tell_who_left()
-                await self._forget_the_gone()
+                if len(self._servers) > len(seen) or _somebody_left(before, seen):
+                    await self._forget_the_gone()
                 self._changed()
         finally:
             await asyncio.gather(*(server.close() for server in self._servers.values()))
@@ -245,3 +246,11 @@ class Fleet:
     def _alive(self, key: Incarnation) -> bool:
         record = self.workers().get(key[0])
         return record is not None and record.incarnation == key[1]
+
+
+def _somebody_left(before: Mapping[WorkerId, WorkerRecord], now: Mapping[WorkerId, WorkerRecord]) -> bool:
+    """Return whether one is gone or began anew; most changes of a large fleet are of what its workers are doing."""
+    return any(
+        (after := now.get(worker_id)) is not record and (after is None or after.incarnation != record.incarnation)
+        for worker_id, record in before.items()
+    )

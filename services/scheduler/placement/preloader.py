@@ -48,6 +48,7 @@ class Preloader:
         self._clock = clock
         self._turn = asyncio.Semaphore(ASKED_AT_ONCE)
         self._bytes: dict[Incarnation, dict[str, float]] = {}
+        self._idle: dict[WorkerId, tuple[Seat, Device]] = {}  # those that have nothing to do
         self._under_way: dict[Incarnation, tuple[str, float]] = {}  # the model, and until when it is waited for
 
     async def run(self) -> None:
@@ -63,7 +64,7 @@ class Preloader:
         devices: list[Device] = []
         for number, seat in enumerate(seats):
             if self._bytes.get(key_of(seat.record)):
-                devices.append(self._device(seat))
+                devices.append(self._device_of(seat))
             if number % _AT_A_TIME == _AT_A_TIME - 1:
                 await asyncio.sleep(0)  # who waits for a row does not wait for this
         outlook = self._outlook(devices)
@@ -76,6 +77,7 @@ class Preloader:
         """Forget who is gone, and loads that have arrived or never will."""
         records = {key_of(record): record for record in alive}
         self._bytes = {key: held for key, held in self._bytes.items() if key in records}
+        self._idle = {name: known for name, known in self._idle.items() if key_of(known[0].record) in records}
         self._under_way = {
             key: (model, until)
             for key, (model, until) in self._under_way.items()
@@ -91,6 +93,17 @@ class Preloader:
             self._complain(record, error)
         if places:
             self._bytes[key_of(record)] = {place.pinned: place.weight_bytes for place in places}
+
+    def _device_of(self, seat: Seat) -> Device:
+        """Return what a worker is to a plan; of one that has nothing of ours it is the same while its seat is."""
+        known = self._idle.get(seat.record.worker_id)
+        loading = key_of(seat.record) in self._under_way
+        if known is not None and known[0] is seat and known[1].loading == loading:
+            return known[1]
+        device = self._device(seat)
+        if not seat.assigned:
+            self._idle[seat.record.worker_id] = seat, device
+        return device
 
     def _device(self, seat: Seat) -> Device:
         record = seat.record

@@ -56,6 +56,11 @@ class Seats:
             if before.get(worker_id) is not record:
                 self._most[worker_id] = most_rows(record.model_rows)
                 self._seat(worker_id, now)
+        if self._rests or self._apart:
+            self._forget_rests(now)
+
+    def _forget_rests(self, now: float) -> None:
+        records = self._records
         alive = {key_of(record) for record in records.values()}
         self._rests = {key: end for key, end in self._rests.items() if key in alive}
         kept = {key for key, end in self._apart.items() if key[0] not in records and now < end + AWAY_S}
