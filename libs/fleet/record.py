@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class WorkerRecord:
             address=_text(stored, "address"),
             device=_text(stored, "device"),
             memory_bytes=_count(stored, "memory_bytes"),
-            models=_texts(stored, "models"),
+            models=_shared(_texts(stored, "models")),
             resident=_texts(stored, "resident"),
             rows=_count(stored, "rows"),
             rows_in_use=_count(stored, "rows_in_use"),
@@ -136,6 +137,12 @@ def _texts(stored: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise BadRecord(f"a worker record's {name} is not a list of texts")
     return tuple(values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(models: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same tuple for equal ones: most workers of a fleet have the same models."""
+    return models
 
 
 def _pairs(stored: dict[str, Any], name: str) -> tuple[tuple[str, str], ...]:

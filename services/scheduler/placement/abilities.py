@@ -15,11 +15,13 @@ class Abilities:
         self._rows: Counter[str] = Counter()
         self._staying: set[str] = set()
         self._builds: dict[str, set[str]] = {}
-        alike: Counter[tuple[tuple[str, ...], bool, str]] = Counter()
+        alike: Counter[tuple[int, bool, str]] = Counter()
+        models: dict[int, tuple[str, ...]] = {}  # by identity: records share those that are equal, and hashing is slow
         for record in records:
-            alike[record.models, record.draining, record.engine_build] += record.rows
-        for (models, draining, build), rows in alike.items():  # workers differ in few ways
-            self._count(models, draining=draining, build=build, rows=rows)
+            models[id(record.models)] = record.models
+            alike[id(record.models), record.draining, record.engine_build] += record.rows
+        for (which, draining, build), rows in alike.items():  # workers differ in few ways
+            self._count(models[which], draining=draining, build=build, rows=rows)
 
     def rows(self, model_version: str) -> int:
         """Return how many rows the workers have together that can run a model."""

@@ -22,6 +22,7 @@ from libs.ids import JobId, WorkerId
 from services.scheduler.operators.operations import Wishes
 from services.scheduler.placement import placement
 from services.scheduler.placement.abilities import Abilities
+from services.scheduler.placement.departures import Departures
 from services.scheduler.placement.placement import PREFETCH_S, Obstacle, Seat
 from services.scheduler.placement.seats import Incarnation, Seats, key_of
 
@@ -58,7 +59,7 @@ class Fleet:
         self._followed: Mapping[WorkerId, WorkerRecord] = {}
         self._counted: tuple[Mapping[WorkerId, WorkerRecord], Abilities] = ({}, Abilities())
         self._servers: dict[Incarnation, ModelServer] = {}
-        self._leaving: dict[Incarnation, asyncio.Event] = {}  # of those that somebody waits for to go
+        self._departures = Departures()
 
     def workers(self) -> Mapping[WorkerId, WorkerRecord]:
         """Return the fleet as last known."""
@@ -198,7 +199,7 @@ class Fleet:
         away = False
         while not away:
             if self._alive(key_of(record)):
-                await self._leaving.setdefault(key_of(record), asyncio.Event()).wait()
+                await self._departures.wait(key_of(record))
             await first(self.appeared(record.worker_id), self._clock.sleep(RETURN_S))
             away = not self._alive(key_of(record))
 
@@ -214,7 +215,7 @@ class Fleet:
             while True:
                 await self._directory.wait_for(functools.partial(self._differs_from, seen))
                 before, seen = seen, self.workers()
-                self._tell_who_left()
+                self._departures.tell(self._alive)
                 if len(self._servers) > len(seen) or _somebody_left(before, seen):
                     await self._forget_the_gone()
                 self._changed()
@@ -233,10 +234,6 @@ class Fleet:
 
     def _differs_from(self, seen: Mapping[WorkerId, WorkerRecord]) -> bool:
         return self.workers() is not seen  # each snapshot is a mapping of its own
-
-    def _tell_who_left(self) -> None:
-        for key in [key for key in self._leaving if not self._alive(key)]:
-            self._leaving.pop(key).set()
 
     async def _forget_the_gone(self) -> None:
         for key in tuple(self._servers):

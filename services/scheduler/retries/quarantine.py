@@ -94,8 +94,10 @@ class Quarantine:
             self._kept[WorkerId(worker), incarnation] = Kept(until, rest_s)
 
     def _judge(self, worker: Incarnation, now: float, alive: Collection[Incarnation]) -> None:
-        apart = sum(other in self._kept for other in alive)
-        if worker not in self._kept and self._weight(worker) >= self._failures and 2 * (apart + 1) <= len(alive):
+        if worker in self._kept or self._weight(worker) < self._failures:
+            return
+        apart = sum(other in alive for other in self._kept)
+        if 2 * (apart + 1) <= len(alive):
             self._kept[worker] = Kept(now + REST_S, REST_S)
 
     def _acquit(self, worker: Incarnation, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -27,6 +27,23 @@ DOCUMENT = "quarantine"
 _BLAMED = frozenset({Fault.TRANSIENT, Fault.WORKER_LOST})  # memory is a matter of size, a model of its files
 
 
+class _Living(Collection[Incarnation]):
+    """Who is alive, as incarnations. Asked at every end of an attempt, and hardly ever about more than one of them."""
+
+    def __init__(self, workers: Mapping[WorkerId, WorkerRecord]) -> None:
+        self._workers = workers
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __iter__(self) -> Iterator[Incarnation]:
+        return map(key_of, self._workers.values())
+
+    def __contains__(self, worker: object) -> bool:
+        record = self._workers.get(worker[0]) if isinstance(worker, tuple) else None
+        return record is not None and key_of(record) == worker
+
+
 class Ward:
     """Hears how attempts end and holds the fleet to what follows."""
 
@@ -37,8 +54,6 @@ class Ward:
         self._lead = lead
         self._quarantine = Quarantine()
         self._told: frozenset[Incarnation] = frozenset()
-        self._seen: Mapping[WorkerId, WorkerRecord] = {}
-        self._incarnations: frozenset[Incarnation] = frozenset()  # of those seen
 
     def observe(self) -> None:
         """Show the number of workers that are kept apart as a gauge."""
@@ -112,10 +127,7 @@ class Ward:
             logger.warning("who is in quarantine was not written down", extra={"cause": str(error)})
 
     def _alive(self) -> Collection[Incarnation]:
-        workers = self._fleet.workers()
-        if workers is not self._seen:
-            self._seen, self._incarnations = workers, frozenset(key_of(record) for record in workers.values())
-        return self._incarnations
+        return _Living(self._fleet.workers())
 
     def _count(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(len(self._told), {})]
