@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
+from libs.rpc import traces
 from libs.rpc.identity import Identity
 from libs.rpc.interceptors import MESH_KEY, OPERATOR_KEY
 from libs.rpc.renewing import RenewingChannel
@@ -57,7 +57,7 @@ def named(peer: str) -> tuple[tuple[str, str], ...]:
 
 def _interceptors(tokens: Iterable[tuple[str, str]]) -> list[grpc.aio.ClientInterceptor]:
     held = [(key, token) for key, token in tokens if token]
-    return [*aio_client_interceptors(), _UnaryTokens(held), _StreamTokens(held)]  # type: ignore[no-untyped-call]
+    return [*traces.client_interceptors(), _UnaryTokens(held), _StreamTokens(held)]
 
 
 def _target_of(address: str) -> str:
@@ -78,7 +78,7 @@ class _Tokens:
         self._tokens = tokens
 
     def _with_tokens(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._tokens)
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._tokens, *traces.handed_on())
         return grpc.aio.ClientCallDetails(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
         )

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
 
+from libs.rpc import traces
 from libs.rpc.identity import Identity
 from libs.rpc.interceptors import AnswerInterceptor, CertificateInterceptor, StreamInterceptor, TokenInterceptor
 
@@ -48,7 +48,7 @@ class RpcServer:
         self._listen, self._identity = listen, identity
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (
             StreamInterceptor(),
-            aio_server_interceptor(filter_=filters.negate(filters.health_check())),  # type: ignore[no-untyped-call]
+            traces.server_interceptor(),
             *_gate(mesh_token, operator_token, identity),
             AnswerInterceptor(),
         )

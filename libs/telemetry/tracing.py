@@ -43,6 +43,11 @@ def export_timeout_s(environ: Mapping[str, str]) -> float | None:
     return None if environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else _EXPORT_TIMEOUT_S
 
 
+def recorded() -> bool:
+    """Return whether spans of this process are recorded; ask after `start`."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 def tracer() -> trace.Tracer:
     """Return the tracer of the product's own spans."""
     return trace.get_tracer("darkroom")
