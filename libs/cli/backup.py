@@ -15,7 +15,7 @@ from libs.cli.target import Target
 from libs.devstack import backup as backups
 from libs.devstack.backup import HERE, Places
 from libs.devstack.manifest import BackupProblem, Manifest
-from libs.sql.addresses import is_sqlite
+from libs.sql.addresses import is_database_url, is_sqlite
 
 T = TypeVar("T")
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup.")]
@@ -41,9 +41,12 @@ def backup(
 
 
 def restore(context: typer.Context, folder: Folder) -> None:
-    """Make the data folder (--data), which must be empty or not exist, of the backup in DIR."""
+    """Make the data folder (--data), which must be empty or not exist, of the backup in DIR.
+
+    A backup of PostgreSQL also needs DARKROOM_DATABASE_URL, of a database without rows.
+    """
     target: Target = context.obj
-    made = _told(lambda: backups.restore(folder, target.data))
+    made = _told(lambda: backups.restore(folder, target.data, _server(os.environ)))
     sys.stdout.write(
         f"{target.data} is as it was at {made.made}: {len(made.files)} files, {_revisions(made)}.\n"
         f"Start it with `darkroom --data {target.data} up`.\n"
@@ -55,19 +58,26 @@ def restore(context: typer.Context, folder: Folder) -> None:
 def _places(target: Target, environ: Mapping[str, str], *, pictures: bool) -> Places:
     """Find what settings have put elsewhere, by the variables that the stack was started with."""
     data = target.data
-    database = environ.get("DARKROOM_DATABASE_URL", "")
-    if database:
-        own = "copy the file" if is_sqlite(database) else "use pg_dump"
-        raise BackupProblem(
-            f"DARKROOM_DATABASE_URL names a database elsewhere: {own}, and keep the data folder with it"
-        )
+    database = _server(environ)
+    if target.is_on_server() and not database:
+        raise BackupProblem(f"the stack in {data} is on PostgreSQL: set DARKROOM_DATABASE_URL as it was started with")
     blobs = environ.get("DARKROOM_BLOBS") or str(data / "blobs")
     return Places(
         data=data,
         secrets=Path(environ.get("DARKROOM_SECRETS") or data / "secrets"),
         tiers=Path(environ.get("DARKROOM_TIERS") or data / "tiers.toml"),
         pictures=blobs if pictures else "",
+        database_url=database,
     )
+
+
+def _server(environ: Mapping[str, str]) -> str:
+    url = environ.get("DARKROOM_DATABASE_URL", "")
+    if complaint := is_database_url(url):
+        raise BackupProblem(f"DARKROOM_DATABASE_URL {complaint}")
+    if url and is_sqlite(url):
+        raise BackupProblem("DARKROOM_DATABASE_URL names a file; only those in the data folder are copied")
+    return url
 
 
 def _revisions(made: Manifest) -> str:

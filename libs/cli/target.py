@@ -96,6 +96,10 @@ class Target:
         secrets = self.data / "secrets"
         return folder_of(named, secrets) or secrets / "tls"
 
+    def is_on_server(self) -> bool:
+        """Return whether the stack that runs in the data folder keeps its jobs on a server, not in files."""
+        return self._addresses().get("database") == "postgresql"
+
     def secret(self, name: str) -> str:
         """Return a secret of the stack of the data folder; raises SecretMissing."""
         return secret_files.read_token(self.data / "secrets", name)

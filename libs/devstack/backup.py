@@ -2,6 +2,7 @@
 
     BACKUP/manifest.json
            data/…          what the data folder will hold: databases, secrets, the first key, tiers, pictures
+           postgresql/…    the tables, where the databases are on a server
 
 Jobs are copied before accounts: what the jobs' outbox still holds is settled again after a restore, and counts once.
 Neither a backup nor a restored folder is ever half: both are made beside their place and then renamed.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from libs.devstack import manifest
+from libs.devstack import manifest, server_database
 from libs.devstack.manifest import BackupProblem, FileEntry, Manifest
 from libs.sql import copies
 from libs.sql.copies import CopyFailed
@@ -34,25 +35,26 @@ _NOT_COPIED = frozenset({"run", "logs", "etcd", "redis", _SECRETS, _PICTURES, _T
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where what belongs to a stack lies. `pictures` is a folder, an s3:// address, or empty to leave them out."""
+    """Where what belongs to a stack lies. `pictures` is a folder, an s3:// address, or empty to leave them out.
+
+    `database_url` is that of PostgreSQL; empty: the databases are files in the data folder.
+    """
 
     data: Path
     secrets: Path
     tiers: Path
     pictures: str
+    database_url: str = ""
 
 
 def back_up(places: Places, target: Path, now: datetime) -> Manifest:
     """Copy a stack into the folder `target`, which must be empty or not exist. Raises BackupProblem."""
-    databases = [place for name in DATABASES if (place := places.data / name).is_file()]
-    if len(databases) < len(DATABASES):
+    if not places.database_url and not all((places.data / name).is_file() for name in DATABASES):
         raise BackupProblem(f"{places.data} holds no {' or '.join(DATABASES)}: name the data folder with --data")
     with _made_whole(target) as folder:
-        revisions: dict[str, str] = {}
         (folder / _DATA).mkdir(mode=0o700)
-        for database in databases:
-            revisions |= _copied(database, folder / _DATA / database.name)
-        files = {f"{_DATA}/{place.name}": _entry(folder / _DATA / place.name) for place in databases}
+        revisions = _databases(places, folder)
+        files = {path.relative_to(folder).as_posix(): _entry(path) for path, _ in _below(folder, "")}
         for source, name in _files(places):
             if (entry := _copy(source, folder / name)) is not None:
                 files[name] = entry
@@ -64,17 +66,22 @@ def back_up(places: Places, target: Path, now: datetime) -> Manifest:
     return made
 
 
-def restore(source: Path, data: Path) -> Manifest:
-    """Make the data folder `data`, which must be empty or not exist, of a backup. Raises BackupProblem."""
+def restore(source: Path, data: Path, database_url: str = "") -> Manifest:
+    """Make the data folder `data`, which must be empty or not exist, of a backup. Raises BackupProblem.
+
+    What was on a PostgreSQL server needs the address of a database without rows.
+    """
     told = manifest.read(source)
+    on_server = any(name.startswith(f"{server_database.FOLDER}/") for name in told.files)
+    if on_server != bool(database_url):
+        how = "set DARKROOM_DATABASE_URL to an empty database" if on_server else "unset DARKROOM_DATABASE_URL"
+        raise BackupProblem(f"the databases of {source} {'are of PostgreSQL' if on_server else 'are files'}: {how}")
     with _made_whole(data) as folder:
         wrong = [name for name, entry in told.files.items() if not _is_restored(source, folder, name, entry)]
         if wrong:
             named = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
             raise BackupProblem(f"{source} is damaged: {named} not as when it was made; nothing was restored")
-        revisions: dict[str, str] = {}
-        for name in DATABASES:
-            revisions |= _checked(folder / name)
+        revisions = _restored(folder, database_url)
         if revisions != told.revisions:
             raise BackupProblem(f"{source} is damaged: its databases are of {revisions}, not of {told.revisions}")
     return told
@@ -145,7 +152,30 @@ def _copy(source: Path, target: Path) -> FileEntry | None:
 def _is_restored(source: Path, folder: Path, name: str, entry: FileEntry) -> bool:
     """Copy one file of a backup to its place in the data folder, and look whether it is what it was."""
     inside = name.removeprefix(f"{_DATA}/")
-    return inside != name and _copy(source / name, folder / inside) == entry
+    known = inside != name or name.startswith(f"{server_database.FOLDER}/")
+    return known and _copy(source / name, folder / inside) == entry
+
+
+def _databases(places: Places, folder: Path) -> dict[str, str]:
+    """Copy the databases into the backup; return their revisions."""
+    if places.database_url:
+        return server_database.save(places.database_url, folder / server_database.FOLDER)
+    revisions: dict[str, str] = {}
+    for name in DATABASES:
+        revisions |= _copied(places.data / name, folder / _DATA / name)
+    return revisions
+
+
+def _restored(folder: Path, database_url: str) -> dict[str, str]:
+    """Check the databases in the new data folder, or fill those on a server; return their revisions."""
+    if database_url:
+        revisions = server_database.load(database_url, folder / server_database.FOLDER)
+        shutil.rmtree(folder / server_database.FOLDER)
+        return revisions
+    revisions = {}
+    for name in DATABASES:
+        revisions |= _checked(folder / name)
+    return revisions
 
 
 def _copied(database: Path, target: Path) -> dict[str, str]:

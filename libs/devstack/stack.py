@@ -54,6 +54,11 @@ class Stack:
         return Trust(self.settings, self.secrets)
 
     @property
+    def told(self) -> dict[str, str]:
+        """What clients on this machine have to know, for `run/addresses.json`."""
+        return {**self.trust.told(), "database": "postgresql" if self.settings.database_url else "files"}
+
+    @property
     def envoy_config(self) -> Path:
         """Where Envoy's configuration is rendered to."""
         return self.folder.run / "envoy.yaml"

@@ -77,7 +77,7 @@ def _plan(settings: StackSettings, folder: DataFolder, claims: PortClaims) -> St
     )
     secret_files.ensure(plan.secrets)
     plan.trust.prepare(datetime.now(UTC))
-    plan.addresses.write(folder.addresses, plan.trust.told())
+    plan.addresses.write(folder.addresses, plan.told)
     return plan
 
 

@@ -151,9 +151,30 @@ def test_a_damaged_database_is_not_copied(data: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-def test_a_database_elsewhere_is_copied_by_its_own_means(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://x", "must begin with"),
+        ("sqlite+aiosqlite:////x.db", "names a file"),
+        ("postgresql+asyncpg://127.0.0.1:1/x", "the database cannot be copied"),
+    ],
+)
+def test_a_database_that_cannot_be_copied_leaves_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, told: str
 ) -> None:
-    monkeypatch.setenv("DARKROOM_DATABASE_URL", "postgresql+asyncpg://x")
+    monkeypatch.setenv("DARKROOM_DATABASE_URL", url)
     done = run(data, "backup", str(tmp_path / "backup"))
-    assert (done.exit_code, "pg_dump" in done.output) == (1, True)
+    assert (done.exit_code, told in done.output) == (1, True), done.output
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_stack_on_a_server_is_not_taken_for_the_files_that_lie_there(data: Path, tmp_path: Path) -> None:
+    (data / "run" / "addresses.json").write_text(json.dumps({"database": "postgresql"}))
+    done = run(data, "backup", str(tmp_path / "backup"))
+    assert (done.exit_code, "set DARKROOM_DATABASE_URL" in done.output) == (1, True)
+
+
+def test_files_are_not_restored_to_a_server(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_DATABASE_URL", "postgresql+asyncpg://127.0.0.1:1/x")
+    done = run(tmp_path / "new", "restore", str(made))
+    assert (done.exit_code, "unset DARKROOM_DATABASE_URL" in done.output) == (1, True)
