@@ -18,12 +18,10 @@ from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
 from services.ratelimiter import authz_servicer, migrate
 from services.ratelimiter import tenancy as tenancy_parts
-from services.ratelimiter.abuse.reputation import Reputation
-from services.ratelimiter.abuse.watch import Watch
-from services.ratelimiter.accounts import Accounts
+from services.ratelimiter.abuse.key_watch import WatchedKeys
+from services.ratelimiter.abuse.lookout import Lookout
 from services.ratelimiter.admin_servicer import AdminServicer
 from services.ratelimiter.authz_servicer import AuthzServicer
-from services.ratelimiter.callers import Recogniser
 from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
 from services.ratelimiter.key_recogniser import ByKey
@@ -37,6 +35,7 @@ from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
+from services.ratelimiter.sql_tenant_events import SqlTenantEvents
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.strangers.visitors import strangers_at
 from services.ratelimiter.strangers.wrong_keys import WrongKeys
@@ -71,14 +70,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     till, rebuilder = tenancy.till(limiter), Rebuilder(tenancy.tariffs, ledger, usage)
     accounts = SqlAccounts(database)
     keyring = Keyring(accounts, clock)
-    reputation = Reputation(settings.reputation, clock)
-    watch = Watch(reputation, clock)
+    lookout = Lookout(settings.reputation, SqlTenantEvents(database), clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
-    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(LimiterServicer(limiter, till, watch), server.grpc)
+    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(
+        LimiterServicer(limiter, till, lookout.strangers), server.grpc
+    )
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tenancy.tariffs), server.grpc)
     tenancy.add_to(server.grpc, limiter)
-    recognisers = _recognisers(settings, accounts, keyring, clock)
-    strangers = strangers_at(settings.secrets_folder, watch, clock)
+    recognisers = NotInUrl(), ByToken(accounts, settings.claim_names, clock), WatchedKeys(ByKey(keyring), lookout.keys)
+    strangers = strangers_at(settings.secrets_folder, lookout.strangers, clock)
     authz = AuthzServicer(Door(recognisers, strangers, WrongKeys(clock), limiter, meters))
     server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
     try:
@@ -90,7 +90,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             loops = (
                 Expirer(limiter, clock, settings.reservation_ttl_s).run(),
                 keyring.run(),
-                reputation.run(),
+                *lookout.loops(),
                 *tenancy.loops(till),
             )
             tasks = [agents.create_task(loop) for loop in loops]
@@ -102,10 +102,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     finally:
         await server.grpc.stop(None)
         await database.close()
-
-
-def _recognisers(settings: Settings, accounts: Accounts, keyring: Keyring, clock: Clock) -> tuple[Recogniser, ...]:
-    return NotInUrl(), ByToken(accounts, settings.claim_names, clock), ByKey(keyring)
 
 
 async def _write_last(keyring: Keyring) -> None:

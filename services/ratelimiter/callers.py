@@ -13,6 +13,7 @@ Nobody is left unknown: whoever proves nothing is a stranger, whoever proves som
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -26,6 +27,7 @@ Claims: TypeAlias = Mapping[str, tuple[str, ...]]
 """What a token says, the words of each claim; one that says it in numbers or objects has none."""
 
 _NO_KEY = KeyId("")
+_CREATING = re.compile(r"(/v1/(jobs|uploads)|/darkroom\.v1\.\w+/(CreateJob|UploadImage)(Json)?)(\?.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Question:
     def authorization(self) -> str:
         """The value of that header."""
         return self.headers.get("authorization", "")
+
+    @property
+    def creates(self) -> bool:
+        """Whether it asks for a job or brings a picture."""
+        return self.method == "POST" and _CREATING.fullmatch(self.path) is not None
 
 
 @dataclass(frozen=True, slots=True)

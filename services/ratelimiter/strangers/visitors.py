@@ -48,7 +48,7 @@ class Visitors:
         return Caller(tenant_id, ANONYMOUS, scopes=scopes.STRANGERS, address=address)
 
     def _looked_at(self, caller: Caller, question: Question) -> tuple[Header, ...]:
-        if question.method == "POST":
+        if question.creates:
             self._watch.came(question.headers, caller.address)
         found = self._watch.score(caller.tenant_id, question.headers, caller.address, question.address)
         return ((ABUSE, str(found)),) if found else ()

@@ -1,0 +1,107 @@
+"""Keys that are suddenly used a lot from a network where they never were: what a stolen key looks like.
+
+What keys usually do is learnt in memory, from the first hour of a key on; a rate limiter that starts anew learns anew.
+Nobody is refused for it: the tenant is told by an event, once a day for each key and network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from libs.clock import Clock
+from libs.errors import Unavailable
+from libs.ids import KeyId, TenantId
+from services.ratelimiter import agent
+from services.ratelimiter.abuse.memory import Memory
+from services.ratelimiter.callers import Caller, Question, Recogniser
+from services.ratelimiter.strangers.addresses import network
+from services.ratelimiter.strangers.ages import day_of
+from services.ratelimiter.tenant_events import TenantEvent, TenantEvents
+
+logger = logging.getLogger(__name__)
+
+KIND = "key_in_new_network"
+_LIFE_S, _LEARNING_S, _NEW_S, _WINDOW_S = 7 * 86_400.0, 3600.0, 86_400.0, 600.0
+_LEAST, _TIMES = 20, 3.0  # a spike is so many creating requests in ten minutes, and so many times the most before
+_MOST_USES, _MOST_NETWORKS, _MOST_WAITING = 1000, 64, 1000
+_WRITE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Habits:
+    """What one key does; times in Unix seconds."""
+
+    known_s: dict[str, float] = field(default_factory=dict)  # networks, by when they were first seen
+    uses: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_MOST_USES))
+    busiest: int = 0  # most uses in ten minutes from networks that were not new
+
+    def used(self, place: str, now_s: float) -> int:
+        """Note a use; returns how many of the last ten minutes make a spike from this new network, 0 for none."""
+        first_s = min(self.known_s.values(), default=now_s)
+        seen_s = self.known_s.setdefault(place, now_s)
+        while len(self.known_s) > _MOST_NETWORKS:
+            del self.known_s[max(self.known_s, key=lambda one: self.known_s[one])]
+        self.uses.append((now_s, place))
+        while self.uses[0][0] <= now_s - _WINDOW_S:
+            self.uses.popleft()
+        count = sum(one == place for _, one in self.uses)
+        if seen_s - first_s < _LEARNING_S or now_s - seen_s >= _NEW_S:
+            self.busiest = max(self.busiest, count)
+            return 0
+        return count if count > max(_LEAST, _TIMES * self.busiest) else 0
+
+
+class KeyWatch:
+    """Remembers what keys do and tells tenants what is odd."""
+
+    def __init__(self, events: TenantEvents, clock: Clock) -> None:
+        self._events, self._clock = events, clock
+        self._habits = Memory(Habits, _LIFE_S)
+        self._waiting: dict[str, TenantEvent] = {}
+
+    def used(self, tenant_id: TenantId, key_id: KeyId, address: str) -> None:
+        """Note that a key wants something made from an address."""
+        now_s, place = self._clock.now(), network(address)
+        count = self._habits.at(key_id.encode(), now_s).used(place, now_s)
+        event_id = f"{KIND}:{key_id}:{place}:{day_of(now_s)}"
+        if not count or event_id in self._waiting or len(self._waiting) >= _MOST_WAITING:
+            return
+        self._waiting[event_id] = TenantEvent(event_id, tenant_id, KIND, _told(key_id, place, count), now_s)
+
+    async def run(self) -> None:
+        """Write down what was noticed until cancelled."""
+        await agent.repeat("the watch over keys", self._clock, _WRITE_EVERY_S, self.write)
+
+    async def write(self) -> None:
+        """Write down what was noticed since the last time; what was told today is not told again."""
+        waiting, self._waiting = self._waiting, {}
+        try:
+            new = await self._events.add(list(waiting.values())) if waiting else 0
+        except Unavailable:
+            self._waiting = {**waiting, **self._waiting}
+            raise
+        if new:
+            logger.warning("keys are used a lot from new networks", extra={"events": [*waiting]})
+
+
+class WatchedKeys:
+    """A recogniser of keys whose callers are looked after."""
+
+    def __init__(self, keys: Recogniser, watch: KeyWatch) -> None:
+        self._keys, self._watch = keys, watch
+
+    async def recognise(self, question: Question) -> Caller | None:
+        """Return the key's tenant; None without the header. Raises Unauthenticated."""
+        caller = await self._keys.recognise(question)
+        if caller is not None and question.creates:
+            self._watch.used(caller.tenant_id, caller.key_id, question.address)
+        return caller
+
+
+def _told(key_id: KeyId, place: str, count: int) -> str:
+    return (
+        f"Key {key_id} made {count} requests within ten minutes from {place}, a network it was not used from before. "
+        f"If that is not you, make another key and withdraw this one (`darkroom keys revoke {key_id}`)."
+    )
