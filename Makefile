@@ -8,7 +8,7 @@ EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
 	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/preemption bench/mesh bench/accept bench/queues \
-	bench/queue bench/fairness bench/gpu clean
+	bench/queue bench/fairness bench/estimates bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -90,6 +90,9 @@ bench/preemption: setup  ## Measure what making room costs, and how soon a highe
 
 bench/queue: setup  ## Measure the order and memory with 1,000 to 1,000,000 jobs, and rebuilding after a restart
 	$(BIN)/python -m tests.bench.queue
+
+bench/estimates: setup  ## Measure how true estimates are after 500 mixed jobs of the default model
+	$(BIN)/python -m tests.bench.estimates
 
 bench/fairness: setup  ## Print waits of tenants under skew against the ideal fluid share, on a virtual clock
 	$(BIN)/python -m tests.bench.fairness

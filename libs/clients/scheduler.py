@@ -147,7 +147,7 @@ class SchedulerClient:
         call = self._stub.WatchCatalog(pb.WatchCatalogRequest(), timeout=deadlines.STREAM_S)
         with translated(PEER), ended(call):
             async for catalog in call:
-                yield _catalog(catalog)
+                yield catalog_from_pb(catalog)
 
     async def estimate_wait(self, tier: str, model_version: str, units: float) -> job_pb2.QueueStatus:
         """Return where a job submitted now would stand."""
@@ -160,7 +160,8 @@ async def _answer(call: Awaitable[R]) -> R:
         return await call
 
 
-def _catalog(catalog: pb.Catalog) -> Catalog:
+def catalog_from_pb(catalog: pb.Catalog) -> Catalog:
+    """Return models and prices as the scheduler sent them."""
     costs = CostTable({c.model_version: cost_from_pb(c) for c in catalog.costs}, version=catalog.prices_version)
     models = tuple(model_from_pb(model) for model in catalog.models)
     return Catalog(catalog.version, models, costs, catalog.default_model)
