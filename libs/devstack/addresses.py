@@ -66,7 +66,7 @@ def scheduler_names(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """`host:port` by process name. `metrics` are the Prometheus listeners of the services."""
+    """`host:port` by process name. `metrics` are the Prometheus listeners of the services; `redis` may be none."""
 
     http: str
     grpc: dict[str, str]
@@ -74,6 +74,7 @@ class Addresses:
     etcd: str
     etcd_peer: str
     envoy_admin: str
+    redis: str = ""
 
     @property
     def schedulers(self) -> str:
@@ -89,6 +90,7 @@ class Addresses:
             "scheduler": self.schedulers,
             "etcd": self.etcd,
             "envoy-admin": self.envoy_admin,
+            **({"redis": self.redis} if self.redis else {}),
             "metrics": self.metrics,
         }
         new = path.with_name(path.name + ".new")
@@ -96,8 +98,13 @@ class Addresses:
         new.replace(path)
 
 
-def choose(http_host: str, http_port: int, services: Iterable[str], claims: PortClaims) -> Addresses:
-    """Choose an address for the door, for each service and its metrics, for etcd and for Envoy's admin listener."""
+def choose(
+    http_host: str, http_port: int, services: Iterable[str], claims: PortClaims, *, redis: bool = False
+) -> Addresses:
+    """Choose an address for the door, for each service and its metrics, for etcd and for Envoy's admin listener.
+
+    With `redis` also one for a Redis of the stack's own.
+    """
 
     def free() -> str:
         return f"{LOOPBACK}:{claims.take()}"
@@ -112,6 +119,7 @@ def choose(http_host: str, http_port: int, services: Iterable[str], claims: Port
         etcd=free(),
         etcd_peer=free(),
         envoy_admin=free(),
+        redis=free() if redis else "",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.devstack import redis
 from libs.devstack.addresses import Addresses
 from libs.devstack.folder import DataFolder
 from libs.devstack.settings import StackSettings
@@ -61,6 +62,7 @@ class ServiceEnvironment:
             DATABASE_URL=self.settings.database_url,
             TIERS=self.settings.tiers,
             REPUTATION=self.settings.reputation,
+            REDIS=self._redis(),
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
             JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
             JWT_TIER_CLAIM=self.settings.jwt_tier_claim,
@@ -87,6 +89,10 @@ class ServiceEnvironment:
             CHECKPOINT_WORTH_S=f"{self.settings.checkpoint_worth_s:g}",
             PROMPT_BLOCKLIST=self.settings.prompt_blocklist,
         )
+
+    def _redis(self) -> str:
+        embedded = self.settings.redis == redis.EMBEDDED
+        return f"redis://{self.addresses.redis}/0" if embedded else self.settings.redis
 
     def _service(self, name: str, **own: str) -> dict[str, str]:
         """Return the environment of a service; a variable without a value is left out: the service has a default."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PRIVATE = 0o700
 # Any of these marks a folder as a stack's own; a restored one may lack the others.
-_OURS = frozenset({"run", "secrets", "blobs", "etcd", "dev-key", "scheduler.db", "ratelimiter.db"})
+_OURS = frozenset({"run", "secrets", "blobs", "etcd", "redis", "dev-key", "scheduler.db", "ratelimiter.db"})
 
 
 class FolderUnusable(Exception):
@@ -42,6 +42,11 @@ class DataFolder:
     def etcd(self) -> Path:
         """etcd's own data."""
         return self.root / "etcd"
+
+    @property
+    def redis(self) -> Path:
+        """The data of a Redis of the stack's own."""
+        return self.root / "redis"
 
     @property
     def addresses(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs import settings
+from libs.devstack import redis
 
 
 def _is_port(value: int) -> str | None:
@@ -80,6 +81,9 @@ class StackSettings:
     """Folder or s3:// address of image bytes. Empty: `blobs` in the data folder."""
     database_url: str = field(default="", metadata={"secret": True})
     """PostgreSQL of scheduler and ratelimiter. Empty: a SQLite file each in the data folder."""
+    redis: str = field(default="", metadata={"check": redis.is_choice, "secret": True})
+    """Where the ratelimiter keeps its balances: `embedded` starts a Redis with the stack, `redis://…` names one that
+    others run. Empty: in its own memory, rebuilt from usage after a restart."""
     schedulers: int = field(default=1, metadata={"check": _are_schedulers})
     """Schedulers that take turns to lead, 1 to 9. Several need PostgreSQL; without a database_url one is started for
     them, from the test dependencies, in a temporary folder: for rehearsal, its jobs go with the stack."""

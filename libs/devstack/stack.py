@@ -1,6 +1,6 @@
 """What runs, in what order, and when each counts as ready.
 
-etcd, ratelimiter → scheduler, scheduler-1 … → modelserver-0 … modelserver-N → gateway → envoy
+redis when it is `embedded` → etcd, ratelimiter → scheduler, scheduler-1 … → modelserver-0 … modelserver-N → gateway → envoy
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs import secret_files
-from libs.devstack import binaries, probes
+from libs.devstack import binaries, probes, redis
 from libs.devstack.addresses import Addresses, scheduler_names
 from libs.devstack.environment import ServiceEnvironment, inherited
 from libs.devstack.folder import DataFolder
@@ -68,6 +68,7 @@ class Stack:
         env = self._environment()
         modelservers = (self._modelserver(index, device) for index, device in enumerate(self.devices))
         return (
+            *([(self._redis(),)] if self.addresses.redis else []),
             (self._etcd(), self._service("ratelimiter", "ratelimiter", env.ratelimiter())),
             tuple(self._service(name, "scheduler", env.scheduler(name)) for name in self._schedulers),
             tuple(modelservers),
@@ -123,6 +124,17 @@ class Stack:
             is_ready=probes.http_answers(self.addresses.etcd, "/health", "true"),
             log_path=self._log("etcd"),
             hopeless=_NEVER,  # a Go program that crashes exits with 2 as well
+        )
+
+    def _redis(self) -> Process:
+        self.folder.redis.mkdir(exist_ok=True, mode=0o700)
+        return Process(
+            name="redis",
+            argv=redis.command(self.addresses.redis, self.folder.redis),
+            env=inherited(self.parent),
+            is_ready=redis.answers(self.addresses.redis),
+            log_path=self._log("redis"),
+            hopeless=_NEVER,
         )
 
     def _envoy(self) -> Process:

@@ -17,7 +17,7 @@ import grpc
 from libs import secret_files
 from libs.certificates import CertificateProblem
 from libs.clock import SystemClock
-from libs.devstack import addresses, devices, envoy_config, first_key, trust
+from libs.devstack import addresses, devices, envoy_config, first_key, redis, trust
 from libs.devstack.addresses import PortClaims, PortInUse
 from libs.devstack.binaries import ProgramMissing
 from libs.devstack.environment import inherited
@@ -72,7 +72,9 @@ def _plan(settings: StackSettings, folder: DataFolder, claims: PortClaims) -> St
         settings=settings,
         devices=chosen,
         folder=folder,
-        addresses=addresses.choose(settings.http_host, settings.http_port, names, claims),
+        addresses=addresses.choose(
+            settings.http_host, settings.http_port, names, claims, redis=settings.redis == redis.EMBEDDED
+        ),
         parent=os.environ,
     )
     secret_files.ensure(plan.secrets)

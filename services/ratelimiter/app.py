@@ -16,7 +16,7 @@ from libs.roles import RATELIMITER
 from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
-from services.ratelimiter import authz_servicer, migrate
+from services.ratelimiter import authz_servicer, ledgers, migrate
 from services.ratelimiter import tenancy as tenancy_parts
 from services.ratelimiter.abuse.key_watch import WatchedKeys
 from services.ratelimiter.abuse.lookout import Lookout
@@ -26,11 +26,9 @@ from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
 from services.ratelimiter.key_recogniser import ByKey
 from services.ratelimiter.keyring import Keyring
-from services.ratelimiter.limiter import Limiter
-from services.ratelimiter.memory_ledger import MemoryLedger
+from services.ratelimiter.ledgers import Around
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import BadTiers
-from services.ratelimiter.rebuilding import Rebuilder
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_accounts import SqlAccounts
@@ -65,9 +63,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """Give the server once it is ready: tables current, balances rebuilt. Until then nothing listens."""
     clock = clock or SystemClock()
     database, meters = Database(settings.database), Meters(metrics.meter())
-    tenancy, ledger, usage = Tenancy(settings, database, clock, meters), MemoryLedger(clock), SqlUsage(database)
-    limiter = Limiter(tenancy.tariffs, ledger, usage, clock, meters, settings.lease_s)
-    till, rebuilder = tenancy.till(limiter), Rebuilder(tenancy.tariffs, ledger, usage)
+    tenancy = Tenancy(settings, database, clock, meters)
+    deciding = ledgers.chosen(settings, Around(tenancy.tariffs, SqlUsage(database), clock, meters))
+    limiter, till = deciding.decider, tenancy.till(deciding.decider)
     accounts = SqlAccounts(database)
     keyring = Keyring(accounts, clock)
     lookout = Lookout(settings.reputation, SqlTenantEvents(database), clock)
@@ -84,16 +82,12 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))
         await _prepare(clock, tenancy.prepare)
-        await _prepare(clock, lambda: rebuilder.rebuild(clock.now()))
+        await _prepare(clock, deciding.begin)
         await server.start((*SERVICES, *tenancy_parts.SERVICES))
         async with asyncio.TaskGroup() as agents:
-            loops = (
-                Expirer(limiter, clock, settings.reservation_ttl_s).run(),
-                keyring.run(),
-                *lookout.loops(),
-                *tenancy.loops(till),
-            )
-            tasks = [agents.create_task(loop) for loop in loops]
+            expirer = Expirer(limiter, clock, settings.reservation_ttl_s)
+            loops = (expirer.run(), keyring.run(), *lookout.loops(), *tenancy.loops(till))
+            tasks = [agents.create_task(loop) for loop in (*loops, *(loop() for loop in deciding.loops))]
             await server.set_ready(True)
             yield server
             for task in tasks:
@@ -101,6 +95,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await _write_last(keyring)
     finally:
         await server.grpc.stop(None)
+        await deciding.close()
         await database.close()
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from libs.errors import DarkroomError, Unauthenticated
 from services.ratelimiter.callers import Caller, Question, Recogniser, Strangers
+from services.ratelimiter.decider import Decider
 from services.ratelimiter.headers import Header
-from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.strangers.wrong_keys import WrongKeys
 
@@ -34,7 +34,7 @@ class Door:
         recognisers: Sequence[Recogniser],
         strangers: Strangers,
         wrong_keys: WrongKeys,
-        limiter: Limiter,
+        limiter: Decider,
         meters: Meters,
     ) -> None:
         self._recognisers, self._strangers, self._wrong_keys = tuple(recognisers), strangers, wrong_keys

@@ -6,7 +6,7 @@ import logging
 
 from libs.clock import Clock
 from services.ratelimiter import agent
-from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.decider import Decider
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ _EVERY_S = 1.0
 class Expirer:
     """Looks every second for reservations older than `ttl_s` that nobody confirmed."""
 
-    def __init__(self, limiter: Limiter, clock: Clock, ttl_s: float) -> None:
+    def __init__(self, limiter: Decider, clock: Clock, ttl_s: float) -> None:
         self._limiter, self._clock, self._ttl_s = limiter, clock, ttl_s
 
     async def run(self) -> None:

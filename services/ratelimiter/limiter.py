@@ -10,14 +10,14 @@ from libs.ids import JobId, KeyId, TenantId
 from services.ratelimiter import booking, refusal
 from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Move, Touched
+from services.ratelimiter.causes import Charge
 from services.ratelimiter.headers import Header, limit_headers
 from services.ratelimiter.ledger import Ledger
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import Limits
 from services.ratelimiter.refusal import Denial, Room
 from services.ratelimiter.reservation import Hold, Reservation, Step
-from services.ratelimiter.scope import Scope, in_force
-from services.ratelimiter.tariffs import Tariffs
+from services.ratelimiter.scope import LimitsInForce, Scope, in_force
 from services.ratelimiter.usage import Settlement, UsageBook, UsageRow
 
 _REMEMBERED_S = 600.0  # repeated calls come within seconds; later ones find the usage row
@@ -43,7 +43,7 @@ class Limiter:
 
     def __init__(
         self,
-        tariffs: Tariffs,
+        tariffs: LimitsInForce,
         ledger: Ledger,
         usage: UsageBook,
         clock: Clock,
@@ -94,6 +94,12 @@ class Limiter:
         if applied:
             self._meters.charged(settlement)
         return applied
+
+    async def charge(self, hold: Hold, charge: Charge, reserved_s: float | None, *, forgotten_too: bool) -> bool:
+        """Apply a settlement whose usage row is written; to a reservation that the ledger forgot only when told so."""
+        if not forgotten_too and await self._find(hold.tenant_id, hold.reservation_id) is None:
+            return False
+        return await self._apply(Move(Step.SETTLE, hold, self._scopes(hold), charge, reserved_s))
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:
         """Give it back; False when nothing tentative was there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from opentelemetry.metrics import Meter
 
 from services.ratelimiter.refusal import Denial
+from services.ratelimiter.reservation import Step
 from services.ratelimiter.usage import Settlement
 
 
@@ -25,6 +26,15 @@ class Meters:
             "darkroom_tiers_wrong", description="Whether the file of the tiers is wrong and was not taken."
         )
 
+        self._ledger_away = meter.create_gauge(
+            "darkroom_ledger_away", description="Whether limits are decided by a share, because the ledger is away."
+        )
+        self._alone = meter.create_counter(
+            "darkroom_answers_alone", unit="{answer}", description="Answers that the ledger is told of later, by step."
+        )
+        self.ledger_away(away=False)
+        self._alone.add(0, {"step": Step.RESERVE.value})
+
     def decided(self, tier: str, denial: Denial | None) -> None:
         """Count a reservation that was admitted or denied."""
         decision, dimension = ("denied", denial.dimension.value) if denial else ("admitted", "none")
@@ -38,6 +48,14 @@ class Meters:
     def refused(self, reason: str) -> None:
         """Count a caller who was not let in."""
         self._errors.add(1, {"reason": reason})
+
+    def ledger_away(self, *, away: bool) -> None:
+        """Say whether the ledger is left alone."""
+        self._ledger_away.set(1 if away else 0)
+
+    def answered_alone(self, step: Step) -> None:
+        """Count an answer that the journal keeps."""
+        self._alone.add(1, {"step": step.value})
 
     def tiers_read(self, *, good: bool) -> None:
         """Say whether the file of the tiers could be taken as it lies there."""

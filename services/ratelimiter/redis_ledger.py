@@ -17,12 +17,12 @@ from weakref import WeakValueDictionary
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.ids import TenantId
-from services.ratelimiter import codec, salvage
+from services.ratelimiter import codec
 from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Outcome, Touched
 from services.ratelimiter.ledger import Change
 from services.ratelimiter.redis_line import EPOCH, Found, LedgerAway, RedisLine, key
-from services.ratelimiter.redis_scripts import BEFORE, LOOK, SWAP
+from services.ratelimiter.redis_scripts import BEFORE, LOOK, NOTE, SWAP
 from services.ratelimiter.reservation import Hold, Reservation, State
 from services.ratelimiter.scope import AccountId
 
@@ -30,7 +30,7 @@ _MOST_TRIES = 64
 _PATIENCE_S = 0.25  # of one call for its turn and for others that are faster
 _MOST_EXPIRED = 200  # in one sweep
 _INDEX = key("tentative")
-_RESTORED, _RESTORING = key("restored"), key("restoring")
+_RESTORED, _RESTORING, _ALIVE = key("restored"), key("restoring"), key("alive")
 _RESTORING_MS = 10_000  # whoever puts it together and dies is waited for so long
 _AT_ONCE = 500
 _KEPT_S = {
@@ -89,39 +89,42 @@ class RedisLedger:
         found = await self._line.run(BEFORE, [_INDEX], now_s - age_s, _MOST_EXPIRED)
         return [codec.reservation_from_json(document).hold for document in found.documents if document]
 
-    async def forget(self, age_s: float) -> None:
-        """Do nothing: each document is dropped by Redis when its time is over."""
+    async def forget(self, age_s: float) -> None:  # noqa: ARG002 - Redis was told with each document
+        """Note that it lives; each document is dropped by Redis when its time is over."""
+        await self._line.run(NOTE, [_ALIVE])
 
     async def restored_s(self) -> float:
-        """Return when it was last put together, in Unix seconds. Raises LedgerLost when it has to be."""
+        """Return as of when it was last put together from usage. Raises LedgerLost when it is not known to be whole."""
         restored = (await self._line.run(LOOK, [_RESTORED])).documents[0]
         return float(restored or b"0")
 
-    async def restore(self, known: Mapping[AccountId, Balance]) -> None:
-        """Have every account hold at least what is known of it, and declare all of it whole.
+    async def adopt(self) -> float | None:
+        """Declare what was kept over another start whole; return when it was last alive, None when nothing was kept."""
+        async with self._alone() as life:
+            alive, epoch = (await self._line.command(("MGET", _ALIVE, EPOCH)))[0]
+            if alive is None or epoch is None:
+                return None
+            await self._line.command(("SET", EPOCH, life))
+            return float(alive)
 
-        One process at a time does so, and nobody decides meanwhile. Raises LedgerAway when another one is at it.
-        """
+    async def restore(self, known: Mapping[AccountId, Balance], as_of_s: float) -> None:
+        """Fill an empty one with what was known at a moment, and declare it whole."""
+        async with self._alone() as life:
+            accounts = list(known.items())
+            for first in range(0, len(accounts), _AT_ONCE):
+                writes = [_filled(account, balance, as_of_s) for account, balance in accounts[first : first + _AT_ONCE]]
+                await self._line.command(*writes)
+            await self._line.command(("SET", _RESTORED, as_of_s), ("SET", _ALIVE, as_of_s), ("SET", EPOCH, life))
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[str]:
+        """Let one process at a time do this; gives the server's life, for should it end meanwhile, the next one must
+        not be declared whole."""
         taken, _ = await self._line.command(("SET", _RESTORING, "1", "NX", "PX", _RESTORING_MS), ("PING",))
         if taken is None:
             raise LedgerAway.because("another process puts it together again")
-        life = self._line.life  # should it end meanwhile, the next one is not declared whole
-        accounts = list(known)
-        for first in range(0, len(accounts), _AT_ONCE):
-            await self._raise_to({account: known[account] for account in accounts[first : first + _AT_ONCE]})
-        (time,) = await self._line.command(("TIME",))
-        restored = ("SET", _RESTORED, float(time[0]))
-        await self._line.command(restored, ("SET", EPOCH, life), ("DEL", _RESTORING))
-
-    async def _raise_to(self, known: Mapping[AccountId, Balance]) -> None:
-        names = [key("account", account) for account in known]
-        (time, kept) = await self._line.command(("TIME",), ("MGET", *names))
-        writes = []
-        for name, text, balance in zip(names, kept, known.values(), strict=True):
-            merged = salvage.at_least(codec.balance_from_json(text) if text else None, balance)
-            life_s = max(0.0, merged.empty_from_s - float(time[0])) + _MARGIN_S
-            writes.append(("SET", name, codec.balance_to_json(merged), "PX", round(life_s * 1000)))
-        await self._line.command(*writes)
+        yield self._line.life
+        await self._line.command(("DEL", _RESTORING))
 
     def _now_s(self, found: Found) -> float:
         return found.now_s if self._clock is None else self._clock.now()
@@ -171,16 +174,21 @@ def _booking(touched: Touched, documents: Sequence[bytes | None], now_s: float) 
 def _documents(touched: Touched, before: Booking, outcome: Outcome) -> list[_Document]:
     """Return what is other than before."""
     documents = [
-        _Document(
-            key("account", account),
-            codec.balance_to_json(balance),
-            max(0.0, balance.empty_from_s - outcome.now_s) + _MARGIN_S,
-        )
+        _Document(key("account", account), codec.balance_to_json(balance), _life_s(balance, outcome.now_s))
         for account, balance in outcome.booking.balances.items()
         if before.balances.get(account) != balance
     ]
     changed = (r for name, r in outcome.booking.reservations.items() if before.reservations.get(name) != r)
     return documents + [_of_reservation(touched.tenant_id, reservation) for reservation in changed]
+
+
+def _filled(account: AccountId, balance: Balance, now_s: float) -> Sequence[str | int]:
+    life_ms = round(1000 * _life_s(balance, now_s))
+    return ("SET", key("account", account), codec.balance_to_json(balance), "PX", life_ms)
+
+
+def _life_s(balance: Balance, now_s: float) -> float:
+    return max(0.0, balance.empty_from_s - now_s) + _MARGIN_S
 
 
 def _of_reservation(tenant_id: TenantId, reservation: Reservation) -> _Document:

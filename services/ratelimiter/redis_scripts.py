@@ -68,4 +68,13 @@ end
 return found
 """
 )
-ALL = (LOOK, SWAP, BEFORE)
+
+# KEYS: epoch, a name; ARGV: epoch. Writes the time under the name, and returns nothing.
+NOTE = Script(
+    _GUARD
+    + """
+redis.call('SET', KEYS[2], time[1])
+return {time[1], time[2]}
+"""
+)
+ALL = (LOOK, SWAP, BEFORE, NOTE)

@@ -1,5 +1,9 @@
-"""Puts a ledger together again that was emptied or started anew: usage knows what was charged, and whatever it still
-holds that is newer stays. Nobody decides by it before that is done."""
+"""Makes a ledger whole that was emptied or started again.
+
+Emptied: what usage knows is put back before anybody decides by it. Started again with its file: the last moment before
+its end may be missing, a second by Redis's `appendfsync everysec`; what was settled since is settled there once more.
+What is in flight comes back with the scheduler's next renewal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Protocol
 
 from libs.clock import Clock
 from services.ratelimiter.balance import Balance
+from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.rebuilding import Rebuilder
 from services.ratelimiter.redis_line import LedgerLost
@@ -18,33 +23,54 @@ from services.ratelimiter.usage import UsageBook
 
 logger = logging.getLogger(__name__)
 
+_MARGIN_S = 5.0  # the ledger notes every second that it lives, and clocks differ a little
+
 
 class Restorable(Protocol):
-    """A ledger that can lose all. Raises LedgerAway when it does not answer."""
+    """A ledger that can lose its data. Raises LedgerAway when it does not answer, or another process is at this."""
 
     async def restored_s(self) -> float:
-        """Return when it was last put together, in Unix seconds. Raises LedgerLost when it has to be."""
+        """Return as of when it was last put together from usage, in Unix seconds. Raises LedgerLost when it is not
+        known to be whole."""
         ...
 
-    async def restore(self, known: Mapping[AccountId, Balance]) -> None:
-        """Have every account hold at least what is known of it, and declare all of it whole."""
+    async def adopt(self) -> float | None:
+        """Declare what it kept over another start whole; return when it was last alive, None when nothing was kept."""
+        ...
+
+    async def restore(self, known: Mapping[AccountId, Balance], as_of_s: float) -> None:
+        """Fill an empty one with what was known at a moment, and declare it whole."""
         ...
 
 
 class Restorer:
-    """Looks whether the ledger is whole, and makes it so."""
+    """Looks whether the ledger of `whole` is what it should be, and makes it so."""
 
-    def __init__(self, ledger: Restorable, tariffs: Tariffs, usage: UsageBook, clock: Clock) -> None:
-        self._ledger, self._tariffs, self._usage, self._clock = ledger, tariffs, usage, clock
+    def __init__(self, ledger: Restorable, whole: Limiter, tariffs: Tariffs, usage: UsageBook, clock: Clock) -> None:
+        self._ledger, self._whole = ledger, whole
+        self._tariffs, self._usage, self._clock = tariffs, usage, clock
 
     async def ensure(self) -> float:
-        """Return when the ledger was last put together. Raises Unavailable when it or the database is away."""
+        """Return as of when the ledger was last put together. Raises Unavailable when it or the database is away."""
         try:
             return await self._ledger.restored_s()
         except LedgerLost:
-            logger.warning("the ledger was emptied or started again; putting it together from usage")
-        memory = MemoryLedger(self._clock)
-        await Rebuilder(self._tariffs, memory, self._usage).rebuild(self._clock.now())
-        await self._ledger.restore(memory.balances)
-        logger.info("the ledger is whole again", extra={"accounts": len(memory.balances)})
+            alive_s = await self._ledger.adopt()
+        if alive_s is None:
+            await self._fill()
+        else:
+            await self._settle_since(alive_s - _MARGIN_S)
         return await self._ledger.restored_s()
+
+    async def _fill(self) -> None:
+        memory, as_of_s = MemoryLedger(self._clock), self._clock.now()
+        await Rebuilder(self._tariffs, memory, self._usage).rebuild(as_of_s)
+        await self._ledger.restore(memory.balances, as_of_s)
+        logger.warning("the ledger was empty; filled it from usage", extra={"accounts": len(memory.balances)})
+
+    async def _settle_since(self, since_s: float) -> None:
+        rows = await self._usage.since(since_s)
+        for row in rows:
+            settlement = row.settlement
+            await self._whole.charge(settlement.hold, settlement.charge, row.reserved_s, forgotten_too=True)
+        logger.warning("the ledger was started again", extra={"settled_since": len(rows)})

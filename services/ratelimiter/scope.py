@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NewType
+from typing import NewType, Protocol
 
 from libs.ids import KeyId, TenantId
 from services.ratelimiter.bucket import UNLIMITED
 from services.ratelimiter.policy import Limits
 from services.ratelimiter.strangers.ages import came_today
-from services.ratelimiter.tariffs import Tariffs
 
 AccountId = NewType("AccountId", str)
+
+
+class LimitsInForce(Protocol):
+    """Who knows the limits of now: `tariffs`, and `outage_share` those of an outage."""
+
+    def of(self, tenant_id: TenantId, tier: str, key_id: KeyId = KeyId("")) -> Limits:
+        """Return the limits of a tenant, or of one key of it. Raises InvalidRequest for a tier that there is not."""
+        ...
+
+    def has_own(self, tenant_id: TenantId, key_id: KeyId) -> bool:
+        """Whether a key has limits of its own, beside its tenant's."""
+        ...
 
 
 class Kind(enum.Enum):
@@ -57,7 +68,7 @@ def scopes_of(
 
 
 def in_force(
-    tariffs: Tariffs, tenant_id: TenantId, tier: str, key_id: KeyId, address: str, now_s: float
+    tariffs: LimitsInForce, tenant_id: TenantId, tier: str, key_id: KeyId, address: str, now_s: float
 ) -> tuple[Scope, ...]:
     """Return what a caller's reservation touches, with the limits of now. Raises InvalidRequest for an unknown tier."""
     key = (key_id, tariffs.of(tenant_id, tier, key_id)) if tariffs.has_own(tenant_id, key_id) else None

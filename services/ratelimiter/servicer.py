@@ -11,7 +11,7 @@ from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
 from services.ratelimiter import wire
 from services.ratelimiter.abuse.watch import Watch
-from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.decider import Decider
 from services.ratelimiter.till import Till
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,7 +20,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class LimiterServicer(rpc.LimiterServiceServicer):
     """What the gateway and the scheduler call."""
 
-    def __init__(self, limiter: Limiter, till: Till, watch: Watch) -> None:
+    def __init__(self, limiter: Decider, till: Till, watch: Watch) -> None:
         self._limiter, self._till, self._watch = limiter, till, watch
 
     async def Reserve(self, request: pb.ReserveRequest, _context: _Context) -> pb.ReserveResponse:

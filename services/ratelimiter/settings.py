@@ -19,6 +19,11 @@ def _are_tiers(values: tuple[str, ...]) -> str | None:
     return f"{wrong[0]} is no tier for them; give a comma list of {', '.join(known)}" if wrong else None
 
 
+def _is_redis(value: str) -> str | None:
+    fine = not value or value.startswith(("redis://", "rediss://", "unix://"))
+    return None if fine else "must be empty, or an address like redis://host:6379/0"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ProcessSettings):
     """The common ones, and these."""
@@ -27,6 +32,12 @@ class Settings(ProcessSettings):
     """SQLAlchemy address of the database; by default the SQLite file `ratelimiter.db` in the data folder."""
     tiers: Path = field(default=Path(), metadata={"check": policy.complaint})
     """The file of the tiers; by default `tiers.toml` in the data folder, and while there is none the shipped one."""
+    redis: str = field(default="", metadata={"secret": True, "check": _is_redis})
+    """Address of the Redis in which several ratelimiters keep one ledger; by default this process keeps its own."""
+    redis_deadline_s: float = field(default=0.05, metadata={"check": settings.is_positive})
+    """Seconds in which Redis must answer; a decision takes one or two milliseconds."""
+    replicas: int = field(default=1, metadata={"check": settings.is_positive})
+    """How many ratelimiters share the Redis: each grants so small a part of a tier's `outage_share` while it is away."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds after which a reservation that nobody confirmed is given back."""
     lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})

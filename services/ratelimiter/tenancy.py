@@ -13,7 +13,7 @@ import grpc
 from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc
 from libs.clock import Clock
 from services.ratelimiter.agreed import Agreed
-from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.decider import Decider
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.retention import Retention
 from services.ratelimiter.settings import Settings
@@ -46,11 +46,11 @@ class Tenancy:
         self._agreements = SqlAgreements(database)
         self._agreed = Agreed(self._agreements, self.tariffs, clock)
 
-    def till(self, limiter: Limiter) -> Till:
+    def till(self, limiter: Decider) -> Till:
         """Return what stands before the limiter where money is held."""
         return Till(limiter, self.tariffs, self._wallets, self._clock)
 
-    def add_to(self, server: grpc.aio.Server, limiter: Limiter) -> None:
+    def add_to(self, server: grpc.aio.Server, limiter: Decider) -> None:
         """Serve the operators' calls."""
         tenants = Tenants(
             SqlTenants(self._database),

@@ -10,7 +10,7 @@ from darkroom.ratelimiter.v1 import tenant_service_pb2 as pb
 from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc as rpc
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import tenant_wire
-from services.ratelimiter.limiter import Limiter
+from services.ratelimiter.decider import Decider
 from services.ratelimiter.tenant_events import TenantEvents
 from services.ratelimiter.tenants import Tenants
 from services.ratelimiter.tiers_file import TiersFile
@@ -22,7 +22,7 @@ _PAGE = 100
 class TenantServicer(rpc.TenantServiceServicer):
     """Shows and changes; the operator token is checked before any of it."""
 
-    def __init__(self, tenants: Tenants, tiers: TiersFile, limiter: Limiter, events: TenantEvents) -> None:
+    def __init__(self, tenants: Tenants, tiers: TiersFile, limiter: Decider, events: TenantEvents) -> None:
         self._tenants, self._tiers, self._limiter, self._events = tenants, tiers, limiter, events
 
     async def ListTenants(self, request: pb.ListTenantsRequest, _context: _Context) -> pb.ListTenantsResponse:

@@ -16,8 +16,9 @@ from libs.clock import Clock
 from libs.errors import PermissionDenied, Unavailable
 from libs.ids import JobId, TenantId
 from services.ratelimiter import agent
+from services.ratelimiter.decider import Decider
 from services.ratelimiter.headers import again
-from services.ratelimiter.limiter import Decision, Limiter
+from services.ratelimiter.limiter import Decision
 from services.ratelimiter.refusal import Denial, Dimension
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.tariffs import Tariffs
@@ -31,7 +32,7 @@ _SWEEP_EVERY_S = 10.0
 class Till:
     """Stands before the limiter. Every call may come twice; the second changes nothing."""
 
-    def __init__(self, limiter: Limiter, tariffs: Tariffs, wallets: Wallets, clock: Clock) -> None:
+    def __init__(self, limiter: Decider, tariffs: Tariffs, wallets: Wallets, clock: Clock) -> None:
         self._limiter, self._tariffs, self._wallets, self._clock = limiter, tariffs, wallets, clock
 
     async def reserve(self, hold: Hold) -> Decision:

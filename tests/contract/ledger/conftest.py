@@ -83,7 +83,7 @@ async def line(redis: RedisServer) -> AsyncIterator[RedisLine]:
     """A line to an empty Redis that is known to be whole."""
     opened = RedisLine(redis.url, deadline_s=10.0)
     await opened.command(("FLUSHALL",))
-    await RedisLedger(opened).restore({})
+    await RedisLedger(opened).restore({}, 0.0)
     yield opened
     await opened.close()
 

@@ -36,7 +36,7 @@ async def server() -> AsyncIterator[RedisServer]:
 async def lines(server: RedisServer) -> AsyncIterator[list[RedisLine]]:
     """Lines of four processes."""
     opened = [RedisLine(server.url, deadline_s=10.0) for _ in range(4)]
-    await RedisLedger(opened[0]).restore({})
+    await RedisLedger(opened[0]).restore({}, 0.0)
     yield opened
     for line in opened:
         await line.close()
@@ -96,6 +96,7 @@ async def test_nothing_is_kept_for_ever(ledgers: list[RedisLedger], lines: list[
     keys = (await lines[0].command(("KEYS", "*")))[0]
     assert {each.decode().split("\n")[0] for each in keys} == {
         "{darkroom}:epoch",
+        "{darkroom}:alive",
         "{darkroom}:restored",
         "{darkroom}:account",
         "{darkroom}:reservation",
@@ -112,39 +113,46 @@ async def test_after_a_loss_nobody_decides_until_it_is_put_together(
             await step(ledger, "job_2")
     now_s = float((await lines[0].command(("TIME",)))[0][0])
     known = Balance(units=Fill(950, now_s), day=Day(int(now_s // 86_400), images=7), empty_from_s=now_s + 1000)
-    await ledgers[0].restore({ACCOUNT: known})
+    await ledgers[0].restore({ACCOUNT: known}, now_s)
     assert (await step(ledgers[1], "job_2")).denial is not None
     assert (await step(ledgers[2], "job", Step.SETTLE, 10)).booking.balances[ACCOUNT].day.images == 9
 
 
-async def test_a_server_that_came_back_with_its_file_keeps_what_is_newer(
-    server: RedisServer, ledgers: list[RedisLedger]
-):
+async def test_a_server_that_came_back_with_its_file_is_taken_as_it_is(server: RedisServer, ledgers: list[RedisLedger]):
     await step(ledgers[0], "job")
+    await ledgers[0].forget(0)  # as every second: it lived
     await server.restart()
     with pytest.raises(LedgerAway):  # the connection that broke
         await step(ledgers[0], "job_2")
     with pytest.raises(LedgerLost):
         await step(ledgers[0], "job_2")
-    await ledgers[0].restore({ACCOUNT: Balance(units=Fill(1, 1.0), day=Day(1))})
+    before_s = await ledgers[0].adopt()
+    assert before_s is not None
     outcome = await step(ledgers[0], "job", Step.SETTLE, 40)
     assert outcome.applied
-    assert outcome.booking.balances[ACCOUNT].units.used <= 40
+    assert 0 <= outcome.now_s - before_s < 60
     assert outcome.booking.balances[ACCOUNT].day.images == 2
+
+
+async def test_an_emptied_server_has_nothing_to_take(ledgers: list[RedisLedger], lines: list[RedisLine]):
+    await lines[0].command(("FLUSHALL",))
+    assert await ledgers[0].adopt() is None
+    with pytest.raises(LedgerLost):
+        await step(ledgers[0], "job")
 
 
 async def test_one_process_at_a_time_puts_it_together(ledgers: list[RedisLedger], lines: list[RedisLine]):
     await lines[0].command(("FLUSHALL",), ("SET", key("restoring"), "1"))
     with pytest.raises(LedgerAway) as caught:
-        await ledgers[0].restore({})
+        await ledgers[0].restore({}, 0.0)
     assert caught.value.metadata["how"] == "another process puts it together again"
     assert not isinstance(caught.value, LedgerLost)
 
 
 async def test_it_says_when_it_was_put_together(ledgers: list[RedisLedger], lines: list[RedisLine]):
-    first_s = await ledgers[0].restored_s()
+    assert await ledgers[0].restored_s() == 0.0
     await lines[0].command(("FLUSHALL",))
     with pytest.raises(LedgerLost):
         await ledgers[1].restored_s()
-    await ledgers[1].restore({})
-    assert await ledgers[0].restored_s() >= first_s > 0
+    await ledgers[1].restore({}, 17.5)
+    assert await ledgers[0].restored_s() == 17.5

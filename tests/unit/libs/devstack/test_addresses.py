@@ -33,16 +33,17 @@ def every_port(chosen: addresses.Addresses) -> list[str]:
         chosen.etcd,
         chosen.etcd_peer,
         chosen.envoy_admin,
+        chosen.redis,
     ]
 
 
 def test_two_stacks_share_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "free_port", lowest_first)
     with contextlib.closing(PortClaims()) as one, contextlib.closing(PortClaims()) as other:
-        first = addresses.choose("127.0.0.1", 0, ("gateway", "scheduler"), one)
-        second = addresses.choose("127.0.0.1", 0, ("gateway", "scheduler"), other)
+        first = addresses.choose("127.0.0.1", 0, ("gateway", "scheduler"), one, redis=True)
+        second = addresses.choose("127.0.0.1", 0, ("gateway", "scheduler"), other, redis=True)
     ports = every_port(first) + every_port(second)
-    assert len(set(ports)) == len(ports) == 16
+    assert len(set(ports)) == len(ports) == 18
 
 
 def test_a_claim_ends_with_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def make_stack(root: Path, chosen: tuple[str, ...] = ("cuda:0", "cpu"), **settin
         etcd="127.0.0.1:22000",
         etcd_peer="127.0.0.1:22001",
         envoy_admin="127.0.0.1:22002",
+        redis="127.0.0.1:22003" if settings.get("DARKROOM_REDIS") == "embedded" else "",
     )
     parent = {
         "PATH": "/bin",
@@ -205,3 +206,14 @@ def test_a_person_is_told_how_to_begin(tmp_path: Path) -> None:
     assert "curl -i localhost:8080/v1/jobs -H" in text
     assert "http://localhost:8080/" in text
     assert text.rstrip().splitlines()[-1] == "Darkroom is ready at http://localhost:8080"
+
+
+def test_a_redis_of_its_own_starts_first_and_the_ratelimiter_is_told(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, DARKROOM_REDIS="embedded")
+    assert [process.name for process in stack.groups()[0]] == ["redis"]
+    started = processes(stack)
+    assert started["ratelimiter"].env["DARKROOM_REDIS"] == f"redis://{stack.addresses.redis}/0"
+    assert stack.addresses.redis.rpartition(":")[2] in started["redis"].argv
+    elsewhere = processes(make_stack(tmp_path, DARKROOM_REDIS="rediss://there/1"))
+    assert elsewhere["ratelimiter"].env["DARKROOM_REDIS"] == "rediss://there/1"
+    assert "redis" not in elsewhere
