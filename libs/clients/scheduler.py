@@ -31,7 +31,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A priced, reserved request. `model` is the name that was asked for, `model_version` the pinned one."""
+    """A priced, reserved request. `model` is the name that was asked for, `model_version` the pinned one.
+
+    `tenant_weight` and `running_images` are the limiter's word on the tenant, `address` what counts as its address.
+    """
 
     job_id: JobId
     tenant_id: TenantId
@@ -43,6 +46,9 @@ class Submission:
     estimated_units: float
     request_id: str
     request_digest: str
+    tenant_weight: float = 1.0
+    running_images: int | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,9 @@ class SchedulerClient:
             estimated_units=submission.estimated_units,
             request_id=submission.request_id,
             request_digest=submission.request_digest,
+            tenant_weight=submission.tenant_weight,
+            running_images=submission.running_images,
+            address=submission.address,
         )
         answer = await _answer(self._stub.Submit(request, timeout=deadlines.COMMIT_S))
         return Submitted(answer.job, answer.existing, answer.request_digest)

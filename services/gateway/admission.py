@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from darkroom.v1 import job_pb2
+from libs.clients.limiter import Decision
 from libs.clients.scheduler import FoundJob, Submission, Submitted
 from libs.clock import Clock
 from libs.errors import (
@@ -91,9 +92,9 @@ class Admission:
             return Admitted(_unborn(draft, priced))
         courtesy.meet(caller)
         job_id = new_job_id(self._clock.now())
-        await self._reserve(caller, job_id, priced)
+        reserved = await self._reserve(caller, job_id, priced)
         self._after_reserve()
-        submitted = await self._submit(caller, job_id, draft, priced)
+        submitted = await self._submit(caller, _submission(caller, job_id, draft, priced, reserved), draft)
         if submitted.existing:
             await self._release(caller, job_id)
             return _replay(FoundJob(submitted.job, submitted.request_digest), draft)
@@ -108,34 +109,22 @@ class Admission:
             return None  # it is refused in a moment; a key that no store can keep must not be looked up
         return await self._scheduler.find_job(caller.tenant_id, draft.request_id)
 
-    async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> None:
+    async def _reserve(self, caller: Caller, job_id: JobId, priced: Priced) -> Decision:
         prompt = simhash(priced.spec.prompt) if caller.address else None
         decision = await self._limiter.reserve(reservation(caller, priced, job_id), prompt)
         headers.add(decision.headers)
         if decision.denial is None:
-            return
+            return decision
         fitting = room(decision)
         smaller = [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
         raise denied(decision.denial, priced, smaller, caller.tier)
 
-    async def _submit(self, caller: Caller, job_id: JobId, draft: Draft, priced: Priced) -> Submitted:
-        submission = Submission(
-            job_id=job_id,
-            tenant_id=caller.tenant_id,
-            tier=caller.tier,
-            key_id=caller.key_id,
-            spec=priced.spec,
-            model=draft.spec.model or priced.model.id,
-            model_version=priced.model.pinned,
-            estimated_units=priced.units,
-            request_id=draft.request_id,
-            request_digest=request_digest(priced.request),
-        )
+    async def _submit(self, caller: Caller, submission: Submission, draft: Draft) -> Submitted:
         try:
             return await self._scheduler.submit(submission)
         except DarkroomError as error:
             if isinstance(error, _REFUSALS) or error.reason in _REFUSING_REASONS:
-                await self._release(caller, job_id)
+                await self._release(caller, submission.job_id)
             elif isinstance(error, Unavailable):
                 raise _unsure(error, draft) from error
             raise
@@ -146,6 +135,24 @@ class Admission:
         except DarkroomError as error:  # it is tentative and expires by itself
             told = {"job_id": job_id, "tenant_id": caller.tenant_id, "reason": error.reason}
             logger.warning("a reservation could not be given back", extra=told)
+
+
+def _submission(caller: Caller, job_id: JobId, draft: Draft, priced: Priced, reserved: Decision) -> Submission:
+    return Submission(
+        job_id=job_id,
+        tenant_id=caller.tenant_id,
+        tier=caller.tier,
+        key_id=caller.key_id,
+        spec=priced.spec,
+        model=draft.spec.model or priced.model.id,
+        model_version=priced.model.pinned,
+        estimated_units=priced.units,
+        request_id=draft.request_id,
+        request_digest=request_digest(priced.request),
+        tenant_weight=reserved.weight,
+        running_images=reserved.running_images,
+        address=caller.address,
+    )
 
 
 def _replay(known: FoundJob, draft: Draft) -> Admitted:

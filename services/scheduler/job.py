@@ -171,6 +171,8 @@ class Job:
     revivals: int = 0  # how often it came back from the dead letters
     run_of: JobId = JobId("")  # its run was taken over: its worker knows it as attempt `run_attempt` of that job
     run_attempt: int = 0
+    running_images: int | None = None  # of its tenant, as many may be on devices at once
+    address: str = ""  # what counts as the address of an owner without a key
 
     @property
     def shape(self) -> Shape:

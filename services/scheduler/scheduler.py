@@ -47,7 +47,8 @@ from services.scheduler.retries.substitution import Substitution
 from services.scheduler.retries.verdicts import Judge
 from services.scheduler.retries.ward import Ward
 from services.scheduler.servicer import Parts
-from services.scheduler.settlement.outbox import Limiter, Outbox
+from services.scheduler.settlement.outbox import Outbox
+from services.scheduler.settlement.renewer import Limiter, Renewer
 from services.scheduler.storage.store import JobStore
 
 Connect = Callable[[str], ModelServer]
@@ -81,6 +82,7 @@ class Scheduler:
         self.reconciler = Reconciler(store, self.jobs, clock, self.lead)
         self.handover = Handover(store, self.reconciler, clock)
         self.outbox = Outbox(store, limiter, instruments, clock)
+        self.renewer = Renewer(self.jobs, limiter, clock)
         self.jobs.on_outbox = self.outbox.ring
         self.sweeper = CheckpointSweeper(store, self.jobs, blobs, clock)
         self.ward = Ward(store, self.fleet, clock, self.lead)
@@ -139,6 +141,7 @@ class Scheduler:
             agents.create_task(self.expirer.run())
             agents.create_task(self.substitution.run())
             agents.create_task(self.outbox.run())
+            agents.create_task(self.renewer.run())
             agents.create_task(self.reconciler.run())
             agents.create_task(self.sweeper.run())
             agents.create_task(self.forecaster.run())

@@ -44,6 +44,8 @@ def job_from_submit(request: pb.SubmitRequest, *, now: float, traceparent: str) 
         request_digest=request.request_digest,
         traceparent=traceparent,
         tenant_weight=request.tenant_weight if request.HasField("tenant_weight") else 1.0,
+        running_images=request.running_images if request.HasField("running_images") else None,
+        address=sys.intern(request.address),
         deadline_at=now + spec.deadline_s if spec.deadline_s else None,
     )
 

@@ -132,4 +132,6 @@ def _as_soon(run: Job, job: Job) -> bool:
 
 
 def _settlement(job: Job, change: Change) -> OutboxMessage:
-    return charging.settlement(job, change, Charge(0.0, 0.0, REASON), images=0, gpu_ms=0.0)
+    reason = job.failure.reason if job.failure else ""
+    why = charging.BLOCKED_CAUSES.get(reason) or (charging.CACHED if job.cache == HIT else charging.JOINED)
+    return charging.settlement(job, change, Charge(0.0, 0.0, REASON), why=why)

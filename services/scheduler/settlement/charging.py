@@ -30,6 +30,14 @@ OUTCOMES: Mapping[Change, str] = MappingProxyType(
 )
 
 
+# Why a job is over, in the limiter's words; what follows of each is there (services/ratelimiter/causes.py).
+SUCCEEDED, CACHED, JOINED, PLATFORM, PARTLY = "succeeded", "cached", "joined", "platform", "partly"
+WITHDRAWN, CANCELLED, EXPIRED = "withdrawn", "cancelled", "expired"
+BLOCKED_CAUSES: Mapping[str, str] = MappingProxyType(
+    {"SAFETY_PROMPT_BLOCKED": "prompt_blocked", "SAFETY_OUTPUT_BLOCKED": "output_blocked"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """Units measured and charged; `reason` says why they differ, in words."""
@@ -58,30 +66,57 @@ def charge(
     return Charge(actual, actual, "it was cancelled before it used anything" if never_began else "")
 
 
+def cause(change: Change, gpu_ms: float, *, reason: str = "", finished: float = 0.0) -> str:
+    """Return why a job is over that ends by `change`; arguments as of `charge`."""
+    if change is Change.CANCEL:
+        return CANCELLED if gpu_ms else WITHDRAWN
+    if change is Change.EXPIRE:
+        return EXPIRED
+    if change is Change.FAIL:
+        return BLOCKED_CAUSES.get(reason) or (PARTLY if finished else PLATFORM)
+    return SUCCEEDED
+
+
 def confirmation(job: Job) -> OutboxMessage:
     """Return the message that makes a job's reservation stand."""
     return OutboxMessage("confirm", _reserved(job) | {"units": job.estimated_units, "images": job.spec.images})
 
 
-def settlement(job: Job, change: Change, charged: Charge, *, images: int, gpu_ms: float) -> OutboxMessage:
-    """Return the message that replaces a job's reservation by its charge."""
+def settlement(
+    job: Job, change: Change, charged: Charge, *, why: str, images: int = 0, gpu_ms: float = 0.0
+) -> OutboxMessage:
+    """Return the message that replaces a job's reservation by its charge; `why` is a cause."""
     return OutboxMessage(
         "settle",
         _reserved(job)
         | {
-            "key_id": job.key_id,
             "reserved_units": job.estimated_units,
+            "reserved_images": job.spec.images,
             "actual_units": charged.actual_units,
             "charged_units": charged.charged_units,
             "images": images,
             "model_version": job.model_version,
             "outcome": OUTCOMES[change],
+            "cause": why,
             "gpu_ms": gpu_ms,
         },
     )
 
 
-def _reserved(job: Job) -> dict[str, object]:
-    # A reservation is settled once; a job that came back from the dead letters has another one each time.
+def reservation_of(job: Job) -> dict[str, object]:
+    """Return the fields that name a job's reservation and who made it.
+
+    A reservation is settled once; a job that came back from the dead letters has another one each time.
+    """
     reservation = f"{job.id}.{job.revivals}" if job.revivals else job.id
-    return {"reservation_id": reservation, "tenant_id": job.tenant_id, "tier": job.tier}
+    return {
+        "reservation_id": reservation,
+        "tenant_id": job.tenant_id,
+        "tier": job.tier,
+        "key_id": job.key_id,
+        "address": job.address,
+    }
+
+
+def _reserved(job: Job) -> dict[str, object]:
+    return reservation_of(job) | {"reserved_s": 0.0 if job.revivals else job.created_at}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from libs.generation.attempt import ImageStored, StageDone
 from services.scheduler.job import Change, Failure, Job, JobState
-from services.scheduler.settlement.charging import CAP, OUTCOMES, charge, settlement
+from services.scheduler.settlement.charging import CAP, OUTCOMES, cause, charge, settlement
 from services.scheduler.storage.store import Ending
 
 
@@ -94,7 +94,8 @@ def _ending(
     most, reason = 1.0 if job.downgraded_from else CAP, failure.reason if failure else ""
     finished = len(brought.images) / job.spec.images
     charged = charge(change, job.estimated_units, brought.units, reason=reason, most=most, finished=finished)
-    message = settlement(job, change, charged, images=len(brought.images), gpu_ms=brought.gpu_ms)
+    why = cause(change, brought.gpu_ms, reason=reason, finished=finished)
+    message = settlement(job, change, charged, why=why, images=len(brought.images), gpu_ms=brought.gpu_ms)
     return Ending(
         job_id=job.id,
         attempt=job.attempt if job.state is JobState.RUNNING else 0,

@@ -22,7 +22,14 @@ _PLAIN = tuple(
     for field in dataclasses.fields(Job)
     if field.name not in ("spec", "state", "request_id", "failure", "stages", "images")
 )
-_REPEATED = ("tenant_id", "tier", "key_id", "model", "model_version")  # many jobs have the same: they share a string
+_REPEATED = (
+    "tenant_id",
+    "tier",
+    "key_id",
+    "model",
+    "model_version",
+    "address",
+)  # many jobs have the same: they share a string
 _IMAGE = tuple(field.name for field in dataclasses.fields(ImageStored))
 _ATTEMPT = tuple(field.name for field in dataclasses.fields(AttemptRecord))
 _ATTEMPT_END = tuple(field.name for field in dataclasses.fields(AttemptEnd))

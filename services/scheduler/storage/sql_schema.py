@@ -75,6 +75,8 @@ jobs = Table(
     Column("revivals", Integer, nullable=False, server_default="0"),
     Column("run_of", Word, nullable=False, server_default=""),
     Column("run_attempt", Integer, nullable=False, server_default="0"),
+    Column("running_images", Integer),
+    Column("address", String, nullable=False, server_default=""),
     UniqueConstraint("tenant_id", "request_id"),
     Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
     Index("ix_jobs_open", "created_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
+from libs.clients.limiter import OpenReservation
 from libs.clients.modelserver import AttemptDone, AttemptEvent, ModelPlace, Order, Progress, WorkerLost
 from libs.errors import NotFound, Unavailable
 from libs.fleet.record import WorkerRecord
@@ -202,12 +203,20 @@ class FakeLimiter:
         self.away = False
         self.asked = 0
         self.delivered: list[tuple[str, Mapping[str, Any]]] = []
+        self.renewed: list[list[JobId]] = []
+        self.forgot: set[JobId] = set()
 
     async def deliver(self, kind: str, payload: Mapping[str, Any]) -> None:
         self.asked += 1
         if self.away:
             raise Unavailable("gone", reason="LIMITER_DEGRADED")
         self.delivered.append((kind, payload))
+
+    async def renew(self, reservations: Sequence[OpenReservation]) -> Sequence[JobId]:
+        if self.away:
+            raise Unavailable("gone", reason="LIMITER_DEGRADED")
+        self.renewed.append([each.reservation_id for each in reservations])
+        return [each.reservation_id for each in reservations if each.reservation_id in self.forgot]
 
 
 class Bench:

@@ -26,7 +26,7 @@ from darkroom.v1 import job_pb2 as darkroom_dot_v1_dot_job__pb2
 from darkroom.v1 import model_pb2 as darkroom_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-darkroom/scheduler/v1/scheduler_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\xfe\x02\n\rSubmitRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x07 \x01(\tR\x0cmodelVersion\x12\'\n\x0f\x65stimated_units\x18\x08 \x01(\x01R\x0e\x65stimatedUnits\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12%\n\x0erequest_digest\x18\n \x01(\tR\rrequestDigest\x12(\n\rtenant_weight\x18\x0b \x01(\x01H\x00R\x0ctenantWeight\x88\x01\x01\x42\x10\n\x0e_tenant_weight\"w\n\x0eSubmitResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.darkroom.v1.JobR\x03job\x12\x1a\n\x08\x65xisting\x18\x02 \x01(\x08R\x08\x65xisting\x12%\n\x0erequest_digest\x18\x03 \x01(\tR\rrequestDigest\"L\n\x0e\x46indJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"i\n\x0f\x46indJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x10.darkroom.v1.JobH\x00R\x03job\x88\x01\x01\x12%\n\x0erequest_digest\x18\x02 \x01(\tR\rrequestDigestB\x06\n\x04_job\"C\n\rGetJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"\x96\x01\n\x0fListJobsRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x1b\n\tpage_size\x18\x02 \x01(\rR\x08pageSize\x12\x1b\n\tbefore_id\x18\x03 \x01(\tR\x08\x62\x65\x66oreId\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x16.darkroom.v1.Job.StateR\x05state\"L\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.darkroom.v1.JobR\x04jobs\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\"F\n\x10\x43\x61ncelJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"F\n\x10\x44\x65leteJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"l\n\x0fWatchJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\rR\rafterSequence\"\x15\n\x13WatchCatalogRequest\"\xb6\x02\n\tCostEntry\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x14\n\x05\x66ixed\x18\x02 \x01(\x01R\x05\x66ixed\x12\x15\n\x06per_mp\x18\x03 \x01(\x01R\x05perMp\x12\x17\n\x07per_mp2\x18\x04 \x01(\x01R\x06perMp2\x12\x16\n\x06guided\x18\x05 \x01(\x01R\x06guided\x12\x1f\n\x0bper_picture\x18\x06 \x01(\x01R\nperPicture\x12\x19\n\x08per_step\x18\x07 \x01(\x01R\x07perStep\x12\x18\n\x07typical\x18\x08 \x01(\x01R\x07typical\x12\x12\n\x04high\x18\t \x01(\x01R\x04high\x12<\n\x07\x62uckets\x18\n \x03(\x0b\x32\".darkroom.scheduler.v1.BucketPriceR\x07\x62uckets\"y\n\x0b\x42ucketPrice\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n\x04size\x18\x02 \x01(\x05R\x04size\x12\x14\n\x05steps\x18\x03 \x01(\x05R\x05steps\x12\x18\n\x07typical\x18\x04 \x01(\x01R\x07typical\x12\x12\n\x04high\x18\x05 \x01(\x01R\x04high\"\xd3\x01\n\x07\x43\x61talog\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models\x12\x36\n\x05\x63osts\x18\x03 \x03(\x0b\x32 .darkroom.scheduler.v1.CostEntryR\x05\x63osts\x12#\n\rdefault_model\x18\x04 \x01(\tR\x0c\x64\x65\x66\x61ultModel\x12%\n\x0eprices_version\x18\x05 \x01(\x03R\rpricesVersion\"d\n\x13\x45stimateWaitRequest\x12\x12\n\x04tier\x18\x01 \x01(\tR\x04tier\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x14\n\x05units\x18\x03 \x01(\x01R\x05units2\x8b\x06\n\x10SchedulerService\x12U\n\x06Submit\x12$.darkroom.scheduler.v1.SubmitRequest\x1a%.darkroom.scheduler.v1.SubmitResponse\x12X\n\x07\x46indJob\x12%.darkroom.scheduler.v1.FindJobRequest\x1a&.darkroom.scheduler.v1.FindJobResponse\x12@\n\x06GetJob\x12$.darkroom.scheduler.v1.GetJobRequest\x1a\x10.darkroom.v1.Job\x12[\n\x08ListJobs\x12&.darkroom.scheduler.v1.ListJobsRequest\x1a\'.darkroom.scheduler.v1.ListJobsResponse\x12\x46\n\tCancelJob\x12\'.darkroom.scheduler.v1.CancelJobRequest\x1a\x10.darkroom.v1.Job\x12^\n\tDeleteJob\x12\'.darkroom.scheduler.v1.DeleteJobRequest\x1a(.darkroom.scheduler.v1.DeleteJobResponse\x12K\n\x08WatchJob\x12&.darkroom.scheduler.v1.WatchJobRequest\x1a\x15.darkroom.v1.JobEvent0\x01\x12\\\n\x0cWatchCatalog\x12*.darkroom.scheduler.v1.WatchCatalogRequest\x1a\x1e.darkroom.scheduler.v1.Catalog0\x01\x12T\n\x0c\x45stimateWait\x12*.darkroom.scheduler.v1.EstimateWaitRequest\x1a\x18.darkroom.v1.QueueStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-darkroom/scheduler/v1/scheduler_service.proto\x12\x15\x64\x61rkroom.scheduler.v1\x1a\x15\x64\x61rkroom/v1/job.proto\x1a\x17\x64\x61rkroom/v1/model.proto\"\xd7\x03\n\rSubmitRequest\x12\x15\n\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x03 \x01(\tR\x04tier\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x14.darkroom.v1.JobSpecR\x04spec\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12#\n\rmodel_version\x18\x07 \x01(\tR\x0cmodelVersion\x12\'\n\x0f\x65stimated_units\x18\x08 \x01(\x01R\x0e\x65stimatedUnits\x12\x1d\n\nrequest_id\x18\t \x01(\tR\trequestId\x12%\n\x0erequest_digest\x18\n \x01(\tR\rrequestDigest\x12(\n\rtenant_weight\x18\x0b \x01(\x01H\x00R\x0ctenantWeight\x88\x01\x01\x12*\n\x0erunning_images\x18\x0c \x01(\rH\x01R\rrunningImages\x88\x01\x01\x12\x18\n\x07\x61\x64\x64ress\x18\r \x01(\tR\x07\x61\x64\x64ressB\x10\n\x0e_tenant_weightB\x11\n\x0f_running_images\"w\n\x0eSubmitResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x10.darkroom.v1.JobR\x03job\x12\x1a\n\x08\x65xisting\x18\x02 \x01(\x08R\x08\x65xisting\x12%\n\x0erequest_digest\x18\x03 \x01(\tR\rrequestDigest\"L\n\x0e\x46indJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x1d\n\nrequest_id\x18\x02 \x01(\tR\trequestId\"i\n\x0f\x46indJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x10.darkroom.v1.JobH\x00R\x03job\x88\x01\x01\x12%\n\x0erequest_digest\x18\x02 \x01(\tR\rrequestDigestB\x06\n\x04_job\"C\n\rGetJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"\x96\x01\n\x0fListJobsRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x1b\n\tpage_size\x18\x02 \x01(\rR\x08pageSize\x12\x1b\n\tbefore_id\x18\x03 \x01(\tR\x08\x62\x65\x66oreId\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x16.darkroom.v1.Job.StateR\x05state\"L\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.darkroom.v1.JobR\x04jobs\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\"F\n\x10\x43\x61ncelJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"F\n\x10\x44\x65leteJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\"\x13\n\x11\x44\x65leteJobResponse\"l\n\x0fWatchJobRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06job_id\x18\x02 \x01(\tR\x05jobId\x12%\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\rR\rafterSequence\"\x15\n\x13WatchCatalogRequest\"\xb6\x02\n\tCostEntry\x12#\n\rmodel_version\x18\x01 \x01(\tR\x0cmodelVersion\x12\x14\n\x05\x66ixed\x18\x02 \x01(\x01R\x05\x66ixed\x12\x15\n\x06per_mp\x18\x03 \x01(\x01R\x05perMp\x12\x17\n\x07per_mp2\x18\x04 \x01(\x01R\x06perMp2\x12\x16\n\x06guided\x18\x05 \x01(\x01R\x06guided\x12\x1f\n\x0bper_picture\x18\x06 \x01(\x01R\nperPicture\x12\x19\n\x08per_step\x18\x07 \x01(\x01R\x07perStep\x12\x18\n\x07typical\x18\x08 \x01(\x01R\x07typical\x12\x12\n\x04high\x18\t \x01(\x01R\x04high\x12<\n\x07\x62uckets\x18\n \x03(\x0b\x32\".darkroom.scheduler.v1.BucketPriceR\x07\x62uckets\"y\n\x0b\x42ucketPrice\x12\x12\n\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n\x04size\x18\x02 \x01(\x05R\x04size\x12\x14\n\x05steps\x18\x03 \x01(\x05R\x05steps\x12\x18\n\x07typical\x18\x04 \x01(\x01R\x07typical\x12\x12\n\x04high\x18\x05 \x01(\x01R\x04high\"\xd3\x01\n\x07\x43\x61talog\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x12.darkroom.v1.ModelR\x06models\x12\x36\n\x05\x63osts\x18\x03 \x03(\x0b\x32 .darkroom.scheduler.v1.CostEntryR\x05\x63osts\x12#\n\rdefault_model\x18\x04 \x01(\tR\x0c\x64\x65\x66\x61ultModel\x12%\n\x0eprices_version\x18\x05 \x01(\x03R\rpricesVersion\"d\n\x13\x45stimateWaitRequest\x12\x12\n\x04tier\x18\x01 \x01(\tR\x04tier\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x14\n\x05units\x18\x03 \x01(\x01R\x05units2\x8b\x06\n\x10SchedulerService\x12U\n\x06Submit\x12$.darkroom.scheduler.v1.SubmitRequest\x1a%.darkroom.scheduler.v1.SubmitResponse\x12X\n\x07\x46indJob\x12%.darkroom.scheduler.v1.FindJobRequest\x1a&.darkroom.scheduler.v1.FindJobResponse\x12@\n\x06GetJob\x12$.darkroom.scheduler.v1.GetJobRequest\x1a\x10.darkroom.v1.Job\x12[\n\x08ListJobs\x12&.darkroom.scheduler.v1.ListJobsRequest\x1a\'.darkroom.scheduler.v1.ListJobsResponse\x12\x46\n\tCancelJob\x12\'.darkroom.scheduler.v1.CancelJobRequest\x1a\x10.darkroom.v1.Job\x12^\n\tDeleteJob\x12\'.darkroom.scheduler.v1.DeleteJobRequest\x1a(.darkroom.scheduler.v1.DeleteJobResponse\x12K\n\x08WatchJob\x12&.darkroom.scheduler.v1.WatchJobRequest\x1a\x15.darkroom.v1.JobEvent0\x01\x12\\\n\x0cWatchCatalog\x12*.darkroom.scheduler.v1.WatchCatalogRequest\x1a\x1e.darkroom.scheduler.v1.Catalog0\x01\x12T\n\x0c\x45stimateWait\x12*.darkroom.scheduler.v1.EstimateWaitRequest\x1a\x18.darkroom.v1.QueueStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,37 +34,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.scheduler.v1.sched
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SUBMITREQUEST']._serialized_start=121
-  _globals['_SUBMITREQUEST']._serialized_end=503
-  _globals['_SUBMITRESPONSE']._serialized_start=505
-  _globals['_SUBMITRESPONSE']._serialized_end=624
-  _globals['_FINDJOBREQUEST']._serialized_start=626
-  _globals['_FINDJOBREQUEST']._serialized_end=702
-  _globals['_FINDJOBRESPONSE']._serialized_start=704
-  _globals['_FINDJOBRESPONSE']._serialized_end=809
-  _globals['_GETJOBREQUEST']._serialized_start=811
-  _globals['_GETJOBREQUEST']._serialized_end=878
-  _globals['_LISTJOBSREQUEST']._serialized_start=881
-  _globals['_LISTJOBSREQUEST']._serialized_end=1031
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1033
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1109
-  _globals['_CANCELJOBREQUEST']._serialized_start=1111
-  _globals['_CANCELJOBREQUEST']._serialized_end=1181
-  _globals['_DELETEJOBREQUEST']._serialized_start=1183
-  _globals['_DELETEJOBREQUEST']._serialized_end=1253
-  _globals['_DELETEJOBRESPONSE']._serialized_start=1255
-  _globals['_DELETEJOBRESPONSE']._serialized_end=1274
-  _globals['_WATCHJOBREQUEST']._serialized_start=1276
-  _globals['_WATCHJOBREQUEST']._serialized_end=1384
-  _globals['_WATCHCATALOGREQUEST']._serialized_start=1386
-  _globals['_WATCHCATALOGREQUEST']._serialized_end=1407
-  _globals['_COSTENTRY']._serialized_start=1410
-  _globals['_COSTENTRY']._serialized_end=1720
-  _globals['_BUCKETPRICE']._serialized_start=1722
-  _globals['_BUCKETPRICE']._serialized_end=1843
-  _globals['_CATALOG']._serialized_start=1846
-  _globals['_CATALOG']._serialized_end=2057
-  _globals['_ESTIMATEWAITREQUEST']._serialized_start=2059
-  _globals['_ESTIMATEWAITREQUEST']._serialized_end=2159
-  _globals['_SCHEDULERSERVICE']._serialized_start=2162
-  _globals['_SCHEDULERSERVICE']._serialized_end=2941
+  _globals['_SUBMITREQUEST']._serialized_end=592
+  _globals['_SUBMITRESPONSE']._serialized_start=594
+  _globals['_SUBMITRESPONSE']._serialized_end=713
+  _globals['_FINDJOBREQUEST']._serialized_start=715
+  _globals['_FINDJOBREQUEST']._serialized_end=791
+  _globals['_FINDJOBRESPONSE']._serialized_start=793
+  _globals['_FINDJOBRESPONSE']._serialized_end=898
+  _globals['_GETJOBREQUEST']._serialized_start=900
+  _globals['_GETJOBREQUEST']._serialized_end=967
+  _globals['_LISTJOBSREQUEST']._serialized_start=970
+  _globals['_LISTJOBSREQUEST']._serialized_end=1120
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1122
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1198
+  _globals['_CANCELJOBREQUEST']._serialized_start=1200
+  _globals['_CANCELJOBREQUEST']._serialized_end=1270
+  _globals['_DELETEJOBREQUEST']._serialized_start=1272
+  _globals['_DELETEJOBREQUEST']._serialized_end=1342
+  _globals['_DELETEJOBRESPONSE']._serialized_start=1344
+  _globals['_DELETEJOBRESPONSE']._serialized_end=1363
+  _globals['_WATCHJOBREQUEST']._serialized_start=1365
+  _globals['_WATCHJOBREQUEST']._serialized_end=1473
+  _globals['_WATCHCATALOGREQUEST']._serialized_start=1475
+  _globals['_WATCHCATALOGREQUEST']._serialized_end=1496
+  _globals['_COSTENTRY']._serialized_start=1499
+  _globals['_COSTENTRY']._serialized_end=1809
+  _globals['_BUCKETPRICE']._serialized_start=1811
+  _globals['_BUCKETPRICE']._serialized_end=1932
+  _globals['_CATALOG']._serialized_start=1935
+  _globals['_CATALOG']._serialized_end=2146
+  _globals['_ESTIMATEWAITREQUEST']._serialized_start=2148
+  _globals['_ESTIMATEWAITREQUEST']._serialized_end=2248
+  _globals['_SCHEDULERSERVICE']._serialized_start=2251
+  _globals['_SCHEDULERSERVICE']._serialized_end=3030
 # @@protoc_insertion_point(module_scope)

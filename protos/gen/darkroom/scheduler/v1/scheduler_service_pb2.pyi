@@ -37,6 +37,8 @@ class SubmitRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
+    RUNNING_IMAGES_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """New job id, also the id of its reservation."""
     tenant_id: _builtins.str
@@ -57,6 +59,10 @@ class SubmitRequest(_message.Message):
     """Digest of the canonical request, compared when the key is used again."""
     tenant_weight: _builtins.float
     """Share of its tier that the tenant has beside others of it; 1 when absent."""
+    running_images: _builtins.int
+    """Pictures of the tenant that may be on devices at once; unset when nothing limits them."""
+    address: _builtins.str
+    """What counts as the address of a caller without a key; empty for others."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """The request with every default filled in."""
@@ -75,13 +81,20 @@ class SubmitRequest(_message.Message):
         request_id: _builtins.str = ...,
         request_digest: _builtins.str = ...,
         tenant_weight: _builtins.float | None = ...,
+        running_images: _builtins.int | None = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "spec", b"spec", "tenant_weight", b"tenant_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_running_images", b"_running_images", "_tenant_weight", b"_tenant_weight", "running_images", b"running_images", "spec", b"spec", "tenant_weight", b"tenant_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "estimated_units", b"estimated_units", "job_id", b"job_id", "key_id", b"key_id", "model", b"model", "model_version", b"model_version", "request_digest", b"request_digest", "request_id", b"request_id", "spec", b"spec", "tenant_id", b"tenant_id", "tenant_weight", b"tenant_weight", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_running_images", b"_running_images", "_tenant_weight", b"_tenant_weight", "address", b"address", "estimated_units", b"estimated_units", "job_id", b"job_id", "key_id", b"key_id", "model", b"model", "model_version", b"model_version", "request_digest", b"request_digest", "request_id", b"request_id", "running_images", b"running_images", "spec", b"spec", "tenant_id", b"tenant_id", "tenant_weight", b"tenant_weight", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__running_images: _TypeAlias = _typing.Literal["running_images"]  # noqa: Y015
+    _WhichOneofArgType__running_images: _TypeAlias = _typing.Literal["_running_images", b"_running_images"]  # noqa: Y015
     _WhichOneofReturnType__tenant_weight: _TypeAlias = _typing.Literal["tenant_weight"]  # noqa: Y015
     _WhichOneofArgType__tenant_weight: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running_images) -> _WhichOneofReturnType__running_images | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant_weight) -> _WhichOneofReturnType__tenant_weight | None: ...
 
 Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015

@@ -20,7 +20,7 @@ from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.replicas.standby_desk import StandbyDesk
 from services.scheduler.results.keeping import Results
 from services.scheduler.scheduler import Scheduler
-from services.scheduler.settlement.outbox import Limiter
+from services.scheduler.settlement.renewer import Limiter
 from services.scheduler.storage.store import Deposed, JobStore
 from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.faulty_store import FaultyStore

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
+from libs.clients.limiter import OpenReservation
 from libs.errors import Unavailable
 from libs.ids import JobId
 from libs.testing.simulated_loop import SimulatedClock
@@ -114,6 +115,12 @@ class World:
         self.delivered.append((kind, payload))
         if lost:
             raise Unavailable("its answer was lost")
+
+    async def renew(self, _reservations: Sequence[OpenReservation]) -> Sequence[JobId]:
+        """Be a limiter that forgets nothing."""
+        if self.limiter_away:
+            raise Unavailable("it does not answer")
+        return ()
 
     def _connect(self, address: str) -> Connection:
         return Connection(self.workers[address.split(":")[0]], self.chances)
