@@ -52,8 +52,7 @@ class OpenJobs:
     """QUEUED and RUNNING jobs by id, and their order."""
 
     def __init__(self, hub: WatchHub, instruments: Instruments, clock: Clock) -> None:
-        self._hub = hub
-        self._instruments = instruments
+        self._hub, self._instruments = hub, instruments
         self._clock = clock
         self._entries = Book()
         self._deadlines = Deadlines()
@@ -90,7 +89,7 @@ class OpenJobs:
         entry = self._entries.keep(job)
         entry.worker, entry.followed, entry.recalled = None, False, False
         self._hub.attempt_over(job.id)
-        self.ordering.remove(job.id)
+        self.ordering.gone(job.id)
         if waits_for_a_run(job):
             self._join(job)
         else:
@@ -127,6 +126,7 @@ class OpenJobs:
         entry.followed = True
         if job.cancel_requested:
             entry.stop_signal().set()
+        self.ordering.taken_up(_waiting(job))
         self.joined.goes_on(job)
         self._hub.mark(job.id)
         _tell(self.followers, lambda follower: follower.started(job, job.started_at or job.queued_at))
@@ -154,8 +154,8 @@ class OpenJobs:
 
     def gone(self, job_id: JobId) -> None:
         """A job is not open any more, or is not known to the store."""
+        self.ordering.gone(job_id, runs=self.runs(job_id))
         self._entries.forget(job_id)
-        self.ordering.remove(job_id)
         self.backlog.remove(job_id)
         self._hub.attempt_over(job_id)
         self._hub.mark(job_id)
@@ -271,6 +271,8 @@ def _waiting(job: Job) -> Waiting:
         priority=job.spec.priority,
         not_before=job.not_before,
         weight=job.tenant_weight,
+        images=job.spec.images,
+        running_images=job.running_images,
         shape=sys.intern(job.shape.line),
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.ids import JobId, TenantId
+from services.scheduler.order.account import Account
 from services.scheduler.order.tier import Tier
-from services.scheduler.order.waiting import Entry
+from services.scheduler.order.waiting import Entry, Waiting
 
 LEAST_UNITS = 10.0  # what any start costs: nobody is served for nothing
 
@@ -18,6 +19,7 @@ class _Charge:
 
     tier: str
     tenant_id: TenantId
+    images: int
     units: float
     tenant_weight: float
     tenant_lifts: int
@@ -44,8 +46,13 @@ class Charges:
         if not by_lane:
             tier.account.charge(units)
         lifts = None if by_lane else tier.account.lifts
-        charge = _Charge(waiting.tier, waiting.tenant_id, units, tenant.weight, tenant.lifts, lifts)
-        self._open[waiting.job_id] = charge
+        self._open[waiting.job_id] = _charge(waiting, units, tenant, lifts)
+
+    def take_up(self, tier: Tier, waiting: Waiting) -> None:
+        """Count a job that runs since an earlier leader; it is charged at its end, and the tenant alone."""
+        if waiting.job_id not in self._open:
+            tenant = tier.take_up(waiting)
+            self._open[waiting.job_id] = _charge(waiting, LEAST_UNITS, tenant, None)
 
     def settle(self, tiers: Mapping[str, Tier], job_id: JobId, actual_units: float) -> bool:
         """Correct a charge; False when there is none."""
@@ -54,7 +61,13 @@ class Charges:
             return False
         tier = tiers[charge.tier]
         difference = max(LEAST_UNITS, actual_units) - charge.units
-        tier.correct(charge.tenant_id, difference / charge.tenant_weight, charge.tenant_lifts)
+        tier.correct(charge.tenant_id, charge.images, difference / charge.tenant_weight, charge.tenant_lifts)
         if charge.tier_lifts is not None:
             tier.account.correct(difference / tier.account.weight, charge.tier_lifts)
         return True
+
+
+def _charge(waiting: Waiting, units: float, tenant: Account, tier_lifts: int | None) -> _Charge:
+    return _Charge(
+        waiting.tier, waiting.tenant_id, waiting.images, units, tenant.weight, tenant.lifts, tier_lifts=tier_lifts
+    )

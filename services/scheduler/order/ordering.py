@@ -88,6 +88,12 @@ class Ordering:
             self._tiers.removed(entry, self._index.alive)
         return entry is not None
 
+    def gone(self, job_id: JobId, *, runs: bool = False) -> None:
+        """Take a job out; unless it `runs`, an attempt whose end nobody tells of is off its device too."""
+        if not runs:
+            self.settled(job_id, 0.0)
+        self.remove(job_id)
+
     def wake(self, now: float) -> None:
         """Line up the retries whose time has come."""
         for waiting in self._resting.due(now):
@@ -113,6 +119,10 @@ class Ordering:
             by_lane = self._tiers.start(entry)
             self._charges.charge(self._tiers.by_name[tier], entry, by_lane=by_lane)
         self.remove(job_id)
+
+    def taken_up(self, waiting: Waiting) -> None:
+        """Count a job that runs since an earlier leader among those of its tenant that run."""
+        self._charges.take_up(self._tiers.named(waiting.tier), waiting)
 
     def settled(self, job_id: JobId, actual_units: float) -> None:
         """Correct the charge of a job whose attempt is over; told twice or of an unknown job it changes nothing."""

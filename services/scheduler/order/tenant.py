@@ -12,7 +12,7 @@ from services.scheduler.order.waiting import Entry, rank
 class Tenant:
     """`owner` is whoever may change it, others copy it first."""
 
-    __slots__ = ("account", "lined", "overtaken", "owner", "queues", "running", "units")
+    __slots__ = ("account", "lined", "most", "on_devices", "overtaken", "owner", "queues", "running", "units")
 
     def __init__(self, owner: object) -> None:
         self.owner = owner
@@ -21,6 +21,8 @@ class Tenant:
         self.lined = 0  # jobs of models that somebody can run
         self.units = 0.0  # of them
         self.running = 0  # jobs that are charged by estimate
+        self.on_devices = 0  # pictures of the jobs that run
+        self.most: int | None = None  # as many of them may be there before the others wait
         self.overtaken = 0.0  # units of its own jobs that went before its first one
 
     def copy(self, owner: object) -> Tenant:
@@ -29,8 +31,13 @@ class Tenant:
         twin.account = self.account.copy()
         twin.queues = self.queues.copy()
         twin.lined, twin.running, twin.overtaken = self.lined, self.running, self.overtaken
-        twin.units = self.units
+        twin.units, twin.on_devices, twin.most = self.units, self.on_devices, self.most
         return twin
+
+    @property
+    def full(self) -> bool:
+        """Whether all its pictures that may run do, so that no other job of it is next, whatever it is owed."""
+        return self.most is not None and self.on_devices >= self.most
 
     def own(self, model: str) -> Queue:
         """Return a queue to change; a new one when it has none of this model."""

@@ -6,16 +6,17 @@ Times of tenants that are backlogged with models to be had differ by no more tha
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from libs.ids import TenantId
 from services.scheduler.order.account import Account
 from services.scheduler.order.ages import Ages
+from services.scheduler.order.full import NOWHERE, Full
 from services.scheduler.order.line import Line, Owed, resident, standing
 from services.scheduler.order.queue import Alive
 from services.scheduler.order.tenant import Tenant
-from services.scheduler.order.waiting import Entry
+from services.scheduler.order.waiting import Entry, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Tier:
         self.lined = 0  # jobs of models that somebody can run
         self.lines: dict[str, Line] = {}
         self.apart: dict[str, dict[TenantId, None]] = {}  # models nobody can run, and whose jobs wait for them
+        self.full = Full()
         self.clock = 0.0  # the least time of those that could be served last
         self._number = 0
         self._owner = object()
@@ -52,6 +54,7 @@ class Tier:
         twin.count, twin.units, twin.lined = self.count, self.units, self.lined
         twin.lines = {model: line.copy() for model, line in self.lines.items()}
         twin.apart = {model: tenants.copy() for model, tenants in self.apart.items()}
+        twin.full = self.full.copy()
         twin.clock, twin._number, twin._sweep_at = self.clock, self._number, self._sweep_at
         self._owner = object()  # what was owned is shared from now on
         return twin
@@ -61,6 +64,9 @@ class Tier:
         waiting = entry[2]
         tenant, model = self.own(waiting.tenant_id), waiting.line
         tenant.account.weight = waiting.weight if waiting.weight > 0.0 else 1.0
+        if tenant.most != waiting.running_images:
+            tenant.most = waiting.running_images
+            self._fill(waiting.tenant_id, tenant)
         new = model not in tenant.queues
         tenant.own(model).add(entry)
         self.ages.add(waiting.queued_at)
@@ -90,7 +96,7 @@ class Tier:
         if not tenant.queues[model].count:
             del tenant.queues[model]
             if apart:
-                self._leave_apart(model, waiting.tenant_id)
+                _leave_apart(self.apart, model, waiting.tenant_id)
         self.forget(waiting.tenant_id)
 
     def pick(self, offer: Callable[[str], float | None]) -> Pick | None:
@@ -104,14 +110,7 @@ class Tier:
                 costs[model] = cost
             if top is not None:
                 tops[model] = top
-        if not tops:
-            return None
-        least = min(tops.values())
-        owed = self.tenants[least[2]]
-        first = owed.first(costs)
-        if slack := costs[first[2].line]:
-            first = resident(self.tenants, tops, costs, (least[0], slack)) or first
-        return Pick(first, owed.oldest(costs), least[0])
+        return _best(self.tenants, tops, costs) if tops else None
 
     def charge(self, entry: Entry, units: float) -> Account:
         """Charge the tenant of a job that starts, before it is removed; returns its account."""
@@ -121,14 +120,24 @@ class Tier:
             tenant.overtaken = 0.0
         else:
             tenant.overtaken += waiting.units
-        tenant.running += 1
         tenant.account.charge(units)
+        self.take_up(waiting)
         return tenant.account
 
-    def correct(self, tenant_id: TenantId, shift: float, lifts: int) -> None:
-        """Correct the charge of a tenant whose job is over."""
+    def take_up(self, waiting: Waiting) -> Account:
+        """Count a job that runs, whoever started it; returns its tenant's account."""
+        tenant = self.own(waiting.tenant_id)
+        tenant.running += 1
+        tenant.on_devices += waiting.images
+        self._fill(waiting.tenant_id, tenant)
+        return tenant.account
+
+    def correct(self, tenant_id: TenantId, images: int, shift: float, lifts: int) -> None:
+        """Correct the charge of a tenant whose job is over, and make room for another one."""
         tenant = self.own(tenant_id)
         tenant.running -= 1
+        tenant.on_devices -= images
+        self._fill(tenant_id, tenant)
         before = tenant.account.time
         tenant.account.correct(shift, lifts)
         if tenant.account.time < before:
@@ -148,15 +157,15 @@ class Tier:
 
     def forget(self, tenant_id: TenantId) -> None:
         """Forget a tenant that wants nothing and was given no more than the others; seldom, look for more of them."""
-        if self._forgettable(self.tenants[tenant_id]):
+        if _forgettable(self.tenants[tenant_id], self.clock):
             del self.tenants[tenant_id]
         elif len(self.tenants) > self._sweep_at:
-            self.tenants = {name: tenant for name, tenant in self.tenants.items() if not self._forgettable(tenant)}
+            self.tenants = {n: t for n, t in self.tenants.items() if not _forgettable(t, self.clock)}
             self._sweep_at = 2 * len(self.tenants) + 64
 
     def set_apart(self, model: str) -> None:
         """Take the jobs of a model out of the lines: nobody can run it."""
-        names = dict.fromkeys(name for _, _, name in sorted(self.lines.pop(model, [])))
+        names = dict.fromkeys([*(name for _, _, name in sorted(self.lines.pop(model, []))), *self.full])
         queued = {name: None for name in names if name in self.tenants and model in self.tenants[name].queues}
         for name in queued:
             tenant = self.own(name)
@@ -179,9 +188,19 @@ class Tier:
         tenant.count(jobs, units)
         self.lined += jobs
 
+    def _fill(self, tenant_id: TenantId, tenant: Tenant) -> None:
+        if self.full.note(tenant_id, tenant):
+            for model in tenant.queues:
+                if model not in self.apart:
+                    self._line_up(tenant_id, model)
+
     def _line_up(self, tenant_id: TenantId, model: str) -> None:
         tenant = self.own(tenant_id)
-        queue, line = tenant.own(model), self.lines.setdefault(model, [])
+        queue = tenant.own(model)
+        if tenant_id in self.full:
+            queue.key = NOWHERE
+            return
+        line = self.lines.setdefault(model, [])
         if len(line) > 2 * len(self.tenants) + 64:
             line[:] = sorted(standing(self.tenants, model, line))
         queue.key = tenant.account.time
@@ -208,10 +227,21 @@ class Tier:
         del self.lines[model]
         return None
 
-    def _leave_apart(self, model: str, tenant_id: TenantId) -> None:
-        del self.apart[model][tenant_id]
-        if not self.apart[model]:
-            del self.apart[model]
 
-    def _forgettable(self, tenant: Tenant) -> bool:
-        return not tenant.queues and not tenant.running and tenant.account.time <= self.clock
+def _best(tenants: Mapping[TenantId, Tenant], tops: Mapping[str, Owed], costs: Mapping[str, float]) -> Pick:
+    least = min(tops.values())
+    owed = tenants[least[2]]
+    first = owed.first(costs)
+    if slack := costs[first[2].line]:
+        first = resident(tenants, tops, costs, (least[0], slack)) or first
+    return Pick(first, owed.oldest(costs), least[0])
+
+
+def _leave_apart(apart: dict[str, dict[TenantId, None]], model: str, tenant_id: TenantId) -> None:
+    del apart[model][tenant_id]
+    if not apart[model]:
+        del apart[model]
+
+
+def _forgettable(tenant: Tenant, clock: float) -> bool:
+    return not tenant.queues and not tenant.running and tenant.account.time <= clock

@@ -24,6 +24,8 @@ class Waiting:
     priority: int = 0
     not_before: float = 0.0
     weight: float = 1.0  # its tenant's share beside others of the tier
+    images: int = 1
+    running_images: int | None = None  # of its tenant, as many may be on devices before it waits
     shape: str = ""  # names the line of those that need the same of a worker; empty: its model version does
 
     @property
