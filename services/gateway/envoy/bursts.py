@@ -70,15 +70,6 @@ def parse(text: str) -> Bursts | None:
     return Bursts(**named_numbers(entries, FORM, names=NAMES))
 
 
-def complaint(text: str) -> str | None:
-    """Return what is wrong with the setting."""
-    try:
-        parse(text)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def limit(bounds: Bursts) -> LocalRateLimit:
     """Return the filter. It says nothing of its own in headers: those tell the limits of the tier."""
     strangers = _bucket(60 * bounds.strangers_per_s, bounds.strangers_burst, _TENTHS)

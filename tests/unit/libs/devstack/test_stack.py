@@ -217,3 +217,9 @@ def test_a_redis_of_its_own_starts_first_and_the_ratelimiter_is_told(tmp_path: P
     elsewhere = processes(make_stack(tmp_path, DARKROOM_REDIS="rediss://there/1"))
     assert elsewhere["ratelimiter"].env["DARKROOM_REDIS"] == "rediss://there/1"
     assert "redis" not in elsewhere
+
+
+def test_envoy_is_told_what_one_address_may_send_and_whom_to_believe(tmp_path: Path) -> None:
+    assert envoy_config.bounds(make_stack(tmp_path).settings) == ()
+    told = make_stack(tmp_path, DARKROOM_BURSTS="off", DARKROOM_TRUSTED_HOPS="2").settings
+    assert envoy_config.bounds(told) == ("--bursts", "off", "--trusted-hops", "2")
