@@ -18,6 +18,7 @@ from libs.cli import (
     dead,
     fleet,
     generate,
+    invites,
     jobs,
     keys,
     models,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(invites.app, name="invites")
 app.add_typer(certs.app, name="certs")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

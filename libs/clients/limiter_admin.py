@@ -51,6 +51,14 @@ class RotatedApiKey:
     replaced: ApiKey
 
 
+@dataclass(frozen=True, slots=True)
+class NewInvite:
+    """The code of an invite, which is shown this once, and when it expires (Unix seconds)."""
+
+    code: str
+    expires_s: float | None
+
+
 class LimiterAdminClient:
     """Typed calls with a deadline. Failures are domain errors."""
 
@@ -64,29 +72,39 @@ class LimiterAdminClient:
         request = pb.CreateKeyRequest(tenant_id=tenant_id, tier=tier, name=name, scopes=allowed, lifetime_s=lifetime_s)
         with translated(_PEER):
             answer = await self._admin.CreateKey(request, timeout=deadlines.ADMIN_S)
-        return NewApiKey(_key(answer.key), answer.secret)
+        return NewApiKey(key_from_pb(answer.key), answer.secret)
 
     async def list_keys(self, tenant_id: TenantId | None = None) -> Sequence[ApiKey]:
         """Return the keys of a tenant, or of all, oldest first."""
         request = pb.ListKeysRequest(tenant_id=tenant_id or "")
         with translated(_PEER):
             answer = await self._admin.ListKeys(request, timeout=deadlines.ADMIN_S)
-        return [_key(key) for key in answer.keys]
+        return [key_from_pb(key) for key in answer.keys]
 
     async def revoke_key(self, key_id: KeyId) -> ApiKey:
         """Withdraw a key. Raises NotFound."""
         with translated(_PEER):
-            return _key(await self._admin.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=deadlines.ADMIN_S))
+            return key_from_pb(
+                await self._admin.RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=deadlines.ADMIN_S)
+            )
 
     async def rotate_key(self, key_id: KeyId, overlap_s: float | None = None) -> RotatedApiKey:
         """Make a key in the place of one, which goes on for `overlap_s`; a day when it is None."""
         request = pb.RotateKeyRequest(key_id=key_id, overlap_s=overlap_s)
         with translated(_PEER):
             answer = await self._admin.RotateKey(request, timeout=deadlines.ADMIN_S)
-        return RotatedApiKey(_key(answer.key), answer.secret, _key(answer.replaced))
+        return RotatedApiKey(key_from_pb(answer.key), answer.secret, key_from_pb(answer.replaced))
+
+    async def create_invite(self, uses: int, lifetime_s: float | None = None, name: str = "") -> NewInvite:
+        """Make an invite, for where sign-up is by invite."""
+        request = pb.CreateInviteRequest(uses=uses, lifetime_s=lifetime_s, name=name)
+        with translated(_PEER):
+            answer = await self._admin.CreateInvite(request, timeout=deadlines.ADMIN_S)
+        return NewInvite(answer.code, _seconds(answer.expire_time) if answer.HasField("expire_time") else None)
 
 
-def _key(message: pb.Key) -> ApiKey:
+def key_from_pb(message: pb.Key) -> ApiKey:
+    """Return a key as callers see it."""
     return ApiKey(
         KeyId(message.id),
         TenantId(message.tenant_id),

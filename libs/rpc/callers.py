@@ -16,6 +16,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "/envoy.": (ENVOY,),
     "/darkroom.ratelimiter.v1.": (GATEWAY, SCHEDULER, OPERATOR),
     "/darkroom.ratelimiter.v1.AdminService/": (OPERATOR,),
+    "/darkroom.ratelimiter.v1.IdentityService/": (GATEWAY,),
     "/darkroom.ratelimiter.v1.TenantService/": (OPERATOR,),
     "/darkroom.ratelimiter.v1.UsageService/": (OPERATOR,),
     "/darkroom.scheduler.v1.": (GATEWAY, RATELIMITER, SCHEDULER, OPERATOR),

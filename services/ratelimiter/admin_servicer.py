@@ -11,6 +11,7 @@ from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import key_wire
 from services.ratelimiter.keyring import Keyring
+from services.ratelimiter.sign_up import SignUp
 from services.ratelimiter.tariffs import Tariffs
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -19,8 +20,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class AdminServicer(rpc.AdminServiceServicer):
     """Makes, lists, replaces and withdraws keys; the operator token is checked before any of it."""
 
-    def __init__(self, keyring: Keyring, tariffs: Tariffs) -> None:
-        self._keyring, self._tariffs = keyring, tariffs
+    def __init__(self, keyring: Keyring, tariffs: Tariffs, sign_up: SignUp) -> None:
+        self._keyring, self._tariffs, self._sign_up = keyring, tariffs, sign_up
 
     async def CreateKey(self, request: pb.CreateKeyRequest, _context: _Context) -> pb.CreateKeyResponse:
         """Make a key; its secret is in this answer and nowhere else."""
@@ -40,3 +41,8 @@ class AdminServicer(rpc.AdminServiceServicer):
     async def RotateKey(self, request: pb.RotateKeyRequest, _context: _Context) -> pb.RotateKeyResponse:
         """Make a key in the place of one."""
         return key_wire.rotation_to_pb(await self._keyring.rotate(*key_wire.rotation_from_pb(request)))
+
+    async def CreateInvite(self, request: pb.CreateInviteRequest, _context: _Context) -> pb.CreateInviteResponse:
+        """Make an invite; its code is in this answer and nowhere else."""
+        code, expires_s = await self._sign_up.invite(*key_wire.invite_from_pb(request))
+        return key_wire.invite_to_pb(code, expires_s)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from darkroom.ratelimiter.v1 import admin_service_pb2_grpc, limiter_service_pb2_grpc
+from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc
 from libs.backoff import Backoff
 from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
@@ -16,34 +16,25 @@ from libs.roles import RATELIMITER
 from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
-from services.ratelimiter import authz_servicer, ledgers, migrate
+from services.ratelimiter import identity as identity_parts
+from services.ratelimiter import ledgers, migrate
 from services.ratelimiter import tenancy as tenancy_parts
-from services.ratelimiter.abuse.key_watch import WatchedKeys
 from services.ratelimiter.abuse.lookout import Lookout
-from services.ratelimiter.admin_servicer import AdminServicer
-from services.ratelimiter.authz_servicer import AuthzServicer
-from services.ratelimiter.door import Door
 from services.ratelimiter.expirer import Expirer
-from services.ratelimiter.key_recogniser import ByKey
-from services.ratelimiter.keyring import Keyring
+from services.ratelimiter.identity import Identity
 from services.ratelimiter.ledgers import Around
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import BadTiers
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
-from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_tenant_events import SqlTenantEvents
 from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.strangers.visitors import strangers_at
-from services.ratelimiter.strangers.wrong_keys import WrongKeys
 from services.ratelimiter.tenancy import Tenancy
-from services.ratelimiter.token_recogniser import ByToken
-from services.ratelimiter.url_recogniser import NotInUrl
 
 logger = logging.getLogger(__name__)
 
-SERVICES = ("darkroom.ratelimiter.v1.LimiterService", "darkroom.ratelimiter.v1.AdminService")
+SERVICES = ("darkroom.ratelimiter.v1.LimiterService",)
 
 
 async def main(settings: Settings) -> None:
@@ -66,44 +57,33 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     tenancy = Tenancy(settings, database, clock, meters)
     deciding = ledgers.chosen(settings, Around(tenancy.tariffs, SqlUsage(database), clock, meters))
     limiter, till = deciding.decider, tenancy.till(deciding.decider)
-    accounts = SqlAccounts(database)
-    keyring = Keyring(accounts, clock)
     lookout = Lookout(settings.reputation, SqlTenantEvents(database), clock)
+    identity = Identity(settings, database, lookout, clock)
     server = mesh.join(settings.mtls, settings.secrets_folder, RATELIMITER, has_operators=True).server(settings.listen)
     limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server(
         LimiterServicer(limiter, till, lookout.strangers), server.grpc
     )
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(keyring, tenancy.tariffs), server.grpc)
+    identity.add_to(server.grpc, tenancy.tariffs)
     tenancy.add_to(server.grpc, limiter)
-    recognisers = NotInUrl(), ByToken(accounts, settings.claim_names, clock), WatchedKeys(ByKey(keyring), lookout.keys)
-    strangers = strangers_at(settings.secrets_folder, lookout.strangers, clock)
-    authz = AuthzServicer(Door(recognisers, strangers, WrongKeys(clock), limiter, meters))
-    server.grpc.add_generic_rpc_handlers((authz_servicer.handler(authz),))
+    identity.add_door(server.grpc, limiter, meters)
     try:
         await _prepare(clock, lambda: migrate.upgrade(settings.database))
         await _prepare(clock, tenancy.prepare)
         await _prepare(clock, deciding.begin)
-        await server.start((*SERVICES, *tenancy_parts.SERVICES))
+        await server.start((*SERVICES, *identity_parts.SERVICES, *tenancy_parts.SERVICES))
         async with asyncio.TaskGroup() as agents:
             expirer = Expirer(limiter, clock, settings.reservation_ttl_s)
-            loops = (expirer.run(), keyring.run(), *lookout.loops(), *tenancy.loops(till))
+            loops = (expirer.run(), *identity.loops(), *lookout.loops(), *tenancy.loops(till))
             tasks = [agents.create_task(loop) for loop in (*loops, *(loop() for loop in deciding.loops))]
             await server.set_ready(True)
             yield server
             for task in tasks:
                 task.cancel()
-        await _write_last(keyring)
+        await identity.close()
     finally:
         await server.grpc.stop(None)
         await deciding.close()
         await database.close()
-
-
-async def _write_last(keyring: Keyring) -> None:
-    try:
-        await keyring.write_use()
-    except Unavailable as error:
-        logger.warning("when keys were last used is not written", extra={"reason": error.message})
 
 
 async def _prepare(clock: Clock, step: Callable[[], Awaitable[object]]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
+from darkroom.ratelimiter.v1 import identity_service_pb2 as own_pb
 from libs import scopes
 from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
@@ -15,11 +16,13 @@ from libs.scopes import Scopes
 from services.ratelimiter import tenant_names
 from services.ratelimiter.accounts import Key
 from services.ratelimiter.keyring import Rotation
+from services.ratelimiter.own_keys import Holder
 
 _NAME_CHARS = 200
 _DAY_S = 86_400.0
 _LONGEST_LIFE_S, _LONGEST_OVERLAP_S = 3_660 * _DAY_S, 30 * _DAY_S
 USUAL_OVERLAP_S = _DAY_S
+_MOST_USES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,58 @@ class NewKey:
     lifetime_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class AskedKey:
+    """What a key of one's own is to be."""
+
+    name: str
+    scopes: Scopes
+    lifetime_s: float | None
+
+
 def new_key_from_pb(message: pb.CreateKeyRequest, tiers: Iterable[str]) -> NewKey:
     """Return what is asked for. Raises InvalidRequest."""
     allowed, strange = scopes.parse(message.scopes)
     lifetime_s = message.lifetime_s if message.HasField("lifetime_s") else None
-    problems = [*_name_problems(message), *_scope_problems(strange)]
+    problems = [*_tenant_problems(message.tenant_id), *_name_problems(message.name), *_scope_problems(strange)]
     if message.tier not in (known := tuple(tiers)):
         problems.append(Violation("tier", f"must be one of {', '.join(known)}"))
-    if lifetime_s is not None and not 0 < lifetime_s <= _LONGEST_LIFE_S:
-        problems.append(Violation("lifetime_s", f"must be more than 0 and at most {_LONGEST_LIFE_S:.0f} seconds"))
-    _refuse(problems)
+    _refuse([*problems, *_life_problems(lifetime_s)])
     return NewKey(TenantId(message.tenant_id), message.tier, message.name, allowed or scopes.USUAL, lifetime_s)
 
 
-def rotation_from_pb(message: pb.RotateKeyRequest) -> tuple[KeyId, float]:
+def asked_from_pb(message: own_pb.CreateOwnKeyRequest) -> AskedKey:
+    """Return what a tenant asks for; no scopes where it names none. Raises InvalidRequest."""
+    allowed, strange = scopes.parse(message.scopes)
+    lifetime_s = message.lifetime_s if message.HasField("lifetime_s") else None
+    _refuse([*_name_problems(message.name), *_scope_problems(strange), *_life_problems(lifetime_s)])
+    return AskedKey(message.name, allowed, lifetime_s)
+
+
+def name_from_pb(name: str) -> str:
+    """Return what a key is called. Raises InvalidRequest."""
+    _refuse([*_name_problems(name)])
+    return name
+
+
+def holder_from_pb(message: own_pb.Holder) -> Holder:
+    """Return who asks. Raises InvalidRequest."""
+    problem = tenant_names.problem(message.tenant_id)
+    _refuse([Violation("holder.tenant_id", problem)] if problem else [])
+    return Holder(TenantId(message.tenant_id), message.tier, scopes.parse(message.scopes)[0])
+
+
+def invite_from_pb(message: pb.CreateInviteRequest) -> tuple[int, float | None, str]:
+    """Return how many accounts it makes, for how many seconds, and what it is for. Raises InvalidRequest."""
+    lifetime_s = message.lifetime_s if message.HasField("lifetime_s") else None
+    problems = [*_name_problems(message.name), *_life_problems(lifetime_s)]
+    if not 0 < message.uses <= _MOST_USES:
+        problems.append(Violation("uses", f"must be 1 to {_MOST_USES}"))
+    _refuse(problems, "invite")
+    return message.uses, lifetime_s, message.name
+
+
+def rotation_from_pb(message: pb.RotateKeyRequest | own_pb.RotateOwnKeyRequest) -> tuple[KeyId, float]:
     """Return the key to replace and for how many seconds it goes on. Raises InvalidRequest."""
     overlap_s = message.overlap_s if message.HasField("overlap_s") else USUAL_OVERLAP_S
     if not 0 <= overlap_s <= _LONGEST_OVERLAP_S:
@@ -75,11 +116,27 @@ def rotation_to_pb(rotation: Rotation) -> pb.RotateKeyResponse:
     return pb.RotateKeyResponse(key=key_to_pb(rotation.key), secret=rotation.secret, replaced=replaced)
 
 
-def _name_problems(message: pb.CreateKeyRequest) -> Iterator[Violation]:
-    told = tenant_names.problem(message.tenant_id)
+def invite_to_pb(code: str, expires_s: float | None) -> pb.CreateInviteResponse:
+    """Return an invite as it travels."""
+    message = pb.CreateInviteResponse(code=code)
+    if expires_s is not None:
+        message.expire_time.CopyFrom(_time(expires_s))
+    return message
+
+
+def _tenant_problems(tenant_id: str) -> Iterator[Violation]:
+    told = tenant_names.problem(tenant_id)
     if told:
         yield Violation("tenant_id", told)
-    if len(message.name) > _NAME_CHARS or "\0" in message.name:
+
+
+def _life_problems(lifetime_s: float | None) -> Iterator[Violation]:
+    if lifetime_s is not None and not 0 < lifetime_s <= _LONGEST_LIFE_S:
+        yield Violation("lifetime_s", f"must be more than 0 and at most {_LONGEST_LIFE_S:.0f} seconds")
+
+
+def _name_problems(name: str) -> Iterator[Violation]:
+    if len(name) > _NAME_CHARS or "\0" in name:
         yield Violation("name", f"must be text of at most {_NAME_CHARS} characters")
 
 
@@ -88,10 +145,10 @@ def _scope_problems(strange: Sequence[str]) -> Iterator[Violation]:
         yield Violation("scopes", f"must be of {', '.join(scopes.NAMES)}; {strange[0][:40]!r} is none")
 
 
-def _refuse(problems: Sequence[Violation]) -> None:
+def _refuse(problems: Sequence[Violation], what: str = "key") -> None:
     if problems:
         told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"No key was made: {told}.", violations=problems)
+        raise InvalidRequest(f"No {what} was made: {told}.", violations=problems)
 
 
 def _time(seconds: float) -> Timestamp:

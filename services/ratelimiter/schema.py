@@ -28,6 +28,7 @@ def build() -> MetaData:
     _add_usage_days(metadata)
     _add_agreements(metadata)
     _add_wallets(metadata)
+    _add_sign_ups(metadata)
     return metadata
 
 
@@ -157,4 +158,24 @@ def _add_wallets(metadata: MetaData) -> None:
         Column("micros", BigInteger, nullable=False),
         Column("note", Text, nullable=False),
         Column("at", Double, nullable=False),
+    )
+
+
+def _add_sign_ups(metadata: MetaData) -> None:
+    """Invites by the hash of their code, and the accounts that an address made on a day, counted from 1970."""
+    Table(
+        "invites",
+        metadata,
+        Column("sha256", LargeBinary, primary_key=True),
+        Column("uses_left", Integer, nullable=False),
+        Column("created_at", Double, nullable=False),
+        Column("expires_at", Double),
+        Column("name", Text, nullable=False),
+    )
+    Table(
+        "sign_ups",
+        metadata,
+        Column("address", Text, primary_key=True),
+        Column("day", Integer, primary_key=True),
+        Column("accounts", Integer, nullable=False),
     )

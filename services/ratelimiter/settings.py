@@ -10,6 +10,7 @@ from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.ratelimiter import policy
 from services.ratelimiter.abuse import reputation as abuse
+from services.ratelimiter.sign_up import Mode
 from services.ratelimiter.token_recogniser import ClaimNames
 
 
@@ -46,6 +47,8 @@ class Settings(ProcessSettings):
     """Seconds that usage, by job and by day, and events of tenants are kept."""
     reputation: tuple[str, ...] = field(default=(), metadata={"check": abuse.complaint})
     """Files of networks that automata like to call from, a CIDR a line; they make callers without a key suspect."""
+    sign_up: str = field(default=Mode.OFF.value, metadata={"check": settings.one_of(*(mode.value for mode in Mode))})
+    """Who may make a free account: `off` nobody, `on` everybody, `invite` whoever has a code."""
     jwt_tenant_claim: str = "tenant"
     """Claim of a token that names its tenant."""
     jwt_tier_claim: str = "tier"

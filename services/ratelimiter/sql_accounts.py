@@ -26,18 +26,18 @@ class SqlAccounts:
 
     async def add(self, kept: KeptKey) -> None:
         """Add a key, and its tenant when it is new."""
-        key, keys = kept.key, self._keys
+        await self._database.write(lambda connection: self.add_within(connection, kept))
+
+    async def add_within(self, connection: AsyncConnection, kept: KeptKey) -> None:
+        """Do it as a part of somebody's transaction."""
+        key = kept.key
         tenant = {"id": key.tenant_id, "tier": key.tier, "created_at": key.created_s}
-
-        async def write(connection: AsyncConnection) -> None:
-            await insert_if_absent(connection, self._tenants, tenant)
-            asked = select(self._tenants.c.tier).where(self._tenants.c.id == key.tenant_id)
-            tier = (await connection.execute(asked)).scalar_one()
-            if tier != key.tier:
-                raise _other_tier(key, tier)
-            await connection.execute(insert(keys).values(_row(kept)))
-
-        await self._database.write(write)
+        await insert_if_absent(connection, self._tenants, tenant)
+        asked = select(self._tenants.c.tier).where(self._tenants.c.id == key.tenant_id)
+        tier = (await connection.execute(asked)).scalar_one()
+        if tier != key.tier:
+            raise _other_tier(key, tier)
+        await connection.execute(insert(self._keys).values(_row(kept)))
 
     async def admit(self, tenant_id: TenantId, tier: str, now_s: float) -> str:
         """Return the tier of a tenant, which is made with `tier` when it is new."""

@@ -41,6 +41,8 @@ def test_version() -> None:
         ["certs", "issue"],
         ["certs", "show"],
         ["certs", "renew"],
+        ["invites"],
+        ["invites", "create"],
         ["keys", "create"],
         ["keys", "rotate"],
         ["up"],

@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
                 _registered_method=True)
+        self.CreateInvite = channel.unary_unary(
+                '/darkroom.ratelimiter.v1.AdminService/CreateInvite',
+                request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteRequest.SerializeToString,
+                response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -89,6 +94,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateInvite(self, request, context):
+        """Makes an invite, for where sign-up is by invite.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RotateKey,
                     request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.FromString,
                     response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'CreateInvite': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateInvite,
+                    request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteRequest.FromString,
+                    response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class AdminService:
             '/darkroom.ratelimiter.v1.AdminService/RotateKey',
             darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
             darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateInvite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.ratelimiter.v1.AdminService/CreateInvite',
+            darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteRequest.SerializeToString,
+            darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2.CreateInviteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class AdminServiceStub:
     """Withdraws a key; calls with it are refused within five seconds."""
     RotateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]
     """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
+    CreateInvite: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateInviteRequest, _admin_service_pb2.CreateInviteResponse]
+    """Makes an invite, for where sign-up is by invite."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -55,6 +57,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Withdraws a key; calls with it are refused within five seconds."""
     RotateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
+    CreateInvite: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateInviteRequest, _admin_service_pb2.CreateInviteResponse]  # type: ignore[assignment]
+    """Makes an invite, for where sign-up is by invite."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes and withdraws keys."""
@@ -90,5 +94,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RotateKeyResponse, _abc.Awaitable[_admin_service_pb2.RotateKeyResponse]]:
         """Makes a key in the place of one, which goes on for a while; tenant, tier, name and scopes are the same."""
+
+    @_abc_1.abstractmethod
+    def CreateInvite(
+        self,
+        request: _admin_service_pb2.CreateInviteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CreateInviteResponse, _abc.Awaitable[_admin_service_pb2.CreateInviteResponse]]:
+        """Makes an invite, for where sign-up is by invite."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

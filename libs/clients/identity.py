@@ -1,0 +1,73 @@
+"""Accounts and the keys of a tenant, asked of the rate limiter on behalf of a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from darkroom.ratelimiter.v1 import identity_service_pb2 as pb
+from darkroom.ratelimiter.v1 import identity_service_pb2_grpc as rpc
+from libs import scopes
+from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey, key_from_pb
+from libs.ids import KeyId, TenantId
+from libs.rpc import deadlines
+from libs.rpc.status import translated
+from libs.scopes import Scopes
+
+_PEER = "rate limiter"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks, as the door recognised them."""
+
+    tenant_id: TenantId
+    tier: str
+    scopes: Scopes
+
+
+class IdentityClient:
+    """Typed calls with a deadline. Failures are domain errors."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._identity: rpc.IdentityServiceAsyncStub = rpc.IdentityServiceStub(channel)
+
+    async def sign_up(self, address: str, invite: str, name: str) -> NewApiKey:
+        """Make a free account; returns its first key."""
+        request = pb.SignUpRequest(address=address, invite=invite, name=name)
+        with translated(_PEER):
+            answer = await self._identity.SignUp(request, timeout=deadlines.LIMITER_S)
+        return NewApiKey(key_from_pb(answer.key), answer.secret)
+
+    async def list_keys(self, holder: Holder) -> Sequence[ApiKey]:
+        """Return the keys of the tenant, oldest first."""
+        request = pb.ListOwnKeysRequest(holder=_holder(holder))
+        with translated(_PEER):
+            answer = await self._identity.ListOwnKeys(request, timeout=deadlines.LIMITER_S)
+        return [key_from_pb(key) for key in answer.keys]
+
+    async def create_key(self, holder: Holder, name: str, asked: Sequence[str], lifetime_s: float | None) -> NewApiKey:
+        """Make a key of the tenant."""
+        request = pb.CreateOwnKeyRequest(holder=_holder(holder), name=name, scopes=asked, lifetime_s=lifetime_s)
+        with translated(_PEER):
+            answer = await self._identity.CreateOwnKey(request, timeout=deadlines.LIMITER_S)
+        return NewApiKey(key_from_pb(answer.key), answer.secret)
+
+    async def rotate_key(self, holder: Holder, key_id: KeyId, overlap_s: float | None) -> RotatedApiKey:
+        """Make a key in the place of one of the tenant."""
+        request = pb.RotateOwnKeyRequest(holder=_holder(holder), key_id=key_id, overlap_s=overlap_s)
+        with translated(_PEER):
+            answer = await self._identity.RotateOwnKey(request, timeout=deadlines.LIMITER_S)
+        return RotatedApiKey(key_from_pb(answer.key), answer.secret, key_from_pb(answer.replaced))
+
+    async def revoke_key(self, holder: Holder, key_id: KeyId) -> ApiKey:
+        """Withdraw a key of the tenant."""
+        request = pb.RevokeOwnKeyRequest(holder=_holder(holder), key_id=key_id)
+        with translated(_PEER):
+            return key_from_pb((await self._identity.RevokeOwnKey(request, timeout=deadlines.LIMITER_S)).key)
+
+
+def _holder(holder: Holder) -> pb.Holder:
+    return pb.Holder(tenant_id=holder.tenant_id, tier=holder.tier, scopes=scopes.text(holder.scopes).split())

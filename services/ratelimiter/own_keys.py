@@ -1,0 +1,70 @@
+"""Keys in the hands of their tenant: nobody reaches another tenant's, or makes one that may do more than they may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs import scopes
+from libs.errors import NotFound, PermissionDenied, PreconditionFailed
+from libs.ids import KeyId, TenantId
+from libs.scopes import Scopes
+from services.ratelimiter.accounts import Key
+from services.ratelimiter.keyring import Keyring, Rotation
+
+_MOST_KEYS = 100  # of one tenant that work
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks, and what their own key or token may be used for."""
+
+    tenant_id: TenantId
+    tier: str
+    scopes: Scopes
+
+
+class OwnKeys:
+    """What a holder may do with the keys of their tenant."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def list(self, holder: Holder) -> Sequence[Key]:
+        """Return the keys of the tenant, oldest first."""
+        return await self._keyring.list(holder.tenant_id)
+
+    async def create(
+        self, holder: Holder, name: str, asked: Scopes, lifetime_s: float | None = None
+    ) -> tuple[Key, str]:
+        """Make a key. Raises PermissionDenied for scopes that the holder lacks, PreconditionFailed for too many keys."""
+        wanted = asked or holder.scopes & scopes.USUAL
+        _check(holder, wanted)
+        works = [key for key in await self.list(holder) if key.revoked_s is None and key.replaced_by is None]
+        if len(works) >= _MOST_KEYS:
+            told = f"A tenant has at most {_MOST_KEYS} keys, and these are there. Withdraw one first; no key was made."
+            raise PreconditionFailed(told, metadata={"keys": str(len(works))})
+        return await self._keyring.create(holder.tenant_id, holder.tier, name, wanted, lifetime_s)
+
+    async def rotate(self, holder: Holder, key_id: KeyId, overlap_s: float) -> Rotation:
+        """Make a key in the place of one. Raises NotFound, PermissionDenied, PreconditionFailed."""
+        _check(holder, (await self._own(holder, key_id)).scopes)
+        return await self._keyring.rotate(key_id, overlap_s)
+
+    async def revoke(self, holder: Holder, key_id: KeyId) -> Key:
+        """Withdraw a key, of more scopes too: whoever finds one that leaked may end it. Raises NotFound."""
+        await self._own(holder, key_id)
+        return await self._keyring.revoke(key_id)
+
+    async def _own(self, holder: Holder, key_id: KeyId) -> Key:
+        found = next((key for key in await self.list(holder) if key.id == key_id), None)
+        if found is None:
+            raise NotFound("Your tenant has no such key.", reason="KEY_NOT_FOUND")
+        return found
+
+
+def _check(holder: Holder, wanted: Scopes) -> None:
+    lacking = scopes.text(wanted - holder.scopes)
+    if lacking:
+        told = f"A key may be given only what the one you call with may do, and that lacks {lacking}. No key was made."
+        raise PermissionDenied(told, reason="SCOPE_MISSING", metadata={"scope": lacking})
