@@ -149,7 +149,7 @@ def _submission(caller: Caller, job_id: JobId, draft: Draft, priced: Priced, res
         estimated_units=priced.units,
         request_id=draft.request_id,
         request_digest=request_digest(priced.request),
-        tenant_weight=reserved.weight,
+        tenant_weight=reserved.weight * courtesy.weight(caller),
         running_images=reserved.running_images,
         address=caller.address,
     )

@@ -254,10 +254,12 @@ async def test_a_machine_is_slowed_and_a_neighbour_with_a_key_is_not(edge: Edge)
             answer = await machine.draw()
             if answer.status_code != 202:
                 break
+            assert edge.scheduler.requests[-1].tenant_weight == 0.5  # its address is listed
             jobs += 1
         assert (jobs, answer.status_code, "x-notice" in answer.headers) == (8, 429, True)
         assert answer.json()["details"][0]["reason"] == "ABNORMAL_USAGE"
         assert (await machine.draw(headers={"authorization": f"Bearer {made.secret}"})).status_code == 202
+        assert edge.scheduler.requests[-1].tenant_weight == 1.0
         await edge.clock.advance(int(answer.headers["retry-after"]))
         assert (await machine.draw()).status_code == 202
 
