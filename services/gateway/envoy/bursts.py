@@ -35,7 +35,7 @@ from libs.settings import named_numbers
 
 OFF = "off"
 # Short: Envoy takes no regex of more than 100 steps.
-CREATING = r"(/v1/(jobs|uploads)|/darkroom\.v1\.\w+/(CreateJob|UploadImage)(Json)?)(\?.*)?"
+CREATING = r"(/v1/(jobs|uploads|accounts|keys)|/darkroom\.v1\.\w+/(Create\w+|UploadImage))(\?.*)?"
 ESTIMATING = r"(/v1/jobs:estimate|/darkroom\.v1\.\w+/EstimateJob(Json)?)(\?.*)?"
 API = r"/(v1/|darkroom\.v1\.).*"
 _CLASS, _ADDRESS, _KEY = "class", "masked_remote_address", "key"

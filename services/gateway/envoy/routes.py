@@ -94,7 +94,8 @@ def _header(name: str, value: str) -> HeaderValueOption:
 
 
 def _cors() -> CorsPolicy:
-    # Keys travel in a header, never in a cookie, so any origin may ask.
+    # Keys travel in a header, never in a cookie, so any origin may ask. The visitors' cookie stays with the page's own
+    # origin: it is SameSite=Lax, and credentials are not allowed here.
     return CorsPolicy(
         allow_origin_string_match=[StringMatcher(safe_regex=RegexMatcher(regex=".*"))],
         allow_methods="GET,POST,DELETE,OPTIONS",

@@ -51,3 +51,9 @@ def test_what_is_a_creation_and_what_an_estimate(path: str, creates: bool, estim
     assert bool(re.fullmatch(bursts.CREATING, path)) is creates
     assert bool(re.fullmatch(bursts.ESTIMATING, path)) is estimates
     assert Question(method="POST", path=path).creates is creates  # the rate limiter and Envoy mean the same
+
+
+@pytest.mark.parametrize("path", ["/v1/accounts", "/v1/keys", "/darkroom.v1.AccountService/CreateAccount"])
+def test_accounts_and_keys_are_made_as_slowly_as_jobs_and_are_none(path: str) -> None:
+    assert re.fullmatch(bursts.CREATING, path)
+    assert not Question(method="POST", path=path).creates
