@@ -8,7 +8,7 @@ EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
 	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/preemption bench/mesh bench/accept bench/queues \
-	bench/queue bench/fairness bench/estimates bench/gpu clean
+	bench/queue bench/fairness bench/estimates bench/limiter bench/gpu clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -109,6 +109,9 @@ bench/accept: setup  ## Measure accepting against bare group commit, and how it 
 bench/queues: setup  ## Measure jobs that do nothing against Celery, dramatiq and procrastinate
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.bench.queues
+
+bench/limiter: setup  ## Measure decisions of the rate limiter against a bare echo and a plain INCR, to 100,000 tenants
+	$(BIN)/python -m tests.bench.limiter
 
 bench/gpu: setup  ## Measure models of SDXL's and Flux's size on a CUDA GPU
 	$(BIN)/python -m tests.bench.gpu

@@ -15,10 +15,10 @@ from libs.errors import Unavailable
 from libs.ids import JobId, KeyId, TenantId
 from libs.testing import waiting
 from libs.testing.clock import ManualClock
+from libs.testing.limiter import LimiterProcess
 from libs.testing.redis import RedisServer
 from services.ratelimiter.settings import Settings
 from tests.integration.services.ratelimiter.conftest import Start
-from tests.integration.services.ratelimiter.processes import LimiterProcess
 
 DEGRADED = ("x-ratelimit-degraded", "1")
 TENANT = TenantId("acme")

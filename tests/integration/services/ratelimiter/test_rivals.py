@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from libs.clients.limiter import LimiterClient, Reservation, Settlement
 from libs.ids import JobId, KeyId, TenantId
+from libs.testing.limiter import LimiterProcess
 from libs.testing.redis import RedisServer
-from tests.integration.services.ratelimiter.processes import LimiterProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

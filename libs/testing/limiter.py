@@ -26,7 +26,8 @@ class LimiterProcess:
     """One rate limiter; the data folder is its own, secrets and database are those of `shared`."""
 
     def __init__(self, shared: Path, name: str, redis_url: str, tiers: Path) -> None:
-        self._address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
+        """Where it listens; the same over restarts."""
         self._shared, self._name, self._redis, self._tiers = shared, name, redis_url, tiers
         self._running: asyncio.subprocess.Process | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -35,6 +36,12 @@ class LimiterProcess:
     def folder(self) -> Path:
         """Its data folder."""
         return self._shared / self._name
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._running is not None
+        return self._running.pid
 
     @property
     def client(self) -> LimiterClient:
@@ -51,7 +58,7 @@ class LimiterProcess:
         except TimeoutError:
             raise RuntimeError(f"it did not start:\n{log_tail(process.log_path, 0)}") from None
         self._channel = open_channel(
-            self._address, mesh_token=secret_files.read_token(self._shared / "secrets", secret_files.MESH_TOKEN)
+            self.address, mesh_token=secret_files.read_token(self._shared / "secrets", secret_files.MESH_TOKEN)
         )
 
     async def kill(self) -> None:
@@ -69,7 +76,7 @@ class LimiterProcess:
         own = {
             "DATA": self.folder,
             "SECRETS": self._shared / "secrets",
-            "LISTEN": self._address,
+            "LISTEN": self.address,
             "DATABASE_URL": f"sqlite+aiosqlite:///{self._shared / 'ratelimiter.db'}",
             "REDIS": self._redis,
             "REDIS_DEADLINE_S": "10",  # a loaded machine is no outage
@@ -79,6 +86,6 @@ class LimiterProcess:
             name=self._name,
             argv=(sys.executable, "-m", "services.ratelimiter"),
             env={**inherited(os.environ), **{f"DARKROOM_{key}": str(value) for key, value in own.items()}},
-            is_ready=lambda: serves(self._address),
+            is_ready=lambda: serves(self.address),
             log_path=self._shared / f"{self._name}.log",
         )
