@@ -64,6 +64,7 @@ class ServiceEnvironment:
             REPUTATION=self.settings.reputation,
             REDIS=self._redis(),
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
+            SIGN_UP=self.settings.sign_up,
             JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
             JWT_TIER_CLAIM=self.settings.jwt_tier_claim,
             JWT_SCOPE_CLAIM=self.settings.jwt_scope_claim,

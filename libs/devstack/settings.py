@@ -44,6 +44,8 @@ class StackSettings:
     """What one address may send at once: `off`, or NAME=NUMBER with commas (docs/operations.md). Empty: as shipped."""
     trusted_hops: int = field(default=0, metadata={"check": _are_hops})
     """Proxies before the door whose X-Forwarded-For is believed; 0 believes nobody."""
+    sign_up: str = ""
+    """Who may make a free account: `off`, `on` or `invite`. Empty: off."""
     jwt_issuer: str = ""
     """Whose tokens are taken beside API keys. Empty: none. Audience and keys must be set with it."""
     jwt_audience: str = ""

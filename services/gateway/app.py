@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
+from darkroom.v1 import account_service_pb2 as accounts
 from darkroom.v1 import generation_service_pb2 as generation
 from darkroom.v1 import model_service_pb2 as models
 from darkroom.v1 import site_service_pb2 as site
 from darkroom.v1 import upload_service_pb2 as uploading
+from darkroom.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server, add_KeyServiceServicer_to_server
 from darkroom.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from darkroom.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from darkroom.v1.site_service_pb2_grpc import add_SiteServiceServicer_to_server
@@ -23,6 +25,7 @@ from darkroom.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_ser
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
 from libs.clients.deliveries import DeliveryClient
+from libs.clients.identity import IdentityClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.scheduler import SchedulerClient
 from libs.clock import Clock, SystemClock
@@ -32,6 +35,7 @@ from libs.rpc.server import RpcServer, wait_for_stop
 from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
 from libs.signing import Signer
 from libs.telemetry import metrics
+from services.gateway.account_servicer import AccountServicer, KeyServicer
 from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView, CatalogWatcher
 from services.gateway.creation import Creation
@@ -42,7 +46,7 @@ from services.gateway.links import Links
 from services.gateway.measuring import AnswerMeasures, Measured
 from services.gateway.model_servicer import ModelServicer
 from services.gateway.page_tokens import PageTokens
-from services.gateway.peers import Limiter, Scheduler
+from services.gateway.peers import Identity, Limiter, Scheduler
 from services.gateway.permissions import Guarded
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
@@ -59,6 +63,8 @@ from services.gateway.webhooks.look_ups import LOOK_UPS, LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
 
+_Served: TypeAlias = tuple[str, object, Callable[[Any, grpc.aio.Server], None]]
+
 SERVICES = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
@@ -66,6 +72,8 @@ SERVICES = tuple(
         (models, "ModelService"),
         (site, "SiteService"),
         (uploading, "UploadService"),
+        (accounts, "AccountService"),
+        (accounts, "KeyService"),
     )
 )
 
@@ -106,12 +114,23 @@ class Gateway:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve the public services."""
-        served: tuple[tuple[str, object, Callable[[Any, grpc.aio.Server], None]], ...] = (
+        served: tuple[_Served, ...] = (
             ("GenerationService", GenerationServicer(self._parts), add_GenerationServiceServicer_to_server),
             ("ModelService", ModelServicer(self.catalog), add_ModelServiceServicer_to_server),
             ("SiteService", SiteServicer(self._health, load_page()), add_SiteServiceServicer_to_server),
             ("UploadService", UploadServicer(self._uploads), add_UploadServiceServicer_to_server),
         )
+        self._serve(served, server)
+
+    def add_accounts_to(self, server: grpc.aio.Server, identity: Identity) -> None:
+        """Serve accounts and keys."""
+        served: tuple[_Served, ...] = (
+            ("AccountService", AccountServicer(identity), add_AccountServiceServicer_to_server),
+            ("KeyService", KeyServicer(identity), add_KeyServiceServicer_to_server),
+        )
+        self._serve(served, server)
+
+    def _serve(self, served: tuple[_Served, ...], server: grpc.aio.Server) -> None:
         for service, servicer, add in served:
             add(Measured(Guarded(servicer, service), self._measures), server)
 
@@ -129,6 +148,7 @@ async def main(settings: Settings) -> None:
         gateway = Gateway(*peers, blobs, keys, SystemClock(), _failpoint(settings), destinations)
         server = mesh.server(settings.listen)
         gateway.add_to(server.grpc)
+        gateway.add_accounts_to(server.grpc, IdentityClient(limiter))
         await server.start(SERVICES)
         async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:
             await _serve(gateway, server, agent, settings.drain_s)

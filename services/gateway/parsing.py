@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest, Violation
@@ -21,6 +22,8 @@ from services.gateway.drafts import Draft
 REQUEST_ID = "request_id"
 _MOST_ENTRIES = 16  # of a list that are looked at; one that is longer is refused for its length
 _SHOWN_NAME = 40  # characters of an unknown name that are repeated to its sender
+
+M = TypeVar("M", bound=Message)
 
 _FIELDS = job_pb2.JobSpec.DESCRIPTOR
 _UNSIGNED, _SIGNED = (0, 2**32 - 1), (-(2**31), 2**31 - 1)
@@ -65,6 +68,25 @@ def parse_draft(body: bytes) -> Draft:
             problems += _take(spec, name, value)
         seen.add(name or key)
     return Draft(spec, request_id, tuple(problems))
+
+
+def parse_message(body: bytes, message: M) -> M:
+    """Fill a message of plain fields from the body. Raises InvalidRequest naming every field that is wrong."""
+    document, kind = _load(body), cast("Descriptor", message.DESCRIPTOR)
+    problems = [Violation(_shown(key), "is given more than once") for key in document.repeated]
+    for key, value in document.items():
+        field = _field(kind, key)
+        if field is None:
+            problems.append(Violation(_shown(key), _unknown(key, list(kind.fields_by_name))))
+            continue
+        try:
+            json_format.ParseDict({field.name: value}, message)
+        except (json_format.ParseError, ValueError):
+            problems.append(Violation(field.name, f"must be {_words(field)}"))
+    if problems:
+        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
+        raise InvalidRequest(f"The request was not accepted: {told}. Nothing was made.", violations=problems)
+    return message
 
 
 def _load(body: bytes) -> _Object:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from darkroom.v1 import job_pb2
+from libs.clients.identity import Holder
 from libs.clients.limiter import Decision, Reservation
+from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
 from libs.clients.scheduler import Catalog, FoundJob, JobPage, Submission, Submitted
-from libs.ids import JobId, TenantId
+from libs.ids import JobId, KeyId, TenantId
 
 
 class Scheduler(Protocol):
@@ -68,4 +70,28 @@ class Limiter(Protocol):
 
     async def peek(self, wanted: Reservation) -> Decision:
         """Say what `reserve` would decide, whatever the id; takes nothing."""
+        ...
+
+
+class Identity(Protocol):
+    """The authority for accounts and keys. Every method may raise Unavailable."""
+
+    async def sign_up(self, address: str, invite: str, name: str) -> NewApiKey:
+        """Make a free account; raises PermissionDenied where that is off."""
+        ...
+
+    async def list_keys(self, holder: Holder) -> Sequence[ApiKey]:
+        """Return the keys of a tenant."""
+        ...
+
+    async def create_key(self, holder: Holder, name: str, asked: Sequence[str], lifetime_s: float | None) -> NewApiKey:
+        """Make a key that may do no more than its holder."""
+        ...
+
+    async def rotate_key(self, holder: Holder, key_id: KeyId, overlap_s: float | None) -> RotatedApiKey:
+        """Make a key in the place of one."""
+        ...
+
+    async def revoke_key(self, holder: Holder, key_id: KeyId) -> ApiKey:
+        """Withdraw a key."""
         ...

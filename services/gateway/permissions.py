@@ -31,6 +31,14 @@ NEEDED: Mapping[str, Scope | None] = {
     "UploadService.UploadImage": Scope.JOBS_WRITE,
     "ModelService.ListModels": Scope.MODELS_READ,
     "ModelService.GetModel": Scope.MODELS_READ,
+    "AccountService.CreateAccount": None,  # whoever may sign up has no key yet
+    "AccountService.CreateAccountJson": None,
+    "KeyService.CreateKey": Scope.KEYS_WRITE,
+    "KeyService.CreateKeyJson": Scope.KEYS_WRITE,
+    "KeyService.ListKeys": Scope.KEYS_WRITE,
+    "KeyService.RotateKey": Scope.KEYS_WRITE,
+    "KeyService.RotateKeyJson": Scope.KEYS_WRITE,
+    "KeyService.RevokeKey": Scope.KEYS_WRITE,
     "SiteService.GetHealth": None,  # for load balancers
     "SiteService.GetPage": None,  # for browsers
 }

@@ -39,7 +39,13 @@ from envoy_data_plane.google.protobuf import Any
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
 
-from darkroom.v1 import generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2
+from darkroom.v1 import (
+    account_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    site_service_pb2,
+    upload_service_pb2,
+)
 from services.gateway.envoy import authorization, bursts
 from services.gateway.envoy.bursts import Bursts
 
@@ -47,7 +53,7 @@ MAX_BODY_BYTES = 256 * 1024
 BUFFER = "envoy.filters.http.buffer"
 CLIENT = "x-darkroom-client"  # the address that is trusted, for the rate limiter
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_PUBLIC = (generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
+_PUBLIC = (account_service_pb2, generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page of 200 jobs with the longest prompts in the widest characters
 
 # The transcoder knows a fixed map of statuses and drops trailers; a servicer says `x-http-code: 202` in its initial

@@ -13,14 +13,17 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from darkroom.v1 import account_service_pb2_grpc as accounts_grpc
 from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as api_grpc
 from darkroom.v1 import job_pb2
 from libs import secret_files
+from libs.clients.identity import IdentityClient
 from libs.clients.limiter_admin import LimiterAdminClient
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.testing.envoy import EnvoyServer
+from services.gateway.account_servicer import AccountServicer, KeyServicer
 from services.gateway.permissions import Guarded
 from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
@@ -103,15 +106,20 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
     mesh = secret_files.read_token(folder / "secrets", secret_files.MESH_TOKEN)
     operator = secret_files.read_token(folder / "secrets", secret_files.OPERATOR_TOKEN)
     async with AsyncExitStack() as stack:
-        settings = Settings(data=folder, jwt_tiers=("pro",))
+        settings = Settings(data=folder, jwt_tiers=("pro",), sign_up="on")
         limiter = await stack.enter_async_context(running(settings))
+        address = f"127.0.0.1:{limiter.port}"
+        channel = await stack.enter_async_context(open_channel(address, mesh_token=mesh, operator_token=operator))
         visited, front = Visited(), RpcServer("127.0.0.1:0", mesh_token=mesh)
         guarded = cast("api_grpc.GenerationServiceServicer", Guarded(visited, "GenerationService"))
         api_grpc.add_GenerationServiceServicer_to_server(guarded, front.grpc)
+        identity = IdentityClient(channel)
+        accounts = cast("accounts_grpc.AccountServiceServicer", Guarded(AccountServicer(identity), "AccountService"))
+        accounts_grpc.add_AccountServiceServicer_to_server(accounts, front.grpc)
+        keys = cast("accounts_grpc.KeyServiceServicer", Guarded(KeyServicer(identity), "KeyService"))
+        accounts_grpc.add_KeyServiceServicer_to_server(keys, front.grpc)
         await front.start(())
         stack.push_async_callback(front.grpc.stop, 0)
-        address = f"127.0.0.1:{limiter.port}"
-        channel = await stack.enter_async_context(open_channel(address, mesh_token=mesh, operator_token=operator))
         flags = ("--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks", str(issuer.path))
         upstreams = {"gateway": f"127.0.0.1:{front.port}", "ratelimiter": address, "mesh_token": mesh}
         envoy = await stack.enter_async_context(EnvoyServer(**upstreams, flags=flags))

@@ -1,0 +1,95 @@
+"""AccountService and KeyService: convert, ask the rate limiter, convert."""
+
+from __future__ import annotations
+
+from darkroom.v1 import account_service_pb2 as pb
+from darkroom.v1.account_service_pb2_grpc import AccountServiceServicer, KeyServiceServicer
+from libs.clients.identity import Holder
+from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
+from libs.ids import KeyId
+from libs.rpc import headers
+from libs.wire.timestamp import timestamp
+from services.gateway import parsing
+from services.gateway.identity import Context, caller_of
+from services.gateway.peers import Identity
+
+_MADE = ("x-http-code", "201")
+_NOT_KEPT = ("cache-control", "no-store")  # a secret is in the answer
+
+
+class AccountServicer(AccountServiceServicer):
+    """Signs people up; the rate limiter knows whether that is on."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def CreateAccount(self, request: pb.CreateAccountRequest, context: Context) -> pb.NewKey:
+        """Make a free account and its first key."""
+        address = "" if caller_of(context).key_id else caller_of(context).address
+        made = await self._identity.sign_up(address, request.invite, request.name)
+        return _made(made)
+
+    async def CreateAccountJson(self, request: pb.CreateAccountJsonRequest, context: Context) -> pb.NewKey:
+        """Do it from the body of a REST call."""
+        return await self.CreateAccount(parsing.parse_message(request.body.data, pb.CreateAccountRequest()), context)
+
+
+class KeyServicer(KeyServiceServicer):
+    """Looks after the keys of the caller's tenant."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.NewKey:
+        """Make a key."""
+        lifetime_s = request.lifetime_s if request.HasField("lifetime_s") else None
+        return _made(await self._identity.create_key(_holder(context), request.name, request.scopes, lifetime_s))
+
+    async def CreateKeyJson(self, request: pb.CreateKeyJsonRequest, context: Context) -> pb.NewKey:
+        """Do it from the body of a REST call."""
+        return await self.CreateKey(parsing.parse_message(request.body.data, pb.CreateKeyRequest()), context)
+
+    async def ListKeys(self, _request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
+        """List keys without their secrets."""
+        return pb.ListKeysResponse(keys=[_key(key) for key in await self._identity.list_keys(_holder(context))])
+
+    async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.NewKey:
+        """Make a key in the place of one."""
+        overlap_s = request.overlap_s if request.HasField("overlap_s") else None
+        rotated = await self._identity.rotate_key(_holder(context), KeyId(request.id), overlap_s)
+        return _made(rotated)
+
+    async def RotateKeyJson(self, request: pb.RotateKeyJsonRequest, context: Context) -> pb.NewKey:
+        """Do it from a REST call."""
+        wanted = parsing.parse_message(request.body.data or b"{}", pb.RotateKeyRequest())
+        wanted.id = request.id
+        return await self.RotateKey(wanted, context)
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.Key:
+        """Withdraw a key."""
+        return _key(await self._identity.revoke_key(_holder(context), KeyId(request.id)))
+
+
+def _holder(context: Context) -> Holder:
+    caller = caller_of(context)
+    return Holder(caller.tenant_id, caller.tier, caller.scopes)
+
+
+def _made(made: NewApiKey | RotatedApiKey) -> pb.NewKey:
+    headers.add([_MADE, _NOT_KEPT])
+    answer = pb.NewKey(key=_key(made.key), secret=made.secret, account=made.key.tenant_id, tier=made.key.tier)
+    if isinstance(made, RotatedApiKey):
+        answer.replaced.CopyFrom(_key(made.replaced))
+    return answer
+
+
+def _key(key: ApiKey) -> pb.Key:
+    message = pb.Key(id=key.id, name=key.name, prefix=key.prefix, scopes=key.scopes, replaced_by=key.replaced_by)
+    message.create_time.CopyFrom(timestamp(key.created_s))
+    if key.expires_s is not None:
+        message.expire_time.CopyFrom(timestamp(key.expires_s))
+    if key.revoked_s is not None:
+        message.revoke_time.CopyFrom(timestamp(key.revoked_s))
+    if key.last_used_s is not None:
+        message.last_used_time.CopyFrom(timestamp(key.last_used_s))
+    return message
