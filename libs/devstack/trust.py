@@ -8,6 +8,7 @@ and never written.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +49,8 @@ class Trust:
         return self._own if self.settings.mtls == ON or self._door_is_ours or self._callers_are_ours else None
 
     def prepare(self, now: datetime) -> None:
-        """Make what is absent; raises CertificateProblem."""
+        """Make what is absent and look at what is named; raises CertificateProblem."""
+        self._check_named()
         if self.own is not None:
             self.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
             certificates.ensure(self.own, now)
@@ -79,6 +81,25 @@ class Trust:
         if self._callers_are_ours:
             found["door-client"] = str(self._own / roles.OPERATOR)
         return found
+
+    def _check_named(self) -> None:
+        """Envoy would start without what it cannot read, and answer nobody."""
+        certificate, key, authority = self.settings.door_cert, self.settings.door_key, self.settings.door_ca
+        if bool(certificate) != bool(key):
+            raise CertificateProblem("DARKROOM_DOOR_CERT and DARKROOM_DOOR_KEY belong together: set both, or none")
+        if certificate and self.settings.door_tls == DOOR_PLAIN:
+            raise CertificateProblem("DARKROOM_DOOR_CERT is set and DARKROOM_DOOR_TLS is off: set it to tls or mtls")
+        if authority and self.settings.door_tls != DOOR_MTLS:
+            raise CertificateProblem("DARKROOM_DOOR_CA is set and callers are not asked: set DARKROOM_DOOR_TLS=mtls")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            if certificate:
+                context.load_cert_chain(certificate, key, password="")
+            if authority:
+                context.load_verify_locations(authority)
+        except OSError as error:  # ssl.SSLError is one
+            named = " and ".join(name for name in (certificate, key, authority) if name)
+            raise CertificateProblem(f"the door cannot use {named}: {error.strerror or error}") from error
 
     @property
     def _own(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from libs import certificates, secret_files
+from libs.certificates import CertificateProblem
 from libs.devstack.settings import StackSettings
 from libs.devstack.trust import Trust, keep_renewed
 from libs.secret_files import SecretMissing
@@ -54,7 +55,9 @@ def test_a_stack_of_its_own_makes_all_it_needs(tmp_path: Path) -> None:
 
 
 def test_what_is_named_is_used_and_never_written(tmp_path: Path) -> None:
-    given = {"DOOR_CERT": "/d/c", "DOOR_KEY": "/d/k", "DOOR_CA": "/d/a"}
+    certificates.init(tmp_path / "public", NOW)
+    door = tmp_path / "public" / "door"
+    given = {"DOOR_CERT": f"{door}/tls.crt", "DOOR_KEY": f"{door}/tls.key", "DOOR_CA": f"{door}/ca.crt"}
     named = trust(tmp_path, MTLS=str(tmp_path / "theirs"), DOOR_TLS="mtls", **given)
     named.prepare(NOW)
     assert (named.own, (tmp_path / "tls").exists(), (tmp_path / "theirs").exists()) == (None, False, False)
@@ -62,9 +65,31 @@ def test_what_is_named_is_used_and_never_written(tmp_path: Path) -> None:
         named.envoy_flags(tmp_path)
     certificates.init(tmp_path / "theirs", NOW)
     assert named.envoy_flags(tmp_path)[2:] == (
-        *("--door-certificate", "/d/c", "--door-key", "/d/k", "--door-clients", "/d/a", "--secrets", str(tmp_path)),
+        *("--door-certificate", f"{door}/tls.crt", "--door-key", f"{door}/tls.key"),
+        *("--door-clients", f"{door}/ca.crt", "--secrets", str(tmp_path)),
     )
     assert named.told() == {"scheme": "https", "mtls": str(tmp_path / "theirs")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"DOOR_TLS": "tls", "DOOR_CERT": "door/tls.crt"}, "belong together"),
+        ({"DOOR_TLS": "tls", "DOOR_KEY": "door/tls.key"}, "belong together"),
+        ({"DOOR_CERT": "door/tls.crt", "DOOR_KEY": "door/tls.key"}, "DARKROOM_DOOR_TLS is off"),
+        ({"DOOR_TLS": "tls", "DOOR_CA": "door/ca.crt"}, "DARKROOM_DOOR_TLS=mtls"),
+        ({"DOOR_TLS": "tls", "DOOR_CERT": "nothing", "DOOR_KEY": "door/tls.key"}, "No such file"),
+        ({"DOOR_TLS": "tls", "DOOR_CERT": "door/tls.crt", "DOOR_KEY": "envoy/tls.key"}, "cannot use"),
+        ({"DOOR_TLS": "mtls", "DOOR_CA": "door/tls.key"}, "cannot use"),
+    ],
+)
+def test_a_door_that_could_not_be_opened_is_told_at_the_start(
+    tmp_path: Path, settings: dict[str, str], told: str
+) -> None:
+    certificates.init(tmp_path / "own", NOW)
+    given = {name: value if name == "DOOR_TLS" else str(tmp_path / "own" / value) for name, value in settings.items()}
+    with pytest.raises(CertificateProblem, match=told):
+        trust(tmp_path / "secrets", **given).prepare(NOW)
 
 
 async def test_what_ends_soon_is_renewed_while_the_stack_runs(tmp_path: Path) -> None:
