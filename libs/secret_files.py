@@ -13,7 +13,7 @@ from pathlib import Path
 
 _LEAST_LENGTH = 16  # characters of a token, bytes of a signing key: anyone could sign with an empty one
 MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
-WEBHOOK_SECRET, COOKIE_KEYS = "webhook-secret", "cookie-keys"
+WEBHOOK_SECRET, COOKIE_KEYS, ADDRESS_SECRET = "webhook-secret", "cookie-keys", "address-secret"
 
 
 class SecretMissing(Exception):
@@ -73,6 +73,7 @@ def ensure(folder: Path) -> None:
         SIGNING_KEYS: _new_signing_keys(),
         WEBHOOK_SECRET: secrets.token_urlsafe(32),
         COOKIE_KEYS: _new_signing_keys(),
+        ADDRESS_SECRET: secrets.token_urlsafe(32),
     }
     for name, value in wanted.items():
         path = folder / name

@@ -65,7 +65,7 @@ class Caller:
     key_id: KeyId = _NO_KEY
     scopes: Scopes = scopes.USUAL
     address: str = ""
-    """What counts as the address of a stranger; empty for everybody else."""
+    """What stands for the address of a stranger; empty for everybody else."""
     trusted: Sequence[Header] = ()
     """More for the gateway: `x-darkroom-…` headers."""
     told: Sequence[Header] = ()

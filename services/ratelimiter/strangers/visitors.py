@@ -8,7 +8,7 @@ from pathlib import Path
 from libs import scopes
 from libs.clock import Clock
 from libs.ids import TenantId
-from libs.secret_files import COOKIE_KEYS, read_signing_keys
+from libs.secret_files import ADDRESS_SECRET, COOKIE_KEYS, read_signing_keys, read_token
 from libs.signing import Signer
 from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.callers import Caller, Question
@@ -18,6 +18,7 @@ from services.ratelimiter.strangers import addresses, cookies
 from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.strangers.buckets import NEWCOMERS, Buckets
 from services.ratelimiter.strangers.cookies import Cookies, Shown
+from services.ratelimiter.strangers.pseudonyms import Pseudonyms
 
 ABUSE = "x-darkroom-abuse"
 # What a load balancer or a shared cache asks for: a cookie in the answer would go to the wrong people.
@@ -27,21 +28,21 @@ _NO_COOKIE = ("/v1/blobs/", "/healthz")
 class Visitors:
     """Recognises them. No question fails: a cookie that is not good is as none."""
 
-    def __init__(self, made: Cookies, watch: Watch, clock: Clock) -> None:
-        self._cookies, self._watch, self._clock = made, watch, clock
+    def __init__(self, made: Cookies, pseudonyms: Pseudonyms, watch: Watch, clock: Clock) -> None:
+        self._cookies, self._pseudonyms, self._watch, self._clock = made, pseudonyms, watch, clock
         self._newcomers = Buckets(NEWCOMERS)
 
     async def recognise(self, question: Question) -> Caller:
         """Return the caller, and for whoever has no cookie one to come back with."""
         network = addresses.network(question.address)
         shown = self._cookies.read(question.headers.get("cookie", ""), network, self._clock.now())
-        caller = self._taken(addresses.counted(question.address), shown)
+        caller = self._taken(self._pseudonyms.of(question.address), shown)
         told = self._renewed(shown, question, network) if shown else self._welcome(question, network)
         return dataclasses.replace(caller, told=told, trusted=self._looked_at(caller, question))
 
     def at(self, address: str) -> Caller:
         """Return whose limits somebody is told who was refused."""
-        return self._taken(addresses.counted(address))
+        return self._taken(self._pseudonyms.of(address))
 
     def _taken(self, address: str, shown: Shown | None = None) -> Caller:
         tenant_id = TenantId(PREFIX + shown.visitor.id) if shown else addresses.tenant_at(address)
@@ -57,7 +58,7 @@ class Visitors:
         if not _keeps_cookies(question):
             return ()
         now_s = self._clock.now()
-        if self._newcomers.take(addresses.counted(question.address), now_s):
+        if self._newcomers.take(self._pseudonyms.of(question.address), now_s):
             return ()
         return (self._cookies.header(cookies.new_visitor(now_s), network, secure=_is_secure(question)),)
 
@@ -70,7 +71,8 @@ class Visitors:
 
 def strangers_at(secrets_folder: Path, watch: Watch, clock: Clock) -> Visitors:
     """Return the recogniser with the keys of a folder; raises SecretMissing."""
-    return Visitors(Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS))), watch, clock)
+    cookies_of = Cookies(Signer(read_signing_keys(secrets_folder, COOKIE_KEYS)))
+    return Visitors(cookies_of, Pseudonyms(read_token(secrets_folder, ADDRESS_SECRET)), watch, clock)
 
 
 def _keeps_cookies(question: Question) -> bool:

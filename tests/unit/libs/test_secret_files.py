@@ -19,7 +19,14 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     (folder / secret_files.MESH_TOKEN).chmod(0o644)
     secret_files.ensure(folder)
     assert {path.name: path.read_text() for path in folder.iterdir()} == first
-    assert set(first) == {"mesh-token", "operator-token", "signing-keys", "webhook-secret", "cookie-keys"}
+    assert set(first) == {
+        "mesh-token",
+        "operator-token",
+        "signing-keys",
+        "webhook-secret",
+        "cookie-keys",
+        "address-secret",
+    }
     assert mode(folder) == 0o700
     assert all(mode(path) == 0o600 for path in folder.iterdir())
 

@@ -36,6 +36,7 @@ from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.strangers import ages
 from services.ratelimiter.strangers.cookies import NAME, Cookies, Visitor
+from services.ratelimiter.strangers.pseudonyms import Pseudonyms
 from tests.integration.services.gateway.peers import MESH, FakeScheduler
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -55,6 +56,7 @@ class Edge:
     admin: LimiterAdminClient
     clock: ManualClock
     cookies: Cookies
+    pseudonyms: Pseudonyms
 
     def kept_since_yesterday(self) -> str:
         """Return the cookie of a visitor who is not new."""
@@ -81,6 +83,11 @@ class Browser:
         """The tenant of the last job that came through."""
         return self.edge.scheduler.requests[-1].tenant_id
 
+    @property
+    def at_address(self) -> str:
+        """The tenant of all who have no cookie there."""
+        return "anon:" + self.edge.pseudonyms.of(self.address)
+
     async def draw(self, images: int = 1, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """Ask for pictures and have them drawn at once."""
         body = json.dumps({"prompt": "a", "images": images})
@@ -100,7 +107,7 @@ class Browser:
                     model_version=asked.model_version,
                     outcome="succeeded",
                     gpu_ms=1.0,
-                    address=self.address,
+                    address=asked.address,
                 )
             )
         return answer
@@ -133,9 +140,10 @@ async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
         stack.callback(asyncio.create_task(gateway.watcher.run()).cancel)
         await gateway.catalog.arrived()
         cookies = Cookies(Signer(secret_files.read_signing_keys(data / "secrets", secret_files.COOKIE_KEYS)))
+        names = Pseudonyms(secret_files.read_token(data / "secrets", secret_files.ADDRESS_SECRET))
         upstreams = {"gateway": f"127.0.0.1:{front.port}", "ratelimiter": f"127.0.0.1:{limiter.port}"}
         envoy = await stack.enter_async_context(EnvoyServer(**upstreams, mesh_token=MESH))
-        yield Edge(f"http://{envoy.address}", scheduler, client, LimiterAdminClient(to_limiter), clock, cookies)
+        yield Edge(f"http://{envoy.address}", scheduler, client, LimiterAdminClient(to_limiter), clock, cookies, names)
 
 
 def prepared(data: Path) -> Settings:
@@ -156,7 +164,7 @@ async def test_the_51st_picture_of_the_day_is_refused_kindly_however_many_cookie
             browser.client.cookies.clear()
             await browser.client.get("/")
             assert (await browser.draw()).status_code == 202
-            assert browser.asked_as != "anon:127.0.0.2"
+            assert browser.asked_as != browser.at_address
         for forget in (False, True, True):
             if forget:
                 browser.client.cookies.clear()
@@ -225,8 +233,9 @@ async def test_several_people_behind_one_address_are_several(edge: Edge) -> None
 async def test_what_was_made_without_a_cookie_is_read_with_the_one_that_came_back(edge: Edge) -> None:
     async with edge.browser("127.0.0.7") as browser:
         made = (await browser.draw()).json()
-        assert browser.asked_as == "anon:127.0.0.7"
+        assert browser.asked_as == browser.at_address
         assert "darkroom_visitor" in browser.client.cookies
+        assert browser.address not in str(edge.scheduler.requests[-1])
         assert (await browser.client.get(f"/v1/jobs/{made['id']}")).status_code == 200
         browser.client.cookies.clear()
         assert (await browser.client.get(made["events_url"])).status_code == 200
@@ -240,7 +249,7 @@ async def test_a_cookie_of_another_network_or_forged_is_as_none_and_no_error(edg
         for stolen in (value, value[:-3] + "x.k", "20000-" + "A" * 22 + ".x.k1", ";;=", ""):
             thief.client.cookies.clear()
             answer = await thief.draw(headers={"cookie": f"darkroom_visitor={stolen}"})
-            assert (answer.status_code, thief.asked_as) == (202, "anon:127.0.77.8")
+            assert (answer.status_code, thief.asked_as) == (202, thief.at_address)
 
 
 async def test_a_machine_is_slowed_and_a_neighbour_with_a_key_is_not(edge: Edge) -> None:

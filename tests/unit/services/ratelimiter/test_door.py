@@ -16,9 +16,12 @@ from services.ratelimiter.door import Door
 from services.ratelimiter.key_recogniser import ByKey
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.strangers.cookies import Cookies
+from services.ratelimiter.strangers.pseudonyms import Pseudonyms
 from services.ratelimiter.strangers.visitors import Visitors
 from services.ratelimiter.strangers.wrong_keys import WrongKeys
 
+PSEUDONYMS = Pseudonyms("a secret of the test")
+STRANGER = TenantId("anon:" + PSEUDONYMS.of("203.0.113.7"))
 SECRET = "dk_ABCDEFGH_" + "s" * 43
 KEY = Key(KeyId("key_1"), TenantId("acme"), "pro", "dk_ABCDEFGH", "laptop", 0.0)
 
@@ -40,6 +43,7 @@ def asking(authorization: str) -> Question:
 def door(bench) -> Door:
     strangers = Visitors(
         Cookies(Signer(SigningKeys("k1", {"k1": b"1" * 32}))),
+        PSEUDONYMS,
         Watch(Reputation((), bench.clock), bench.clock),
         bench.clock,
     )
@@ -57,7 +61,7 @@ async def test_a_key_makes_its_tenant(door: Door, authorization: str):
 async def test_no_key_is_the_anonymous_tenant_of_the_address(door: Door):
     answer = await door.check(asking(""))
     assert answer.refusal is None
-    assert (answer.caller.tenant_id, answer.caller.tier, answer.caller.key_id) == ("anon:203.0.113.7", "anonymous", "")
+    assert (answer.caller.tenant_id, answer.caller.tier, answer.caller.key_id) == (STRANGER, "anonymous", "")
     assert dict(answer.headers)["x-ratelimit-limit-requests"] == "5"
 
 
@@ -72,7 +76,7 @@ async def test_a_wrong_key_is_refused_and_never_anonymous(door: Door, bench, aut
 
 async def test_looking_costs_nothing_and_spent_limits_keep_nobody_from_reading(door: Door, bench):
     for n in range(5):
-        await bench.limiter.reserve(Hold(JobId(f"job_{n}"), TenantId("anon:203.0.113.7"), "anonymous", 10))
+        await bench.limiter.reserve(Hold(JobId(f"job_{n}"), STRANGER, "anonymous", 10))
     answers = [await door.check(asking("")) for _ in range(20)]
     assert all(answer.refusal is None for answer in answers)
     assert dict(answers[-1].headers)["x-ratelimit-remaining-requests"] == "0"
