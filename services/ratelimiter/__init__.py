@@ -9,10 +9,11 @@ The door: `authz_servicer` answers Envoy for every request (who is calling, what
               └── unconfirmed ▶ EXPIRED ── settle ───┘
 
 The life of a reservation is a table (`reservation`), the arithmetic is pure (`bucket`, `balance`, `booking`), a
-ledger gives it a transaction. Balances and reservations are in memory; keys and usage are in SQL, and usage is
-once-only by job id. After a restart balances are rebuilt from the usage of the last minutes, and a confirm or a
-settle whose reservation was forgotten is applied from what it carries.
+ledger gives it a transaction. Balances and reservations are in memory, or in Redis for several rate limiters
+(`ledgers`); keys and usage are in SQL, and usage is once-only by job id. After a loss balances are rebuilt from the
+usage of the last minutes, and a confirm or a settle whose reservation was forgotten is applied from what it carries.
 
+When Redis is gone, `outage` grants a share of the limits and keeps a journal, and `recovery` finds the way back.
 When the database is gone, keys of the last seconds still open the door, reservations go on, settlements fail and
 come again. When this process is gone, nobody is let in (503) and the scheduler keeps its settlements.
 """
