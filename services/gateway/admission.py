@@ -117,7 +117,7 @@ class Admission:
             return decision
         fitting = room(decision)
         smaller = [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
-        raise denied(decision.denial, priced, smaller, caller.tier)
+        raise denied(decision.denial, priced, smaller, caller.tier, caller.sign_up)
 
     async def _submit(self, caller: Caller, submission: Submission, draft: Draft) -> Submitted:
         try:

@@ -14,22 +14,23 @@ from __future__ import annotations
 
 from libs.errors import LimitExceeded
 from libs.rpc import headers
+from services.gateway import signing_up
 from services.gateway.identity import Caller
 
 _BEHIND, _NUDGED, _SLOWED = 40, 60, 80
 _AGAIN_S = 30.0  # after which a score of 100 has fallen below 80 (services/ratelimiter/abuse/score.py)
-_NOTICE = "Many requests like yours come from here. An API key has limits of its own: ask whoever runs this service."
+_NOTICE = "Many requests like yours come from here."
 
 
 def meet(caller: Caller) -> None:
     """Tell whom it may concern of keys. Raises LimitExceeded for whoever has to wait a little; it takes nothing."""
     if caller.abuse < _NUDGED:
         return
-    headers.add([("x-notice", _NOTICE)])
+    headers.add([("x-notice", f"{_NOTICE} {signing_up.advice(caller.sign_up)}")])
     if caller.abuse >= _SLOWED:
         raise LimitExceeded(
             f"Requests come from here faster and more evenly than people send them, so they are taken one by one: "
-            f"this one in {_AGAIN_S:.0f} s. With an API key nothing of this counts: ask whoever runs this service. "
+            f"this one in {_AGAIN_S:.0f} s. With a key nothing of this counts. {signing_up.advice(caller.sign_up)} "
             "Nothing was charged.",
             reason="ABNORMAL_USAGE",
             metadata={"dimension": "usage", "reset_ms": f"{_AGAIN_S * 1000:.0f}"},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from libs.clients.limiter import Denial
 from libs.errors import DarkroomError, LimitExceeded, PreconditionFailed
+from services.gateway import signing_up
 from services.gateway.cheaper import Option
 from services.gateway.drafts import Priced
 
@@ -15,7 +16,9 @@ _ANONYMOUS = "anonymous"
 _NOT_CHARGED = "Nothing was charged."
 
 
-def denied(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str = "") -> DarkroomError:
+def denied(
+    denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str = "", sign_up: str = ""
+) -> DarkroomError:
     """Return the error of a refused reservation; `fitting` are smaller requests that would be taken."""
     match denial.dimension:
         case "tier":
@@ -25,7 +28,7 @@ def denied(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str 
         case "in_flight":
             return _too_many_at_once(denial, priced, fitting)
         case "daily_images" | "daily_units" | "address":
-            return _day_is_used(denial, priced, fitting, tier)
+            return _day_is_used(denial, priced, fitting, tier, sign_up)
         case "balance":
             return _no_money(denial, priced)
         case "spend":
@@ -74,7 +77,7 @@ def _too_many_at_once(denial: Denial, priced: Priced, fitting: Sequence[Option])
     )
 
 
-def _day_is_used(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str) -> LimitExceeded:
+def _day_is_used(denial: Denial, priced: Priced, fitting: Sequence[Option], tier: str, sign_up: str) -> LimitExceeded:
     by_units = "units" in (denial.about or denial.dimension)
     what = "units" if by_units else "free images" if tier == _ANONYMOUS else "images"
     asked = f"{priced.units:.0f} units" if by_units else _pictures(priced.spec.images)
@@ -86,7 +89,7 @@ def _day_is_used(denial: Denial, priced: Priced, fitting: Sequence[Option], tier
         left = f"You have used today's {denial.limit:.0f} {what}."
     smaller = f" {fitting[0]} would be taken now." if fitting else ""
     return LimitExceeded(
-        f"{left}{smaller} They reset at 00:00 UTC (in {_hours(denial.retry_after_s)}).{_advice(tier)} {_NOT_CHARGED}",
+        f"{left}{smaller} They reset at 00:00 UTC (in {_hours(denial.retry_after_s)}).{_advice(tier, sign_up)} {_NOT_CHARGED}",
         reason="DAILY_QUOTA_EXHAUSTED",
         metadata=_counts(denial) | {"fits_now": str(fitting[0]) if fitting else ""},
         retry_after_s=denial.retry_after_s,
@@ -162,8 +165,8 @@ def _smaller(fitting: Sequence[Option]) -> str:
     return f"{fitting[0]} would be taken now; " if fitting else ""
 
 
-def _advice(tier: str) -> str:
-    return " An API key has limits of its own: ask whoever runs this service." if tier == _ANONYMOUS else ""
+def _advice(tier: str, sign_up: str) -> str:
+    return f" {signing_up.advice(sign_up)}" if tier == _ANONYMOUS else ""
 
 
 def _pictures(count: int) -> str:

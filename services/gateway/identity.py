@@ -15,6 +15,7 @@ from libs.scopes import Scopes
 
 TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
 SCOPES_KEY, ADDRESS_KEY, ABUSE_KEY = "x-darkroom-scopes", "x-darkroom-address", "x-darkroom-abuse"
+SIGN_UP_KEY = "x-darkroom-sign-up"
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,7 +25,7 @@ class Caller:
     """An authenticated caller; `key_id` is empty for anonymous ones, and says who of a tenant for tokens too.
 
     `address` is what counts as the address of an anonymous caller, `abuse` says from 0 to 100 how much its requests
-    look like a machine's.
+    look like a machine's; `sign_up` is `on` or `invite` for one who could make an account here.
     """
 
     tenant_id: TenantId
@@ -33,6 +34,7 @@ class Caller:
     scopes: Scopes = scopes.USUAL
     address: str = ""
     abuse: int = 0
+    sign_up: str = ""
 
 
 def headers_of(context: Context) -> dict[str, str]:
@@ -56,6 +58,7 @@ def caller_of(context: Context) -> Caller:
         allowed,
         address=given.get(ADDRESS_KEY, ""),
         abuse=int(abuse) if abuse.isdecimal() else 0,
+        sign_up=given.get(SIGN_UP_KEY, ""),
     )
 
 

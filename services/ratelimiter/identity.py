@@ -31,6 +31,7 @@ from services.ratelimiter.sign_up import Mode, SignUp
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.sql_sign_ups import SqlSignUps
+from services.ratelimiter.strangers.announcing import Announcing
 from services.ratelimiter.strangers.visitors import strangers_at
 from services.ratelimiter.strangers.wrong_keys import WrongKeys
 from services.ratelimiter.tariffs import Tariffs
@@ -51,7 +52,8 @@ class Identity:
         self._sign_up = SignUp(SqlSignUps(database), Mode(settings.sign_up), clock)
         by_token = ByToken(accounts, settings.claim_names, clock)
         self._recognisers = (NotInUrl(), by_token, WatchedKeys(ByKey(self._keyring), lookout.keys))
-        self._strangers = strangers_at(settings.secrets_folder, lookout.strangers, clock)
+        visitors = strangers_at(settings.secrets_folder, lookout.strangers, clock)
+        self._strangers = Announcing(visitors, Mode(settings.sign_up))
 
     def add_to(self, server: grpc.aio.Server, tariffs: Tariffs) -> None:
         """Serve what operators and tenants ask about keys."""

@@ -119,3 +119,13 @@ async def test_the_same_over_grpc(door: Doorway):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await keys.ListKeys(api.ListKeysRequest(), timeout=10)
         assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_gateway_knows_whether_a_stranger_could_sign_up(door: Doorway):
+    await door.call()
+    assert door.visited.headers is not None
+    assert door.visited.headers["x-darkroom-sign-up"] == "on"
+    made = await door.admin.create_key(TenantId("has-a-key"), "pro", "")
+    await door.call(made.secret, x_darkroom_sign_up="on")
+    assert door.visited.headers is not None
+    assert "x-darkroom-sign-up" not in door.visited.headers

@@ -181,6 +181,17 @@ async def test_a_withdrawn_key_is_refused_at_once(service):
     assert json.loads(answer.denied_response.body)["details"][0]["reason"] == "KEY_REVOKED"
 
 
+async def test_a_withdrawal_on_one_replica_holds_on_the_other_within_five_seconds(start, clock):
+    async with start() as one, start() as other:
+        made = await one.admin.create_key(TenantId("acme"), "pro", "")
+        headers = {"authorization": f"Bearer {made.secret}"}
+        assert (await check(other, headers)).ok_response is not None
+        await one.admin.revoke_key(made.key.id)
+        assert (await check(one, headers)).denied_response.status.code == 401
+        await clock.advance(5)
+        assert (await check(other, headers)).denied_response.status.code == 401
+
+
 async def test_a_replaced_key_goes_on_for_its_overlap_and_the_new_one_works_at_once(service, clock):
     old = await service.admin.create_key(TenantId("acme"), "pro", "site", ["jobs:read"])
     new = await service.admin.rotate_key(old.key.id, 3600)

@@ -223,3 +223,15 @@ def test_envoy_is_told_what_one_address_may_send_and_whom_to_believe(tmp_path: P
     assert envoy_config.bounds(make_stack(tmp_path).settings) == ()
     told = make_stack(tmp_path, DARKROOM_BURSTS="off", DARKROOM_TRUSTED_HOPS="2").settings
     assert envoy_config.bounds(told) == ("--bursts", "off", "--trusted-hops", "2")
+
+
+def test_envoy_is_told_whose_tokens_are_taken_and_the_ratelimiter_how_they_are_read(tmp_path: Path) -> None:
+    named = {"ISSUER": "https://login.example", "AUDIENCE": "darkroom", "JWKS": "/keys.json", "TIERS": "pro,payg"}
+    stack = make_stack(
+        tmp_path, DARKROOM_SIGN_UP="on", **{f"DARKROOM_JWT_{name}": value for name, value in named.items()}
+    )
+    told = ("--jwt-issuer", "https://login.example", "--jwt-audience", "darkroom", "--jwt-jwks", "/keys.json")
+    assert envoy_config.bounds(stack.settings) == told
+    given = processes(stack)["ratelimiter"].env
+    assert (given["DARKROOM_JWT_TIERS"], given["DARKROOM_SIGN_UP"]) == ("pro,payg", "on")
+    assert "DARKROOM_JWT_TENANT_CLAIM" not in given
