@@ -42,6 +42,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
+from envoy_data_plane.envoy.type.tracing.v3 import CustomTag
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
@@ -152,6 +153,8 @@ def _tracing() -> HttpConnectionManagerTracing:
         random_sampling=Percent(value=100.0),
         spawn_upstream_span=True,
         max_path_tag_length=_TOLD_PATH,
+        # Of a URL a span tells the path only: whoever puts a key into the query is refused, but has sent it.
+        custom_tags=[CustomTag(tag="http.url", value="%PATH(NQ:ORIG_OR_PATH)%")],
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=Any.pack(provider)),
     )
 

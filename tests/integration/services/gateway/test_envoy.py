@@ -170,12 +170,14 @@ async def test_spans_hold_no_signature_or_token() -> None:
     async with running_edge(await started(server)) as edge, httpx.AsyncClient(base_url=edge.url) as caller:
         await caller.get("/v1/jobs/job_01JD0000000000000000000000/events?token=secret-of-a-link")
         await caller.get(f"/v1/blobs/{'ab' * 32}.png?e=1&k=k1&s=secret-of-a-link")
+        await caller.get("/v1/jobs?dk_secret-of-a-key")
+        await caller.get("/", headers={"authorization": "Bearer dk_secret-of-a-key"})
         async with asyncio.timeout(20):
             while "/v1/jobs/job_01JD" not in collector.spans or "/v1/blobs/abab" not in collector.spans:
                 collector.more.clear()
                 await collector.more.wait()
     await server.stop(0)
-    assert "secret-of-a-link" not in collector.spans
+    assert "secret-of-a" not in collector.spans
 
 
 def logged_paths(edge: Edge) -> set[str]:

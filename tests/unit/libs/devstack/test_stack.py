@@ -226,9 +226,13 @@ def test_envoy_is_told_what_one_address_may_send_and_whom_to_believe(tmp_path: P
 
 
 def test_envoy_is_told_whose_tokens_are_taken_and_the_ratelimiter_how_they_are_read(tmp_path: Path) -> None:
-    named = {"ISSUER": "https://login.example", "AUDIENCE": "darkroom", "JWKS": "/keys.json", "TIERS": "pro,payg"}
     stack = make_stack(
-        tmp_path, DARKROOM_SIGN_UP="on", **{f"DARKROOM_JWT_{name}": value for name, value in named.items()}
+        tmp_path,
+        DARKROOM_SIGN_UP="on",
+        DARKROOM_JWT_ISSUER="https://login.example",
+        DARKROOM_JWT_AUDIENCE="darkroom",
+        DARKROOM_JWT_JWKS="/keys.json",
+        DARKROOM_JWT_TIERS="pro,payg",
     )
     told = ("--jwt-issuer", "https://login.example", "--jwt-audience", "darkroom", "--jwt-jwks", "/keys.json")
     assert envoy_config.bounds(stack.settings) == told
