@@ -61,6 +61,7 @@ class ServiceEnvironment:
             "ratelimiter",
             DATABASE_URL=self.settings.database_url,
             TIERS=self.settings.tiers,
+            WRONG_KEYS_PER_MIN=f"{self.settings.wrong_keys_per_min:g}",
             REPUTATION=self.settings.reputation,
             REDIS=self._redis(),
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",

@@ -91,6 +91,8 @@ class StackSettings:
     them, from the test dependencies, in a temporary folder: for rehearsal, its jobs go with the stack."""
     tiers: str = ""
     """Path of tiers.toml. Empty: the one in the data folder; while there is none, the one that is shipped."""
+    wrong_keys_per_min: float = field(default=10.0, metadata={"check": settings.is_positive})
+    """Requests a minute with a wrong key or token, from one address, that are answered with 401; more with 429."""
     reputation: str = ""
     """Files of networks that make callers without a key suspect, with commas; a CIDR a line. Empty: none."""
     lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})

@@ -137,7 +137,7 @@ class RunningStack:
     def _environment(self) -> dict[str, str]:
         parent = {name: value for name, value in inherited(os.environ).items() if not name.startswith("OTEL_")}
         own = {"DARKROOM_DATA": str(self.folder.root), "DARKROOM_HTTP_PORT": "0", "DARKROOM_DEVICES": "cpu"}
-        own["DARKROOM_BURSTS"] = "off"  # all tests call from one address
+        own |= {"DARKROOM_BURSTS": "off", "DARKROOM_WRONG_KEYS_PER_MIN": "1e6"}  # all tests call from one address
         return {**parent, **own, **self._variables}
 
 

@@ -47,7 +47,8 @@ class Identity:
     """Who may call. Serve it with `add_to` and `add_door`, run its `loops`, `close` it before the database."""
 
     def __init__(self, settings: Settings, database: Database, lookout: Lookout, clock: Clock) -> None:
-        self._clock, accounts = clock, SqlAccounts(database)
+        accounts = SqlAccounts(database)
+        self._wrong_keys = WrongKeys(clock, settings.wrong_keys_per_min)
         self._keyring = Keyring(accounts, clock)
         self._sign_up = SignUp(SqlSignUps(database), Mode(settings.sign_up), clock)
         by_token = ByToken(accounts, settings.claim_names, clock)
@@ -64,7 +65,7 @@ class Identity:
 
     def add_door(self, server: grpc.aio.Server, limiter: Decider, meters: Meters) -> None:
         """Answer Envoy."""
-        door = Door(self._recognisers, self._strangers, WrongKeys(self._clock), limiter, meters)
+        door = Door(self._recognisers, self._strangers, self._wrong_keys, limiter, meters)
         server.add_generic_rpc_handlers((authz_servicer.handler(AuthzServicer(door)),))
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:

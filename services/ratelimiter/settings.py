@@ -45,6 +45,8 @@ class Settings(ProcessSettings):
     """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
     usage_life_s: float = field(default=400 * 86_400.0, metadata={"check": settings.is_positive})
     """Seconds that usage, by job and by day, and events of tenants are kept."""
+    wrong_keys_per_min: float = field(default=10.0, metadata={"check": settings.is_positive})
+    """Requests a minute with a key or token that is not good, from one address, that are answered with 401."""
     reputation: tuple[str, ...] = field(default=(), metadata={"check": abuse.complaint})
     """Files of networks that automata like to call from, a CIDR a line; they make callers without a key suspect."""
     sign_up: str = field(default=Mode.OFF.value, metadata={"check": settings.one_of(*(mode.value for mode in Mode))})

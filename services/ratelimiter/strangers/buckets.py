@@ -1,4 +1,4 @@
-"""What one address may do now and then: ten new cookies an hour, ten wrong keys a minute.
+"""What one address may do now and then: ten new cookies an hour, a few wrong keys a minute.
 
 Counted in this process: several rate limiters grant several times as much. Nothing that is paid for hangs on it.
 """
@@ -9,7 +9,6 @@ from services.ratelimiter import bucket
 from services.ratelimiter.bucket import Fill, Rate
 
 NEWCOMERS = Rate(per_minute=10 / 60, burst=10.0)  # whoever wants more stays without a cookie
-WRONG_KEYS = Rate(per_minute=10.0, burst=10.0)
 _MOST = 20_000  # addresses that are kept, the latest
 _EMPTY = Fill()
 

@@ -47,7 +47,7 @@ def settings(tmp_path: Path) -> Settings:
     secret_files.ensure(tmp_path / "secrets")
     tiers = tmp_path / "tiers.toml"
     tiers.write_text(TIERS)
-    return Settings(data=tmp_path, tiers=tiers)
+    return Settings(data=tmp_path, tiers=tiers, wrong_keys_per_min=1e6)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ MODELSERVER = {"WORKER_ID", "DEVICE", "ETCD_ENDPOINTS", "LEASE_TTL_S", "THREADS"
 OWN = {
     "gateway": {"SCHEDULER_ADDRESS", "LIMITER_ADDRESS"},
     "scheduler": {"ETCD_ENDPOINTS", "LIMITER_ADDRESS", "LEASE_TTL_S"},
-    "ratelimiter": {"RESERVATION_TTL_S"},
+    "ratelimiter": {"RESERVATION_TTL_S", "WRONG_KEYS_PER_MIN"},
     "modelserver-0": MODELSERVER,
     "modelserver-1": MODELSERVER,
 }
