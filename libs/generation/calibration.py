@@ -21,7 +21,7 @@ from libs.generation.coefficients import Coefficients
 from libs.generation.cost import BucketPrice, CostEntry
 from libs.generation.monotone import orderly
 from libs.generation.spec import GenerationSpec
-from libs.generation.work import Bucket, Work, bucket_of, work_of
+from libs.generation.work import KINDS, Bucket, Work, bucket_of, work_of
 
 COVERED = 0.9
 JUMP = math.log(3.0)
@@ -153,7 +153,7 @@ class Calibration:
 
     def entry(self) -> CostEntry:
         """Return the prices that follow, in milliseconds of the device."""
-        fixed, per_picture, per_step, per_mp, per_mp2 = self.fit.values
+        fixed, per_picture, per_step, per_row, per_mp, per_mp2 = self.fit.values
         seen = [each for each in self.classes.values() if each.jobs]
         typical = orderly({each.bucket: (math.exp(self._typical(each)), each.jobs) for each in seen})
         high = orderly({each.bucket: (math.exp(self._high(each)), each.jobs) for each in seen})
@@ -165,6 +165,7 @@ class Calibration:
             guided=self.guided,
             per_picture=per_picture,
             per_step=per_step,
+            per_row=per_row,
             typical=1.0,
             high=math.exp(max(0.0, self.above)),
             buckets=tuple(prices),
@@ -193,6 +194,8 @@ class Calibration:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Calibration:
         """Read what was kept; raises KeyError, TypeError or ValueError for what it did not write."""
+        if len(document["fit"]["values"]) != len(KINDS):
+            raise ValueError("other kinds of work were counted then")
         fit = dict(document["fit"])
         read = [_class(each) for each in document["classes"]]
         plain = {name: value for name, value in document.items() if name not in ("fit", "classes", "row")}

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from libs.generation.work import Work, cost, work
+from libs.generation.work import KINDS, Work, cost, work
 
-_KINDS = range(5)
 _KEEP = 0.998  # of the weight of what was measured, with every new measurement: half is from the last 350
 _IMAGINED = tuple(work(side * side / 1e6, steps) for side in (256, 512, 1024, 2048) for steps in (1, 4, 20, 50))
 _IMAGINED_WEIGHT = 2.0  # of all of them together; a measurement has 1
@@ -22,8 +21,8 @@ _DOUBT = 0.5  # a relative error above it counts as if it were so large: one odd
 
 # One picture of 2048² in 50 steps costs more than ten of 512² in 20, whatever was measured.
 _LARGE, _TEN_SMALL = work(4.194304, 50), tuple(10.5 * amount for amount in work(0.262144, 20))
-_OVERHEAD = (0, 2)  # the kinds of work of which ten small pictures have more
-_SIZED = (1, 3, 4)
+_OVERHEAD = (0, 2, 3)  # the kinds of work of which ten small pictures have more
+_SIZED = (1, 4, 5)
 
 
 @dataclass(slots=True)
@@ -34,8 +33,8 @@ class Coefficients:
     jobs: int = 0  # that were measured
     scale: float = 1.0  # of measured cost to the prior's
     values: list[float] = field(default_factory=list)
-    products: list[list[float]] = field(default_factory=lambda: [[0.0 for _ in _KINDS] for _ in _KINDS])
-    totals: list[float] = field(default_factory=lambda: [0.0 for _ in _KINDS])
+    products: list[list[float]] = field(default_factory=lambda: [[0.0 for _ in KINDS] for _ in KINDS])
+    totals: list[float] = field(default_factory=lambda: [0.0 for _ in KINDS])
 
     def __post_init__(self) -> None:
         """Start from the prior."""
@@ -52,10 +51,10 @@ class Coefficients:
         expected = self.of(done)
         error = abs(took_ms - expected) / expected
         weight = min(1.0, _DOUBT / error if error else 1.0) / max(expected, took_ms) ** 2
-        for one in _KINDS:
+        for one in KINDS:
             self.totals[one] = _KEEP * self.totals[one] + weight * done[one] * took_ms
             row = self.products[one]
-            for other in _KINDS:
+            for other in KINDS:
                 row[other] = _KEEP * row[other] + weight * done[one] * done[other]
 
     def jump(self, factor: float) -> None:
@@ -75,11 +74,11 @@ class Coefficients:
         products, totals = self._with_imagined()
         values = self.values
         for _ in range(_SWEEPS):
-            for kind in _KINDS:
+            for kind in KINDS:
                 if products[kind][kind] > 0.0:
-                    rest = sum(products[kind][other] * values[other] for other in _KINDS if other != kind)
+                    rest = sum(products[kind][other] * values[other] for other in KINDS if other != kind)
                     values[kind] = max(0.0, (totals[kind] - rest) / products[kind][kind])
-        values[3] = max(values[3], _LEAST_PER_MP * self.scale * self.prior[3])
+        values[4] = max(values[4], _LEAST_PER_MP * self.scale * self.prior[4])
         _keep_promise(values)
 
     def _with_imagined(self) -> tuple[list[list[float]], list[float]]:
@@ -87,9 +86,9 @@ class Coefficients:
         for done in _IMAGINED:
             expected = self.scale * cost(self.prior, done)
             weight = _IMAGINED_WEIGHT / len(_IMAGINED) / expected**2
-            for one in _KINDS:
+            for one in KINDS:
                 totals[one] += weight * done[one] * expected
-                for other in _KINDS:
+                for other in KINDS:
                     products[one][other] += weight * done[one] * done[other]
         return products, totals
 

@@ -2,7 +2,8 @@
 
 One unit is one millisecond of the reference device. A price is `base · ratio`:
 
-    base   fixed + pictures · per_picture · MP + steps · pictures · rows · (per_step + per_mp · MP + per_mp2 · MP²)
+    base   fixed + pictures · per_picture · MP + steps · (per_step + rows · (per_row + per_mp · MP + per_mp2 · MP²))
+    rows   pictures, twice where guidance doubles them
     ratio  of the class of requests it belongs to (work.Bucket), as measured: how much nine of ten cost at most
 
 Neither falls when a request asks for more, so the price does not either. Before measurements (calibration) the base is
@@ -41,6 +42,7 @@ class CostEntry:
     guided: float = 2.0
     per_picture: float = 0.0
     per_step: float = 0.0
+    per_row: float = 0.0
     typical: float = 0.8
     high: float = 1.0
     buckets: tuple[BucketPrice, ...] = ()
@@ -49,7 +51,7 @@ class CostEntry:
     @property
     def coefficients(self) -> Work:
         """What each kind of work costs."""
-        return self.fixed, self.per_picture, self.per_step, self.per_mp, self.per_mp2
+        return self.fixed, self.per_picture, self.per_step, self.per_row, self.per_mp, self.per_mp2
 
     def typical_units(self, spec: GenerationSpec) -> float:
         """Return the units that half of such requests cost at most."""

@@ -9,8 +9,9 @@ from libs.generation.spec import GenerationSpec
 
 GUIDED = "+guided"
 
-# In the order of a CostEntry's coefficients: once a job; pictures · MP; rows · steps; those · MP; those · MP².
-Work = tuple[float, float, float, float, float]
+# In the order of a CostEntry's coefficients: once a job; pictures · MP; steps; rows · steps; those · MP; those · MP².
+Work = tuple[float, float, float, float, float, float]
+KINDS = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def work_of(spec: GenerationSpec, guided: float) -> Work:
 def work(megapixels: float, steps: int, pictures: int = 1, rows: float = 1.0) -> Work:
     """Return the work of so many pictures, each of so many rows."""
     row_steps = steps * pictures * rows
-    return 1.0, pictures * megapixels, row_steps, row_steps * megapixels, row_steps * megapixels**2
+    return 1.0, pictures * megapixels, float(steps), row_steps, row_steps * megapixels, row_steps * megapixels**2
 
 
 def cost(coefficients: Sequence[float], done: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ def cost_to_pb(model_version: str, entry: CostEntry) -> pb.CostEntry:
         guided=entry.guided,
         per_picture=entry.per_picture,
         per_step=entry.per_step,
+        per_row=entry.per_row,
         typical=entry.typical,
         high=entry.high,
         buckets=[_bucket_to_pb(price) for price in entry.buckets],
@@ -34,6 +35,7 @@ def cost_from_pb(entry: pb.CostEntry) -> CostEntry:
         guided=entry.guided,
         per_picture=entry.per_picture,
         per_step=entry.per_step,
+        per_row=entry.per_row,
         typical=entry.typical or _USUAL.typical,
         high=entry.high or _USUAL.high,
         buckets=tuple(

@@ -6,6 +6,7 @@ import random
 import statistics
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,3 +169,10 @@ def test_what_is_kept_goes_on_as_if_nothing_had_happened() -> None:
     for _ in range(20):
         assert again.learn(spec(steps=4), 500.0) == learns.learn(spec(steps=4), 500.0)
     assert again.entry() == learns.entry()
+
+
+def test_what_was_kept_of_other_kinds_of_work_is_refused() -> None:
+    document = calibrated(small_machine, 5).to_document()
+    document["fit"]["values"] = document["fit"]["values"][:-1]
+    with pytest.raises(ValueError, match="other kinds"):
+        Calibration.from_document(document)

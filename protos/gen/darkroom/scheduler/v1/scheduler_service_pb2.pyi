@@ -393,8 +393,9 @@ Global___WatchCatalogRequest: _TypeAlias = WatchCatalogRequest  # noqa: Y015
 
 @_typing.final
 class CostEntry(_message.Message):
-    """What requests for a model cost: units = base × ratio, where base = fixed + images × frames × (per_picture × MP + steps
-    × guided × (per_step + per_mp × MP + per_mp2 × MP²)). An estimate is the base times `high`.
+    """What requests for a model cost: units = base × ratio, where base = fixed + pictures × per_picture × MP + steps ×
+    (per_step + rows × (per_row + per_mp × MP + per_mp2 × MP²)), pictures = images × frames and rows = pictures × guided.
+    An estimate is the base times `high`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -409,6 +410,7 @@ class CostEntry(_message.Message):
     TYPICAL_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
     BUCKETS_FIELD_NUMBER: _builtins.int
+    PER_ROW_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """Model, `id@version`."""
     fixed: _builtins.float
@@ -422,11 +424,13 @@ class CostEntry(_message.Message):
     per_picture: _builtins.float
     """Units per image and megapixel, once a job."""
     per_step: _builtins.float
-    """Units per step and image whatever its size."""
+    """Units per step whatever is drawn."""
     typical: _builtins.float
     """Ratio that half of the requests stay below; 0 from a scheduler that does not measure."""
     high: _builtins.float
     """Ratio that nine of ten requests stay below; 0 from a scheduler that does not measure."""
+    per_row: _builtins.float
+    """Units per step and row whatever its size."""
     @_builtins.property
     def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BucketPrice]:
         """Classes of requests with ratios of their own; others have the usual ones, held between those of classes within and
@@ -446,10 +450,11 @@ class CostEntry(_message.Message):
         typical: _builtins.float = ...,
         high: _builtins.float = ...,
         buckets: _abc.Iterable[Global___BucketPrice] | None = ...,
+        per_row: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "fixed", b"fixed", "guided", b"guided", "high", b"high", "model_version", b"model_version", "per_mp", b"per_mp", "per_mp2", b"per_mp2", "per_picture", b"per_picture", "per_step", b"per_step", "typical", b"typical"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "fixed", b"fixed", "guided", b"guided", "high", b"high", "model_version", b"model_version", "per_mp", b"per_mp", "per_mp2", b"per_mp2", "per_picture", b"per_picture", "per_row", b"per_row", "per_step", b"per_step", "typical", b"typical"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
