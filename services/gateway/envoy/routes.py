@@ -36,7 +36,9 @@ _EXPOSED = (
     "x-request-id,location,retry-after,etag,grpc-status,grpc-message,grpc-status-details-bin,ratelimit,ratelimit-policy,"
     "x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-ratelimit-limit-requests,"
     "x-ratelimit-remaining-requests,x-ratelimit-reset-requests,x-ratelimit-limit-cost,x-ratelimit-remaining-cost,"
-    "x-ratelimit-reset-cost,x-queue-position,x-estimated-wait,x-model-version,x-cost-estimated,x-cache,x-notice"
+    "x-ratelimit-reset-cost,x-ratelimit-limit-concurrent,x-ratelimit-remaining-concurrent,x-ratelimit-limit-daily,"
+    "x-ratelimit-remaining-daily,x-ratelimit-reset-daily,retry-after-ms,x-should-retry,x-queue-position,"
+    "x-estimated-wait,x-model-version,x-cost-estimated,x-cache,x-notice"
 )
 
 
