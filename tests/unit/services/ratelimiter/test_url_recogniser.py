@@ -23,6 +23,7 @@ SECRET = keys.new_secret()
         "/v1/models?access_token=",
         "/v1/models?a=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
     ],
+    ids=["named", "encoded", "in the path", "cut off", "by name", "by name, empty", "a token"],  # keys differ by run
 )
 async def test_a_url_with_a_key_or_a_token_is_refused(path: str):
     with pytest.raises(Unauthenticated, match="stands in the URL") as caught:
