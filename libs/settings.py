@@ -90,6 +90,11 @@ def is_positive(value: float) -> str | None:
     return None if 0 < value < math.inf else "must be above 0 and finite"
 
 
+def is_zero_or_more(value: float) -> str | None:
+    """Check a finite number of zero or more."""
+    return None if 0 <= value < math.inf else "must be 0 or more and finite"
+
+
 def is_read_by(read: Callable[[tuple[str, ...]], object]) -> Callable[[tuple[str, ...]], str | None]:
     """Return a check that asks the function which will read the value: what it raises is what is wrong."""
 

@@ -15,6 +15,7 @@ from libs import settings
 from libs.cli import (
     backup,
     certs,
+    cost,
     dead,
     fleet,
     generate,
@@ -50,6 +51,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(tiers.app, name="tiers")
 app.command("limits")(tenants.limits)
 app.command("usage")(usage.usage)
+app.command("cost")(cost.cost)
 app.command("queue")(queue.queue)
 app.command("schedulers")(schedulers.schedulers)
 app.command("workers")(fleet.workers)

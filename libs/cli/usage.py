@@ -14,9 +14,9 @@ from libs.cli import money, output
 from libs.cli.target import Target
 from libs.clients.limiter_usage import PARTS, UsageClient, UsageFilter, UsageRecord
 
-_COLUMN = {"day": "day", "tenant": "tenant_id", "key": "key_id", "model": "model_version"}
+COLUMNS = {"day": "day", "tenant": "tenant_id", "key": "key_id", "model": "model_version"}
 _COUNTS = ("jobs", "succeeded", "failed", "cancelled", "expired", "images")
-_AMOUNTS = ("gpu_ms", "actual_units", "charged_units", "micros")
+_AMOUNTS = ("gpu_ms", "succeeded_gpu_ms", "actual_units", "charged_units", "micros")
 FORMATS = ("table", "csv", "json")
 
 
@@ -43,7 +43,7 @@ def usage(
 async def _usage(target: Target, wanted: UsageFilter, form: str) -> None:
     async with target.admin("ratelimiter") as channel:
         lines = UsageClient(channel).read(wanted)
-        names = [_COLUMN[part] for part in wanted.by]
+        names = [COLUMNS[part] for part in wanted.by]
         if form == "json":
             await _as_json_lines(lines, [*names, *_COUNTS, *_AMOUNTS])
         elif form == "csv":

@@ -46,6 +46,7 @@ class UsageRecord:
     actual_units: float
     charged_units: float
     micros: int
+    succeeded_gpu_ms: float
 
 
 class UsageClient:
@@ -85,4 +86,5 @@ def _record(line: pb.UsageLine) -> UsageRecord:
         line.actual_units,
         line.charged_units,
         line.micros,
+        line.succeeded_gpu_ms,
     )

@@ -22,6 +22,7 @@ from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
 from libs import errors
 from libs.blobs.uploads import upload_key
+from libs.clients.device_time import DeviceTime
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
@@ -150,6 +151,10 @@ class ModelServer(Protocol):
         """Return where every usable model's weights are. Raises DarkroomError."""
         ...
 
+    async def device_time(self) -> DeviceTime:
+        """Return what the device's time went into since its process began. Raises DarkroomError."""
+        ...
+
     async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device, its state into memory; False when it cannot be. Raises DarkroomError."""
         ...
@@ -214,6 +219,12 @@ class ModelServerClient:
             ModelPlace(m.model_version, m.tier, m.bytes, m.load_share if m.HasField("load_share") else None)
             for m in answer.models
         ]
+
+    async def device_time(self) -> DeviceTime:
+        """Return what the device's time went into since its process began."""
+        with translated(PEER):
+            answer = await self._stub.GetDeviceTime(pb.GetDeviceTimeRequest(), timeout=deadlines.CONTROL_S)
+        return DeviceTime(answer.busy_ms, answer.loading_ms, answer.idle_ms)
 
     async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device, its state into memory; False when it cannot be."""

@@ -53,6 +53,9 @@ class ServiceEnvironment:
             RECORD_LIFE_S=str(self.settings.record_life_s or ""),
             CACHE_SCOPE=self.settings.cache_scope,
             MAX_RUN_S=self.settings.max_run_s,
+            COST_PER_DEVICE_HOUR=f"{self.settings.cost_per_device_hour:g}",
+            DEVICE_KW=f"{self.settings.device_kw:g}",
+            COST_PER_KWH=f"{self.settings.cost_per_kwh:g}",
         )
 
     def ratelimiter(self) -> dict[str, str]:

@@ -121,6 +121,12 @@ class StackSettings:
     """Seconds that ended jobs with their events are kept; 0 leaves it to the scheduler."""
     cache_scope: str = ""
     """`global` or `tenant`: whose drawn pictures may answer a job. Empty: the scheduler's default."""
+    cost_per_device_hour: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """What an hour of a device costs, in your currency."""
+    device_kw: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """Kilowatts that a device draws."""
+    cost_per_kwh: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """What a kilowatt-hour costs."""
     webhook_insecure: bool = False
     """Whether webhooks may go to http addresses and into private networks."""
     drain_s: float = field(default=5.0, metadata={"check": settings.is_positive})

@@ -30,6 +30,7 @@ from services.modelserver.attempts import Attempts
 from services.modelserver.carriers import Carriers
 from services.modelserver.checkpoints import Checkpoints
 from services.modelserver.delivery import Delivery
+from services.modelserver.device_time import DeviceTime
 from services.modelserver.drawing_build import drawing_build
 from services.modelserver.fitting import Fitting, fit_out
 from services.modelserver.gpu import open_gpu
@@ -80,15 +81,17 @@ class ModelServer:
         """Listen, be announced, say ready."""
         attempts = Attempts(self.worker, self._clock, StageRecorder().record)
         stockroom = Stockroom(self._fitting.engine, self.worker.device, self._shelf)
-        rpc.add_ModelServerServiceServicer_to_server(
-            ModelServerServicer(attempts, self._shelf, stockroom), self._server.grpc
-        )
+        engine = self._fitting.engine
+        device_time = DeviceTime(lambda: engine.stats().tick_seconds, lambda: bool(engine.load_share()), self._clock)
+        servicer = ModelServerServicer(attempts, self._shelf, stockroom, device_time)
+        rpc.add_ModelServerServiceServicer_to_server(servicer, self._server.grpc)
         self.worker.start()
         await self._server.start([SERVICE])
         self.address = reachable_address(self._settings.listen, self._server.port)
         self._agents = [
             asyncio.create_task(self._announcement().run(), name="announce"),
             asyncio.create_task(self._watch(), name="watchdog"),
+            asyncio.create_task(device_time.run(), name="device time"),
             asyncio.create_task(self._fitting.measurements.keep(self._clock), name="measurements"),
         ]
         await self._server.set_ready(True)

@@ -14,6 +14,7 @@ from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as rpc
 from libs.wire.model import model_to_pb
 from services.modelserver import wire
 from services.modelserver.attempts import Attempts
+from services.modelserver.device_time import DeviceTime
 from services.modelserver.shelf import Shelf
 from services.modelserver.stockroom import Stockroom
 
@@ -24,8 +25,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ModelServerServicer(rpc.ModelServerServiceServicer):
     """One device behind gRPC."""
 
-    def __init__(self, attempts: Attempts, shelf: Shelf, stockroom: Stockroom) -> None:
+    def __init__(self, attempts: Attempts, shelf: Shelf, stockroom: Stockroom, device_time: DeviceTime) -> None:
         self._attempts = attempts
+        self._device_time = device_time
         self._shelf = shelf
         self._stockroom = stockroom
 
@@ -67,3 +69,8 @@ class ModelServerServicer(rpc.ModelServerServiceServicer):
     async def ResumeAttempt(self, request: pb.ResumeAttemptRequest, _context: Context) -> pb.ResumeAttemptResponse:
         """Let a parked attempt go on."""
         return pb.ResumeAttemptResponse(resumed=await self._attempts.resume(wire.key_from_pb(request), request.epoch))
+
+    async def GetDeviceTime(self, _request: pb.GetDeviceTimeRequest, _context: Context) -> pb.GetDeviceTimeResponse:
+        """Tell what the device's time went into."""
+        spent = self._device_time.look()
+        return pb.GetDeviceTimeResponse(busy_ms=spent.busy_ms, loading_ms=spent.loading_ms, idle_ms=spent.idle_ms)

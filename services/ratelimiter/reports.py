@@ -50,6 +50,7 @@ class UsageSum:
     actual_units: float
     charged_units: float
     micros: int
+    succeeded_gpu_ms: float
 
 
 class Reports(Protocol):

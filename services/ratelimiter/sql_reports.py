@@ -45,7 +45,8 @@ class SqlReports:
         days, places = self._days, [self._columns[part] for part in query.by]
         sums = [func.sum(days[name]).label(name) for name in _SUMS]
         ends = [func.sum(case((days.outcome == name, days.jobs), else_=0)).label(name) for name in _OUTCOMES]
-        asked = select(*places, *sums, *ends).where(*self._wanted(query))
+        done = func.sum(case((days.outcome == _OUTCOMES[0], days.gpu_ms), else_=0.0)).label("succeeded_gpu_ms")
+        asked = select(*places, *sums, *ends, done).where(*self._wanted(query))
         if not places:
             return asked
         if after is not None:
@@ -87,4 +88,5 @@ def _sum(by: Sequence[Part], row: Row[Any]) -> UsageSum:
         actual_units=row.actual_units,
         charged_units=row.charged_units,
         micros=int(row.micros),
+        succeeded_gpu_ms=row.succeeded_gpu_ms,
     )

@@ -42,6 +42,7 @@ def line_to_pb(line: UsageSum) -> pb.UsageLine:
         actual_units=line.actual_units,
         charged_units=line.charged_units,
         micros=line.micros,
+        succeeded_gpu_ms=line.succeeded_gpu_ms,
     )
 
 

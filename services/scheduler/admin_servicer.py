@@ -12,6 +12,8 @@ from darkroom.scheduler.v1 import admin_service_pb2_grpc as pb_grpc
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.ids import JobId
+from services.scheduler.devices import wire as device_wire
+from services.scheduler.devices.keeper import DeviceKeeper
 from services.scheduler.faults import told_to_callers
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.operators import queue_view
@@ -36,6 +38,7 @@ class AdminParts:
     desk: OperatorDesk
     ward: Ward
     clock: Clock
+    devices: DeviceKeeper
 
 
 class AdminServicer(pb_grpc.AdminServiceServicer):
@@ -123,6 +126,12 @@ class AdminServicer(pb_grpc.AdminServiceServicer):
         return pb.ListPinsResponse(
             pins=[pb.Pin(worker_id=worker, model_version=model) for worker, held in pins for model in sorted(held)]
         )
+
+    async def GetDeviceTime(self, request: pb.GetDeviceTimeRequest, _context: Context) -> pb.GetDeviceTimeResponse:
+        """Tell what the devices' time went into, by day, and what it costs by the settings."""
+        devices = self._parts.devices
+        days = await devices.read(*device_wire.days_from_pb(request, self._parts.clock.now()))
+        return device_wire.days_to_pb(days, devices.costs)
 
     def _worker(self, record: WorkerRecord) -> pb.Worker:
         operations = self._parts.desk.operations

@@ -85,6 +85,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             delivery = LimiterDelivery(LimiterClient(limiter))
             scheduler = Scheduler(store, fleet, _connector(mesh), delivery, results, clock, NOBODY)
             scheduler.go_by(settings.run_limits, settings.shares, settings.reference_device)
+            scheduler.devices.costs = settings.device_costs
             _serve(scheduler, server.grpc, line)
             following = agents.create_task(fleet.run())
             if is_sqlite(settings.database):
@@ -119,7 +120,15 @@ def _serve(scheduler: Scheduler, server: grpc.aio.Server, line: LeaderLine) -> N
     delivery_servicer.add_to(server, parts.store, parts.clock)
     moves = ModelMoves(scheduler.fleet, scheduler.catalog)
     admin = AdminServicer(
-        AdminParts(scheduler.fleet, scheduler.jobs, moves, scheduler.operator_desk, scheduler.ward, parts.clock)
+        AdminParts(
+            scheduler.fleet,
+            scheduler.jobs,
+            moves,
+            scheduler.operator_desk,
+            scheduler.ward,
+            parts.clock,
+            scheduler.devices,
+        )
     )
     services = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
     admin_front = Front(scheduler.lead, admin, Relay(admin_service_pb2_grpc.AdminServiceStub, services, line))

@@ -18,6 +18,7 @@ from services.scheduler.attempts.run_limit import RunLimits
 from services.scheduler.attempts.runner import AttemptRunner
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.desk import Desk
+from services.scheduler.devices.keeper import DeviceKeeper
 from services.scheduler.dispatcher import Dispatcher
 from services.scheduler.events.watch_hub import WatchHub
 from services.scheduler.expirer import Expirer
@@ -77,6 +78,7 @@ class Scheduler:
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
         self.operations = Operations(store, clock, self.lead)
         self.operations.on_changed = lambda: self.fleet.wish(self.operations)
+        self.devices = DeviceKeeper(store, self.fleet, clock, self.lead)
         self.catalog = CatalogKeeper(store, self.fleet, clock, self.lead)
         self.prices = PriceKeeper(store, self.catalog, clock, self.lead)
         self.reconciler = Reconciler(store, self.jobs, clock, self.lead)
@@ -137,6 +139,7 @@ class Scheduler:
             agents.create_task(self.fleet.run())
             agents.create_task(self.catalog.run())
             agents.create_task(self.prices.run())
+            agents.create_task(self.devices.run())
             agents.create_task(self.dispatcher.run())
             agents.create_task(self.expirer.run())
             agents.create_task(self.substitution.run())

@@ -8,6 +8,7 @@ from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.scheduler.attempts import run_limit
+from services.scheduler.devices.book import DeviceCosts
 from services.scheduler.order import shares
 from services.scheduler.results.keeping import RECORD_LIFE_S, RESULT_LIFE_S, Keeping
 
@@ -48,6 +49,17 @@ class Settings(ProcessSettings):
     """Seconds that ended jobs with their events are kept."""
     cache_scope: str = field(default="global", metadata={"check": settings.one_of("global", "tenant")})
     """`global`: a job may be answered by another tenant's that draws the same from text; `tenant`: never."""
+    cost_per_device_hour: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """What an hour of a device costs, in the currency that the operator reckons in; `darkroom cost` goes by it."""
+    device_kw: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """Kilowatts that a device draws with its share of the machine."""
+    cost_per_kwh: float = field(default=0.0, metadata={"check": settings.is_zero_or_more})
+    """What a kilowatt-hour costs."""
+
+    @property
+    def device_costs(self) -> DeviceCosts:
+        """What the devices' time costs."""
+        return DeviceCosts(self.cost_per_device_hour, self.device_kw, self.cost_per_kwh)
 
     @property
     def keeping(self) -> Keeping:

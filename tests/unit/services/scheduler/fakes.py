@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
+from libs.clients.device_time import DeviceTime
 from libs.clients.limiter import OpenReservation
 from libs.clients.modelserver import AttemptDone, AttemptEvent, ModelPlace, Order, Progress, WorkerLost
 from libs.errors import NotFound, Unavailable
@@ -111,6 +112,7 @@ class FakeModelServer:
         self.warmed: list[tuple[str, str]] = []
         self.evicted: list[str] = []
         self.places: list[ModelPlace] = []
+        self.time = DeviceTime()
         self.closed = False
         self._lines: dict[tuple[JobId, int], asyncio.Queue[Line]] = defaultdict(asyncio.Queue)
 
@@ -154,6 +156,9 @@ class FakeModelServer:
 
     async def residency(self) -> list[ModelPlace]:
         return list(self.places)
+
+    async def device_time(self) -> DeviceTime:
+        return self.time
 
     async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         self.moves.append(("park", job_id))

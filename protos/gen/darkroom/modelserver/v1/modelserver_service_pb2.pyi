@@ -666,3 +666,50 @@ class ResumeAttemptResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeAttemptResponse: _TypeAlias = ResumeAttemptResponse  # noqa: Y015
+
+@_typing.final
+class GetDeviceTimeRequest(_message.Message):
+    """Asks for the device's time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeviceTimeRequest: _TypeAlias = GetDeviceTimeRequest  # noqa: Y015
+
+@_typing.final
+class GetDeviceTimeResponse(_message.Message):
+    """What the device's time went into since the process began."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUSY_MS_FIELD_NUMBER: _builtins.int
+    LOADING_MS_FIELD_NUMBER: _builtins.int
+    IDLE_MS_FIELD_NUMBER: _builtins.int
+    busy_ms: _builtins.float
+    """Milliseconds in passes of the engine."""
+    loading_ms: _builtins.float
+    """Milliseconds in which a model was on its way and nothing else went on."""
+    idle_ms: _builtins.float
+    """Milliseconds in which nothing went on."""
+    def __init__(
+        self,
+        *,
+        busy_ms: _builtins.float = ...,
+        loading_ms: _builtins.float = ...,
+        idle_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ms", b"busy_ms", "idle_ms", b"idle_ms", "loading_ms", b"loading_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeviceTimeResponse: _TypeAlias = GetDeviceTimeResponse  # noqa: Y015

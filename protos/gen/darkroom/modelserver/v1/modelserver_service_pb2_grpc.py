@@ -75,6 +75,11 @@ class ModelServerServiceStub:
                 request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.SerializeToString,
                 response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.FromString,
                 _registered_method=True)
+        self.GetDeviceTime = channel.unary_unary(
+                '/darkroom.modelserver.v1.ModelServerService/GetDeviceTime',
+                request_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeRequest.SerializeToString,
+                response_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServerServiceServicer:
@@ -137,6 +142,13 @@ class ModelServerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDeviceTime(self, request, context):
+        """Tells what the device's time went into since the process began.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +191,11 @@ def add_ModelServerServiceServicer_to_server(servicer, server):
                     servicer.ResumeAttempt,
                     request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.FromString,
                     response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.SerializeToString,
+            ),
+            'GetDeviceTime': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeviceTime,
+                    request_deserializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeRequest.FromString,
+                    response_serializer=darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +415,33 @@ class ModelServerService:
             '/darkroom.modelserver.v1.ModelServerService/ResumeAttempt',
             darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptRequest.SerializeToString,
             darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.ResumeAttemptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeviceTime(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.modelserver.v1.ModelServerService/GetDeviceTime',
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeRequest.SerializeToString,
+            darkroom_dot_modelserver_dot_v1_dot_modelserver__service__pb2.GetDeviceTimeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class ModelServerServiceStub:
     """Takes an attempt that draws off the device, its state into memory."""
     ResumeAttempt: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.ResumeAttemptRequest, _modelserver_service_pb2.ResumeAttemptResponse]
     """Lets a parked attempt go on."""
+    GetDeviceTime: _grpc.UnaryUnaryMultiCallable[_modelserver_service_pb2.GetDeviceTimeRequest, _modelserver_service_pb2.GetDeviceTimeResponse]
+    """Tells what the device's time went into since the process began."""
 
 @_typing.type_check_only
 class ModelServerServiceAsyncStub(ModelServerServiceStub):
@@ -71,6 +73,8 @@ class ModelServerServiceAsyncStub(ModelServerServiceStub):
     """Takes an attempt that draws off the device, its state into memory."""
     ResumeAttempt: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.ResumeAttemptRequest, _modelserver_service_pb2.ResumeAttemptResponse]  # type: ignore[assignment]
     """Lets a parked attempt go on."""
+    GetDeviceTime: _aio.UnaryUnaryMultiCallable[_modelserver_service_pb2.GetDeviceTimeRequest, _modelserver_service_pb2.GetDeviceTimeResponse]  # type: ignore[assignment]
+    """Tells what the device's time went into since the process began."""
 
 class ModelServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs attempts and says what it can run."""
@@ -138,5 +142,13 @@ class ModelServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_modelserver_service_pb2.ResumeAttemptResponse, _abc.Awaitable[_modelserver_service_pb2.ResumeAttemptResponse]]:
         """Lets a parked attempt go on."""
+
+    @_abc_1.abstractmethod
+    def GetDeviceTime(
+        self,
+        request: _modelserver_service_pb2.GetDeviceTimeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_modelserver_service_pb2.GetDeviceTimeResponse, _abc.Awaitable[_modelserver_service_pb2.GetDeviceTimeResponse]]:
+        """Tells what the device's time went into since the process began."""
 
 def add_ModelServerServiceServicer_to_server(servicer: ModelServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

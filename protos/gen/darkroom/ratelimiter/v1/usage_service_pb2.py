@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+darkroom/ratelimiter/v1/usage_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\"\x9e\x01\n\x10ReadUsageRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x19\n\x08\x66rom_day\x18\x04 \x01(\tR\x07\x66romDay\x12\x15\n\x06to_day\x18\x05 \x01(\tR\x05toDay\x12\x0e\n\x02\x62y\x18\x06 \x03(\tR\x02\x62y\"\x87\x03\n\tUsageLine\x12\x10\n\x03\x64\x61y\x18\x01 \x01(\tR\x03\x64\x61y\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x03 \x01(\tR\x05keyId\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12\x12\n\x04jobs\x18\x05 \x01(\x04R\x04jobs\x12\x1c\n\tsucceeded\x18\x06 \x01(\x04R\tsucceeded\x12\x16\n\x06\x66\x61iled\x18\x07 \x01(\x04R\x06\x66\x61iled\x12\x1c\n\tcancelled\x18\x08 \x01(\x04R\tcancelled\x12\x18\n\x07\x65xpired\x18\t \x01(\x04R\x07\x65xpired\x12\x16\n\x06images\x18\n \x01(\x04R\x06images\x12\x15\n\x06gpu_ms\x18\x0b \x01(\x01R\x05gpuMs\x12!\n\x0c\x61\x63tual_units\x18\x0c \x01(\x01R\x0b\x61\x63tualUnits\x12#\n\rcharged_units\x18\r \x01(\x01R\x0c\x63hargedUnits\x12\x16\n\x06micros\x18\x0e \x01(\x03R\x06micros2l\n\x0cUsageService\x12\\\n\tReadUsage\x12).darkroom.ratelimiter.v1.ReadUsageRequest\x1a\".darkroom.ratelimiter.v1.UsageLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+darkroom/ratelimiter/v1/usage_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\"\x9e\x01\n\x10ReadUsageRequest\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12\x19\n\x08\x66rom_day\x18\x04 \x01(\tR\x07\x66romDay\x12\x15\n\x06to_day\x18\x05 \x01(\tR\x05toDay\x12\x0e\n\x02\x62y\x18\x06 \x03(\tR\x02\x62y\"\xb1\x03\n\tUsageLine\x12\x10\n\x03\x64\x61y\x18\x01 \x01(\tR\x03\x64\x61y\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x15\n\x06key_id\x18\x03 \x01(\tR\x05keyId\x12#\n\rmodel_version\x18\x04 \x01(\tR\x0cmodelVersion\x12\x12\n\x04jobs\x18\x05 \x01(\x04R\x04jobs\x12\x1c\n\tsucceeded\x18\x06 \x01(\x04R\tsucceeded\x12\x16\n\x06\x66\x61iled\x18\x07 \x01(\x04R\x06\x66\x61iled\x12\x1c\n\tcancelled\x18\x08 \x01(\x04R\tcancelled\x12\x18\n\x07\x65xpired\x18\t \x01(\x04R\x07\x65xpired\x12\x16\n\x06images\x18\n \x01(\x04R\x06images\x12\x15\n\x06gpu_ms\x18\x0b \x01(\x01R\x05gpuMs\x12!\n\x0c\x61\x63tual_units\x18\x0c \x01(\x01R\x0b\x61\x63tualUnits\x12#\n\rcharged_units\x18\r \x01(\x01R\x0c\x63hargedUnits\x12\x16\n\x06micros\x18\x0e \x01(\x03R\x06micros\x12(\n\x10succeeded_gpu_ms\x18\x0f \x01(\x01R\x0esucceededGpuMs2l\n\x0cUsageService\x12\\\n\tReadUsage\x12).darkroom.ratelimiter.v1.ReadUsageRequest\x1a\".darkroom.ratelimiter.v1.UsageLine0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READUSAGEREQUEST']._serialized_start=73
   _globals['_READUSAGEREQUEST']._serialized_end=231
   _globals['_USAGELINE']._serialized_start=234
-  _globals['_USAGELINE']._serialized_end=625
-  _globals['_USAGESERVICE']._serialized_start=627
-  _globals['_USAGESERVICE']._serialized_end=735
+  _globals['_USAGELINE']._serialized_end=667
+  _globals['_USAGESERVICE']._serialized_start=669
+  _globals['_USAGESERVICE']._serialized_end=777
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,7 @@ class UsageLine(_message.Message):
     ACTUAL_UNITS_FIELD_NUMBER: _builtins.int
     CHARGED_UNITS_FIELD_NUMBER: _builtins.int
     MICROS_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_GPU_MS_FIELD_NUMBER: _builtins.int
     day: _builtins.str
     """Day of UTC."""
     tenant_id: _builtins.str
@@ -110,6 +111,8 @@ class UsageLine(_message.Message):
     """Units charged."""
     micros: _builtins.int
     """Money charged, in millionths."""
+    succeeded_gpu_ms: _builtins.float
+    """Of the milliseconds of devices those of jobs that succeeded."""
     def __init__(
         self,
         *,
@@ -127,10 +130,11 @@ class UsageLine(_message.Message):
         actual_units: _builtins.float = ...,
         charged_units: _builtins.float = ...,
         micros: _builtins.int = ...,
+        succeeded_gpu_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_units", b"actual_units", "cancelled", b"cancelled", "charged_units", b"charged_units", "day", b"day", "expired", b"expired", "failed", b"failed", "gpu_ms", b"gpu_ms", "images", b"images", "jobs", b"jobs", "key_id", b"key_id", "micros", b"micros", "model_version", b"model_version", "succeeded", b"succeeded", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_units", b"actual_units", "cancelled", b"cancelled", "charged_units", b"charged_units", "day", b"day", "expired", b"expired", "failed", b"failed", "gpu_ms", b"gpu_ms", "images", b"images", "jobs", b"jobs", "key_id", b"key_id", "micros", b"micros", "model_version", b"model_version", "succeeded", b"succeeded", "succeeded_gpu_ms", b"succeeded_gpu_ms", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

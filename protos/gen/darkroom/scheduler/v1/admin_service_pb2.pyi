@@ -949,3 +949,107 @@ class ListPinsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPinsResponse: _TypeAlias = ListPinsResponse  # noqa: Y015
+
+@_typing.final
+class GetDeviceTimeRequest(_message.Message):
+    """Asks for the devices' time; at most 400 days of it are told, the latest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
+    from_day: _builtins.str
+    """First day of UTC, like `2026-11-21`; empty for 30 days before the last."""
+    to_day: _builtins.str
+    """Last day of UTC; empty for today."""
+    def __init__(
+        self,
+        *,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_day", b"from_day", "to_day", b"to_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeviceTimeRequest: _TypeAlias = GetDeviceTimeRequest  # noqa: Y015
+
+@_typing.final
+class DeviceDay(_message.Message):
+    """One device in one day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    BUSY_MS_FIELD_NUMBER: _builtins.int
+    LOADING_MS_FIELD_NUMBER: _builtins.int
+    IDLE_MS_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """Day of UTC."""
+    worker_id: _builtins.str
+    """Name of the worker."""
+    device: _builtins.str
+    """Class of the device."""
+    busy_ms: _builtins.float
+    """Milliseconds in passes of the engine, for whatever came of them."""
+    loading_ms: _builtins.float
+    """Milliseconds in which a model was on its way and nothing else went on."""
+    idle_ms: _builtins.float
+    """Milliseconds in which nothing went on."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        device: _builtins.str = ...,
+        busy_ms: _builtins.float = ...,
+        loading_ms: _builtins.float = ...,
+        idle_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ms", b"busy_ms", "day", b"day", "device", b"device", "idle_ms", b"idle_ms", "loading_ms", b"loading_ms", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceDay: _TypeAlias = DeviceDay  # noqa: Y015
+
+@_typing.final
+class GetDeviceTimeResponse(_message.Message):
+    """The devices' time, and what an hour of it costs by the settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    HOUR_COST_FIELD_NUMBER: _builtins.int
+    DEVICE_KW_FIELD_NUMBER: _builtins.int
+    KWH_COST_FIELD_NUMBER: _builtins.int
+    hour_cost: _builtins.float
+    """Cost of an hour of a device."""
+    device_kw: _builtins.float
+    """Kilowatts that a device draws."""
+    kwh_cost: _builtins.float
+    """Cost of a kilowatt-hour."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceDay]:
+        """By day, then worker."""
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[Global___DeviceDay] | None = ...,
+        hour_cost: _builtins.float = ...,
+        device_kw: _builtins.float = ...,
+        kwh_cost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "device_kw", b"device_kw", "hour_cost", b"hour_cost", "kwh_cost", b"kwh_cost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDeviceTimeResponse: _TypeAlias = GetDeviceTimeResponse  # noqa: Y015

@@ -95,6 +95,11 @@ class AdminServiceStub:
                 request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.SerializeToString,
                 response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.FromString,
                 _registered_method=True)
+        self.GetDeviceTime = channel.unary_unary(
+                '/darkroom.scheduler.v1.AdminService/GetDeviceTime',
+                request_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeRequest.SerializeToString,
+                response_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -185,6 +190,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDeviceTime(self, request, context):
+        """Tells what the devices' time went into, by day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +259,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListPins,
                     request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.FromString,
                     response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.SerializeToString,
+            ),
+            'GetDeviceTime': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeviceTime,
+                    request_deserializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeRequest.FromString,
+                    response_serializer=darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +591,33 @@ class AdminService:
             '/darkroom.scheduler.v1.AdminService/ListPins',
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsRequest.SerializeToString,
             darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.ListPinsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeviceTime(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.scheduler.v1.AdminService/GetDeviceTime',
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeRequest.SerializeToString,
+            darkroom_dot_scheduler_dot_v1_dot_admin__service__pb2.GetDeviceTimeResponse.FromString,
             options,
             channel_credentials,
             insecure,

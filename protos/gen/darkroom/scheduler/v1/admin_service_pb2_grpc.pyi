@@ -57,6 +57,8 @@ class AdminServiceStub:
     """Lets a pinned model be as others."""
     ListPins: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListPinsRequest, _admin_service_pb2.ListPinsResponse]
     """Lists the pinned models."""
+    GetDeviceTime: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetDeviceTimeRequest, _admin_service_pb2.GetDeviceTimeResponse]
+    """Tells what the devices' time went into, by day."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -87,6 +89,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lets a pinned model be as others."""
     ListPins: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListPinsRequest, _admin_service_pb2.ListPinsResponse]  # type: ignore[assignment]
     """Lists the pinned models."""
+    GetDeviceTime: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetDeviceTimeRequest, _admin_service_pb2.GetDeviceTimeResponse]  # type: ignore[assignment]
+    """Tells what the devices' time went into, by day."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the fleet and the queue, moves models, looks after dead letters, and takes workers out of service."""
@@ -186,5 +190,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListPinsResponse, _abc.Awaitable[_admin_service_pb2.ListPinsResponse]]:
         """Lists the pinned models."""
+
+    @_abc_1.abstractmethod
+    def GetDeviceTime(
+        self,
+        request: _admin_service_pb2.GetDeviceTimeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetDeviceTimeResponse, _abc.Awaitable[_admin_service_pb2.GetDeviceTimeResponse]]:
+        """Tells what the devices' time went into, by day."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+from libs.clients.device_time import DeviceTime
 from libs.clients.modelserver import (
     AttemptDone,
     AttemptEvent,
@@ -102,6 +103,11 @@ class Connection(fakes.FakeModelServer):
         async with self._asked():
             resident = self._worker.resident
             return [ModelPlace(model, "vram" if model in resident else "disk", 1.0) for model in self._worker.able]
+
+    async def device_time(self) -> DeviceTime:
+        """Return what the device's time went into: nobody asks here."""
+        async with self._asked():
+            return DeviceTime()
 
     async def warm(self, pinned: str, tier: str) -> None:
         """Begin to load a model."""

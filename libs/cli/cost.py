@@ -1,0 +1,93 @@
+"""`darkroom cost`: what pictures, tenants, models and days cost, from measured device time (operators only)."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from functools import reduce
+from typing import Annotated
+
+import typer
+
+from libs.cli import cost_report, output
+from libs.cli.cost_report import Rates
+from libs.cli.target import Target
+from libs.cli.usage import COLUMNS
+from libs.clients.device_time import DeviceTime
+from libs.clients.limiter_usage import PARTS, UsageClient, UsageFilter, UsageRecord
+from libs.clients.scheduler_devices import DeviceTimes, device_times
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def cost(
+    context: typer.Context,
+    by: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}, or some with commas.")] = "model",
+    from_day: Annotated[
+        str, typer.Option("--from", help="First day of UTC, like 2026-11-21; empty: 30 days ago.")
+    ] = "",
+    to_day: Annotated[str, typer.Option("--to", help="Last day of UTC; empty: today.")] = "",
+    hour: Annotated[
+        float | None, typer.Option(help="Cost of a device-hour; else as the scheduler's settings say.")
+    ] = None,
+    kw: Annotated[float | None, typer.Option(help="Kilowatts of a device; else as the settings say.")] = None,
+    kwh: Annotated[float | None, typer.Option(help="Cost of a kilowatt-hour; else as the settings say.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the devices' time cost, and what that makes for a picture: idle, loading and failed work included."""
+    parts = tuple(part.strip() for part in by.split(",") if part.strip())
+    if not parts or not set(parts) <= set(PARTS):
+        raise typer.BadParameter(f"--by must be some of {', '.join(PARTS)} with commas")
+    output.run(_cost(context.obj, UsageFilter(parts, "", "", "", from_day, to_day), (hour, kw, kwh), as_json))
+
+
+async def _cost(
+    target: Target, wanted: UsageFilter, said: tuple[float | None, float | None, float | None], as_json: bool
+) -> None:
+    async with target.admin("scheduler") as channel:
+        devices = await device_times(channel, wanted.from_day, wanted.to_day)
+    if devices.days:  # of other days nobody knows what the devices did
+        wanted = dataclasses.replace(wanted, from_day=devices.days[0].day, to_day=wanted.to_day)
+    async with target.admin("ratelimiter") as channel:
+        client = UsageClient(channel)
+        whole = [line async for line in client.read(dataclasses.replace(wanted, by=()))]
+        lines = [line async for line in client.read(wanted)]
+    rates = _rates(devices, said)
+    time = reduce(DeviceTime.plus, (day.time for day in devices.days), DeviceTime())
+    uses = cost_report.uses(time, whole[0] if whole else None, rates)
+    _print(uses, lines, wanted.by, rates, as_json)
+
+
+def _rates(devices: DeviceTimes, said: tuple[float | None, float | None, float | None]) -> Rates:
+    settings = (devices.hour_cost, devices.device_kw, devices.kwh_cost)
+    return Rates(*(setting if one is None else one for one, setting in zip(said, settings, strict=True)))
+
+
+def _print(
+    uses: list[cost_report.Use], lines: list[UsageRecord], by: tuple[str, ...], rates: Rates, as_json: bool
+) -> None:
+    costs = cost_report.parts(lines, [COLUMNS[part] for part in by], uses[-1].cost, rates)
+    if as_json:
+        told = [output.as_json(one) | {"per_image": one.per_image} for one in costs]
+        output.print_json(
+            {"rates": output.as_json(rates), "time": [output.as_json(use) for use in uses], "parts": told}
+        )
+        return
+    output.print_table(
+        ("time of devices", "hours", "cost"), ((u.name, f"{u.hours:.3f}", f"{u.cost:.4f}") for u in uses)
+    )
+    rows = (
+        (
+            *(name or "-" for name in one.part),
+            one.images,
+            f"{one.gpu_hours:.3f}",
+            f"{one.own_cost:.4f}",
+            f"{one.full_cost:.4f}",
+            "-" if one.per_image is None else f"{one.per_image:.6f}",
+        )
+        for one in costs
+    )
+    sys.stdout.write("\n")
+    output.print_table((*by, "images", "device h", "own time", "with its share of all", "per image"), rows)
+    if not rates.of(1.0):
+        sys.stderr.write("An hour of a device costs nothing here: give --hour, or set DARKROOM_COST_PER_DEVICE_HOUR.\n")

@@ -1,0 +1,32 @@
+"""What a device's time goes into, as a model server tells it and a scheduler adds it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTime:
+    """Milliseconds of a device: in passes of the engine, waiting for a model and nothing else, and unused."""
+
+    busy_ms: float = 0.0
+    loading_ms: float = 0.0
+    idle_ms: float = 0.0
+
+    @property
+    def all_ms(self) -> float:
+        """Together."""
+        return self.busy_ms + self.loading_ms + self.idle_ms
+
+    def plus(self, other: DeviceTime) -> DeviceTime:
+        """Return both together."""
+        return DeviceTime(*(mine + theirs for mine, theirs in zip(self.as_list(), other.as_list(), strict=True)))
+
+    def minus(self, earlier: DeviceTime) -> DeviceTime:
+        """Return what came since an earlier moment."""
+        pairs = zip(self.as_list(), earlier.as_list(), strict=True)
+        return DeviceTime(*(max(0.0, mine - theirs) for mine, theirs in pairs))
+
+    def as_list(self) -> list[float]:
+        """Return the three of them."""
+        return [self.busy_ms, self.loading_ms, self.idle_ms]

@@ -1,0 +1,126 @@
+"""Device time by day: what workers told, over restarts of everybody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from darkroom.scheduler.v1 import admin_service_pb2 as pb
+from libs.clients.device_time import DeviceTime
+from libs.errors import InvalidRequest, Unavailable
+from libs.fleet.record import WorkerRecord
+from libs.ids import WorkerId
+from libs.testing.clock import ManualClock
+from services.scheduler.devices import book as books
+from services.scheduler.devices import wire
+from services.scheduler.devices.book import DeviceBook, DeviceCosts, Told, WorkerDay, day_of
+from services.scheduler.devices.keeper import DeviceKeeper
+from services.scheduler.replicas import leadership
+from services.scheduler.replicas.lead import Lead
+from services.scheduler.storage.memory_store import MemoryStore
+from tests.unit.services.scheduler.fakes import FakeModelServer, record
+
+NOW = 1_700_000_000.0
+W0 = WorkerId("modelserver-0")
+
+
+def told(busy_ms: float, incarnation: str = "a", idle_ms: float = 0.0) -> Told:
+    return Told(incarnation, DeviceTime(busy_ms, 10.0, idle_ms))
+
+
+def test_what_is_new_is_added_and_a_restart_counts_from_its_beginning() -> None:
+    book = DeviceBook(day_of(NOW), asked_s=NOW - 60)
+    book.take(W0, "gpu", told(100.0), NOW)
+    book.take(W0, "gpu", told(250.0), NOW + 60)
+    assert book.days[W0] == WorkerDay("gpu", DeviceTime(250.0, 10.0, 0.0))
+    book.asked_s = NOW + 60
+    book.take(W0, "gpu", told(30.0, "b"), NOW + 120)
+    assert book.days[W0].time == DeviceTime(280.0, 20.0, 0.0)
+
+
+def test_of_a_stranger_that_is_older_than_the_book_nothing_is_counted_twice() -> None:
+    book = DeviceBook(day_of(NOW), asked_s=NOW - 60)
+    book.take(W0, "gpu", told(5_000_000.0), NOW)
+    assert book.days == {}
+    book.take(W0, "gpu", told(5_000_100.0), NOW + 60)
+    assert book.days[W0].time == DeviceTime(100.0, 0.0, 0.0)
+
+
+def test_a_new_day_begins_empty_and_goes_on_from_what_was_told() -> None:
+    book = DeviceBook(day_of(NOW), asked_s=NOW)
+    book.take(W0, "gpu", told(100.0), NOW)
+    book.turn(NOW + 86_400)
+    book.take(W0, "gpu", told(150.0), NOW + 86_400)
+    assert (book.day, book.days[W0].time) == (day_of(NOW) + 1, DeviceTime(50.0, 0.0, 0.0))
+
+
+def test_a_book_is_kept_and_read_back() -> None:
+    book = DeviceBook(day_of(NOW), asked_s=NOW)
+    book.take(W0, "gpu", told(100.0), NOW)
+    assert books.from_document(book.day, book.to_document()) == book
+    book.keep_only({W0: "another"})
+    assert (book.told, list(book.days)) == ({}, [W0])
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        books.from_document(1, {"days": {}})
+
+
+class OneWorker:
+    """A fleet of one."""
+
+    def __init__(self) -> None:
+        self.told = FakeModelServer()
+
+    def workers(self) -> dict[WorkerId, WorkerRecord]:
+        return {record().worker_id: record()}
+
+    def server(self, _record: WorkerRecord) -> FakeModelServer:
+        return self.told
+
+
+@pytest.fixture
+async def keeper():
+    """Make keepers on one store, as one leader after the other has them."""
+    store, clock, fleet = MemoryStore(), ManualClock(), OneWorker()
+    lead = Lead(await leadership.take(store, clock), serving=True)
+    return lambda: (DeviceKeeper(store, fleet, clock, lead), fleet.told)  # type: ignore[arg-type]
+
+
+async def test_the_keeper_asks_adds_up_and_goes_on_after_a_restart(keeper) -> None:
+    first, server = keeper()
+    for busy_ms in (1000.0, 4000.0):
+        server.time = DeviceTime(busy_ms, 0.0, 500.0)
+        await first.ask()
+    second, _ = keeper()
+    server.time = DeviceTime(4500.0, 0.0, 900.0)
+    await second.ask()
+    ((day, workers),) = await second.read(day_of(NOW) - 500, day_of(NOW))
+    assert (day, list(workers)) == (day_of(NOW), [record().worker_id])
+    assert workers[record().worker_id].time == DeviceTime(4500.0, 0.0, 900.0)
+
+
+async def test_a_worker_that_does_not_answer_costs_nobody_the_round(keeper) -> None:
+    keeping, server = keeper()
+
+    async def silent() -> DeviceTime:
+        raise Unavailable("gone")
+
+    server.device_time = silent
+    await keeping.ask()
+    assert await keeping.read(0, day_of(NOW)) == []
+
+
+def test_days_on_the_wire() -> None:
+    today = day_of(NOW)
+    assert wire.days_from_pb(pb.GetDeviceTimeRequest(), NOW) == (today - 30, today)
+    asked = pb.GetDeviceTimeRequest(from_day="2023-11-01", to_day="2030-01-01")
+    assert wire.days_from_pb(asked, NOW) == (today - 13, today)
+    with pytest.raises(InvalidRequest, match="from_day must be a day"):
+        wire.days_from_pb(pb.GetDeviceTimeRequest(from_day="soon"), NOW)
+    day = WorkerDay("gpu", DeviceTime(1.0, 2.0, 3.0))
+    answer = wire.days_to_pb([(today, {W0: day, WorkerId("a"): replace(day)})], DeviceCosts(2.5, 0.7, 0.3))
+    assert [(d.day, d.worker_id, d.loading_ms) for d in answer.days] == [
+        ("2023-11-14", "a", 2.0),
+        ("2023-11-14", W0, 2.0),
+    ]
+    assert (answer.hour_cost, answer.device_kw, answer.kwh_cost) == (2.5, 0.7, 0.3)
