@@ -25,6 +25,10 @@ class Meters:
         self._tiers_wrong = meter.create_gauge(
             "darkroom_tiers_wrong", description="Whether the file of the tiers is wrong and was not taken."
         )
+        self._told = meter.create_counter(
+            "darkroom_tenant_events", unit="{event}", description="Events that tenants should know of, by kind."
+        )
+        self._told.add(0, {"kind": "usage_threshold"})  # so that the series is there before the first
 
         self._ledger_away = meter.create_gauge(
             "darkroom_ledger_away", description="Whether limits are decided by a share, because the ledger is away."
@@ -60,3 +64,7 @@ class Meters:
     def tiers_read(self, *, good: bool) -> None:
         """Say whether the file of the tiers could be taken as it lies there."""
         self._tiers_wrong.set(0 if good else 1)
+
+    def told_tenant(self, kind: str) -> None:
+        """Count an event of a tenant that is new."""
+        self._told.add(1, {"kind": kind})

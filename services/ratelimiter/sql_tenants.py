@@ -31,6 +31,11 @@ class SqlTenants:
         asked = select(self._tenants).where(self._tenants.c.id > after).order_by(self._tenants.c.id).limit(most)
         return [_tenant(row) for row in await self._database.rows(asked)]
 
+    async def among(self, tenant_ids: Sequence[TenantId]) -> Sequence[Tenant]:
+        """Return those of the named that there are."""
+        asked = select(self._tenants).where(self._tenants.c.id.in_(tenant_ids))
+        return [_tenant(row) for row in await self._database.rows(asked)]
+
     async def put(self, tenant: Tenant) -> None:
         """Make a tenant, or give one that is there another tier."""
         row = {"id": tenant.id, "tier": tenant.tier, "created_at": tenant.created_s}

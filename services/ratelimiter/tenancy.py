@@ -13,6 +13,7 @@ import grpc
 from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc
 from libs.clock import Clock
 from services.ratelimiter.agreed import Agreed
+from services.ratelimiter.alerting import Alerting
 from services.ratelimiter.decider import Decider
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.retention import Retention
@@ -39,7 +40,7 @@ class Tenancy:
 
     def __init__(self, settings: Settings, database: Database, clock: Clock, meters: Meters) -> None:
         """Read the tiers. Raises BadTiers."""
-        self._settings, self._database, self._clock = settings, database, clock
+        self._settings, self._database, self._clock, self._meters = settings, database, clock, meters
         self._tiers = TiersFile(settings.tiers, settings.data, clock, meters)
         self.tariffs = self._tiers.tariffs
         self._wallets, self._events = SqlWallets(database), SqlTenantEvents(database)
@@ -74,4 +75,15 @@ class Tenancy:
         life_s = self._settings.usage_life_s
         retention = Retention(SqlUsage(self._database), self._events, self._clock, life_s)
         ttl_s = self._settings.reservation_ttl_s
-        return [self._tiers.run(), self._agreed.run(), till.run(ttl_s), retention.run()]
+        return [self._tiers.run(), self._agreed.run(), till.run(ttl_s), retention.run(), self._alerting().run()]
+
+    def _alerting(self) -> Alerting:
+        return Alerting(
+            SqlReports(self._database),
+            SqlTenants(self._database),
+            self._wallets,
+            self._events,
+            self.tariffs,
+            self._meters,
+            self._clock,
+        )

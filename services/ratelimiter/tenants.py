@@ -66,6 +66,10 @@ class TenantBook(Protocol):
         """Return tenants by id, those behind `after`."""
         ...
 
+    async def among(self, tenant_ids: Sequence[TenantId]) -> Sequence[Tenant]:
+        """Return those of the named that there are."""
+        ...
+
     async def put(self, tenant: Tenant) -> None:
         """Make a tenant, or give one that is there another tier."""
         ...

@@ -68,6 +68,7 @@ async def test_tenants_are_kept_by_id_and_change_their_tier(database: Database):
     await tenants.put(Tenant(TenantId("b"), "pro", 9.0))
     assert await tenants.find(TenantId("b")) == Tenant(TenantId("b"), "pro", 1.5)
     assert await tenants.find(ACME) is None
+    assert [tenant.id for tenant in await tenants.among([TenantId("b"), ACME])] == ["b"]
     assert [tenant.id for tenant in await tenants.list("a", 1)] == ["b"]
     assert [tenant.id for tenant in await tenants.list("", 9)] == ["a", "b", "c"]
 
