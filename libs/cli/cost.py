@@ -13,7 +13,7 @@ from libs.cli import cost_report, output
 from libs.cli.cost_report import Rates
 from libs.cli.target import Target
 from libs.cli.usage import COLUMNS
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.clients.limiter_usage import PARTS, UsageClient, UsageFilter, UsageRecord
 from libs.clients.scheduler_devices import DeviceTimes, device_times
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.clients.limiter_usage import UsageRecord
 
 _MS_PER_HOUR = 3_600_000.0

@@ -22,7 +22,7 @@ from darkroom.modelserver.v1 import modelserver_service_pb2 as pb
 from darkroom.modelserver.v1 import modelserver_service_pb2_grpc as pb_grpc
 from libs import errors
 from libs.blobs.uploads import upload_key
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime, ModelPlace
 from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.generation.model import Model
 from libs.generation.spec import GenerationSpec
@@ -109,16 +109,6 @@ class AttemptFailed:
 
 
 AttemptEvent = Progress | Preview | StageDone | ImageStored | Checkpointed | AttemptDone | AttemptFailed
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPlace:
-    """Where a model's weights are: `vram`, `ram` or `disk`; `load_share` 0 to 1 while it is loaded, else None."""
-
-    pinned: str
-    tier: str
-    weight_bytes: float
-    load_share: float | None = None
 
 
 class ModelServer(Protocol):
@@ -293,8 +283,7 @@ def _upload_key(order: Order, upload_id: str) -> str:
 
 
 def _failed_from_pb(failed: pb.AttemptFailed) -> AttemptFailed:
-    name = pb.AttemptFailed.Kind.Name(failed.kind)
-    kind = FailureKind[name] if name in FailureKind.__members__ else FailureKind.TRANSIENT
+    kind = FailureKind.__members__.get(pb.AttemptFailed.Kind.Name(failed.kind), FailureKind.TRANSIENT)
     return AttemptFailed(kind, failed.reason, failed.message, failed.gpu_ms)
 
 

@@ -9,7 +9,7 @@ import grpc
 
 from darkroom.scheduler.v1 import admin_service_pb2 as pb
 from darkroom.scheduler.v1 import admin_service_pb2_grpc as rpc
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.ids import WorkerId
 from libs.rpc import deadlines
 from libs.rpc.status import translated

@@ -78,7 +78,6 @@ class Scheduler:
         self.fleet = Fleet(fleet_directory, connect, clock, self._fleet_changed)
         self.operations = Operations(store, clock, self.lead)
         self.operations.on_changed = lambda: self.fleet.wish(self.operations)
-        self.devices = DeviceKeeper(store, self.fleet, clock, self.lead)
         self.catalog = CatalogKeeper(store, self.fleet, clock, self.lead)
         self.prices = PriceKeeper(store, self.catalog, clock, self.lead)
         self.reconciler = Reconciler(store, self.jobs, clock, self.lead)
@@ -105,6 +104,7 @@ class Scheduler:
 
     def _add_dispatch(self, store: JobStore, instruments: Instruments, life_s: float) -> None:
         clock, judge = self._clock, Judge(result_life_s=life_s, jitter=random.random)
+        self.devices = DeviceKeeper(store, self.fleet, clock, self.lead)
         self.substitution = Substitution(store, self.jobs, self.fleet, self.catalog, self.reconciler, clock)
         aides = Aides(judge, self.ward, self.substitution)
         closer = AttemptCloser(store, self.jobs, self.reconciler, aides, instruments, clock)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.ids import WorkerId
 
 _DAY_S = 86_400

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from libs import errors
-from libs.clients.modelserver import ModelPlace
+from libs.clients.device_state import ModelPlace
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from libs.fleet.shapes import Shape

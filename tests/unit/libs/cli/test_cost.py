@@ -10,7 +10,7 @@ import pytest
 from libs.cli import cost, cost_report
 from libs.cli.cost_report import Rates
 from libs.cli.target import Target
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.clients.limiter_usage import UsageFilter, UsageRecord
 from libs.clients.scheduler_devices import DeviceDay, DeviceTimes
 from libs.ids import KeyId, TenantId, WorkerId

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from libs.blobs.memory import MemoryBlobs
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime, ModelPlace
 from libs.clients.limiter import OpenReservation
-from libs.clients.modelserver import AttemptDone, AttemptEvent, ModelPlace, Order, Progress, WorkerLost
+from libs.clients.modelserver import AttemptDone, AttemptEvent, Order, Progress, WorkerLost
 from libs.errors import NotFound, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.generation.attempt import ImageStored, StageDone

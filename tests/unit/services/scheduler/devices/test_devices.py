@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from darkroom.scheduler.v1 import admin_service_pb2 as pb
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.errors import InvalidRequest, Unavailable
 from libs.fleet.record import WorkerRecord
 from libs.ids import WorkerId

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from libs.clients.modelserver import ModelPlace
+from libs.clients.device_state import ModelPlace
 from libs.errors import Unavailable
 from services.scheduler.placement.preloader import LOOK_EVERY_S
 from tests.unit.services.scheduler.fakes import Bench, FakeModelServer, record, silence

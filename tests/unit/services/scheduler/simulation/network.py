@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from libs.clients.device_time import DeviceTime
+from libs.clients.device_state import DeviceTime
 from libs.clients.modelserver import (
     AttemptDone,
     AttemptEvent,

@@ -1,8 +1,18 @@
-"""What a device's time goes into, as a model server tells it and a scheduler adds it up."""
+"""What a model server tells of its device: where models are, and what its time goes into."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """Where a model's weights are: `vram`, `ram` or `disk`; `load_share` 0 to 1 while it is loaded, else None."""
+
+    pinned: str
+    tier: str
+    weight_bytes: float
+    load_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
