@@ -18,6 +18,11 @@ def inherited(parent: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in parent.items() if not name.startswith(PREFIX)}
 
 
+def _some(number: float) -> str:
+    """Return a number as text; none for 0, which leaves it to the service."""
+    return f"{number:g}" if number else ""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceEnvironment:
     """Builds the environment of one process after the other."""
@@ -53,9 +58,9 @@ class ServiceEnvironment:
             RECORD_LIFE_S=str(self.settings.record_life_s or ""),
             CACHE_SCOPE=self.settings.cache_scope,
             MAX_RUN_S=self.settings.max_run_s,
-            COST_PER_DEVICE_HOUR=f"{self.settings.cost_per_device_hour:g}",
-            DEVICE_KW=f"{self.settings.device_kw:g}",
-            COST_PER_KWH=f"{self.settings.cost_per_kwh:g}",
+            COST_PER_DEVICE_HOUR=_some(self.settings.cost_per_device_hour),
+            DEVICE_KW=_some(self.settings.device_kw),
+            COST_PER_KWH=_some(self.settings.cost_per_kwh),
         )
 
     def ratelimiter(self) -> dict[str, str]:
