@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -17,7 +16,8 @@ from services.ratelimiter.scope import AccountId
 
 def balance_to_json(balance: Balance) -> str:
     """Return a balance as text."""
-    return _text(dataclasses.asdict(balance))
+    nested = {name: _fields(getattr(balance, name)) for name in ("requests", "units", "day")}
+    return _text(_fields(balance) | nested | {"leases": [_fields(lease) for lease in balance.leases]})
 
 
 def balance_from_json(text: str | bytes) -> Balance:
@@ -35,7 +35,8 @@ def balance_from_json(text: str | bytes) -> Balance:
 
 def reservation_to_json(reservation: Reservation) -> str:
     """Return a reservation as text."""
-    return _text(dataclasses.asdict(reservation) | {"state": reservation.state.value})
+    nested = {"hold": _fields(reservation.hold), "marks": [_fields(mark) for mark in reservation.marks]}
+    return _text(_fields(reservation) | nested | {"state": reservation.state.value})
 
 
 def reservation_from_json(text: str | bytes) -> Reservation:
@@ -58,6 +59,12 @@ def _hold(held: dict[str, Any]) -> Hold:
 
 def _mark(held: dict[str, Any]) -> Mark:
     return Mark(AccountId(held["account"]), held["used"], held["refills"])
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a slotted dataclass as they are; `dataclasses.asdict` copies all and takes four times as
+    long, a quarter of a decision."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _text(value: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ the server for which the balances were last known to be whole. Each returns Redi
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _GUARD = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('EPOCH another life of the server') end
@@ -20,11 +20,11 @@ class Script:
     """A script and the name by which Redis knows it once it is loaded."""
 
     text: str
+    sha: str = field(init=False)
+    """The name."""
 
-    @property
-    def sha(self) -> str:
-        """The name."""
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
 # KEYS: epoch, documents…; ARGV: epoch. Returns the documents.

@@ -35,7 +35,7 @@ from tests.bench.limiter_parts import site as sites
 from tests.bench.limiter_parts.site import Site
 
 IN_FLIGHT = (1, 16, 64)
-TENANTS = 100
+TENANTS = 10_000
 Call = Callable[[], Awaitable[object]]
 
 
