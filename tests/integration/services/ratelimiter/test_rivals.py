@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -14,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.clients.limiter import LimiterClient, Reservation, Settlement
+from libs.errors import Unavailable
 from libs.ids import JobId, KeyId, TenantId
+from libs.testing import waiting
 from libs.testing.limiter import LimiterProcess
 from libs.testing.redis import RedisServer
 
@@ -24,9 +27,16 @@ _COUNT, _BURST, _REQUESTS, _IN_FLIGHT, _DAY = 3, 1000.0, 12, 16, 20
 # So slow that nothing drains while a test runs.
 TIERS = "".join(
     f"[{tier}]\nrequests_per_minute = 0.01\nrequests_burst = {_REQUESTS}\nunits_per_minute = 0.01\n"
-    f"units_burst = {_BURST}\nin_flight_images = {_IN_FLIGHT}\ndaily_images = {_DAY}\n"
-    for tier in ("enterprise", "pro", "payg", "free", "anonymous")
+    f"units_burst = {_BURST}\nin_flight_images = {_IN_FLIGHT}\ndaily_images = {_DAY}\noutage_share = 0.5\n"
+    for tier in ("pro", "payg", "free", "anonymous")
 )
+TIERS += (
+    TIERS[: TIERS.index("[payg]")]
+    .replace("[pro]", "[enterprise]")
+    .replace(f"= {_REQUESTS}", "= 100")
+    .replace(f"= {_DAY}", "= 100")
+)
+R = TypeVar("R")
 _tenants = (TenantId(f"tenant_{n}") for n in itertools.count())
 
 
@@ -57,16 +67,26 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rivals(shared: Path) -> AsyncIterator[list[LimiterClient]]:
-    async with RedisServer() as redis:
-        started = [LimiterProcess(shared, f"limiter-{n}", redis.url, shared / "tiers.toml") for n in range(_COUNT)]
-        try:
-            for each in started:  # one after the other: they share a database file
-                await each.start()
-            yield [each.client for each in started]
-        finally:
-            for each in started:
-                await each.kill()
+async def redis() -> AsyncIterator[RedisServer]:
+    async with RedisServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes(shared: Path, redis: RedisServer) -> AsyncIterator[list[LimiterProcess]]:
+    started = [LimiterProcess(shared, f"limiter-{n}", redis.url, shared / "tiers.toml") for n in range(_COUNT)]
+    try:
+        for each in started:  # one after the other: they share a database file
+            await each.start()
+        yield started
+    finally:
+        for each in started:
+            await each.kill()
+
+
+@pytest.fixture
+def rivals(processes: list[LimiterProcess]) -> list[LimiterClient]:
+    return [each.client for each in processes]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -96,13 +116,72 @@ async def test_they_never_admit_more_than_one_would_and_charge_once(rivals: list
     assert seen.available_units == pytest.approx(_BURST - charged, abs=1)
 
 
+@pytest.mark.parametrize("loses_all", [False, True], ids=["killed", "emptied"])
+async def test_redis_that_ends_under_load_costs_no_charge_and_makes_none_twice(
+    processes: list[LimiterProcess], redis: RedisServer, loses_all: bool
+):
+    tenant, done = next(_tenants), asyncio.Semaphore(0)
+    ran = [asyncio.create_task(_jobs(each.client, tenant, f"{n}", done)) for n, each in enumerate(processes)]
+    await _jobs_done(done, 6)
+    await redis.kill()
+    await _jobs_done(done, 12)
+    if loses_all:
+        redis.forget()
+    await redis.start()
+    taken = sum(await asyncio.gather(*ran))
+    assert taken >= 18
+    for each in processes:
+
+        async def is_whole(each: LimiterProcess = each) -> bool:
+            seen = await each.client.peek(Reservation(JobId("any"), tenant, "enterprise", 0.0, 0))
+            return ("x-ratelimit-degraded", "1") not in seen.headers and not _journal_bytes(each)
+
+        await waiting.until(is_whole, 60.0)
+    seen = await processes[0].client.peek(Reservation(JobId("any"), tenant, "enterprise", 0.0, 0))
+    assert seen.available_units == pytest.approx(_BURST - 10.0 * taken, abs=1)
+    assert seen.available_images == _IN_FLIGHT  # every place is free
+    assert dict(seen.headers)["x-ratelimit-remaining-daily"] == str(100 - taken)
+
+
+async def _jobs(limiter: LimiterClient, tenant: TenantId, name: str, done: asyncio.Semaphore) -> int:
+    """Run jobs one after the other as gateway and scheduler do, who come again; return how many were taken."""
+    taken = 0
+    for n in range(10):
+        reservation = Reservation(JobId(f"{tenant}_{name}_{n}"), tenant, "enterprise", 20.0, 1)
+        decision = await _again(lambda of=reservation: limiter.reserve(of))
+        if decision.denial is None:
+            taken += 1
+            await _again(lambda of=reservation: limiter.confirm(of))
+            await _again(lambda of=reservation: _end(limiter, of, Job(20.0, 1, (), charged=10.0)))
+        done.release()
+    return taken
+
+
+async def _again(call: Callable[[], Awaitable[R]]) -> R:
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await waiting.pause()
+
+
+async def _jobs_done(done: asyncio.Semaphore, count: int) -> None:
+    for _ in range(count):
+        await done.acquire()
+
+
+def _journal_bytes(process: LimiterProcess) -> int:
+    journal = process.folder / "ledger-journal"
+    return journal.stat().st_size if journal.exists() else 0
+
+
 async def _end(limiter: LimiterClient, reservation: Reservation, job: Job) -> bool:
     if job.charged is None:
         return await limiter.release(reservation.tenant_id, reservation.reservation_id)
     settlement = Settlement(
         reservation.reservation_id,
         reservation.tenant_id,
-        "pro",
+        reservation.tier,
         KeyId(""),
         reserved_units=job.units,
         actual_units=job.charged,
