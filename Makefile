@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 EXTRAS := gateway,scheduler,modelserver,ratelimiter,cli,test
 
 .PHONY: help setup run test test/unit test/slow test/gpu check lint fmt verify verify/proto verify/breaking verify/envoy \
-	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/preemption bench/mesh bench/accept bench/queues \
+	proto proto/baseline envoy bench bench/engine bench/residency bench/eta bench/takeover bench/preemption bench/mesh bench/accept bench/queues bench/usage \
 	bench/queue bench/fairness bench/estimates bench/limiter bench/gpu clean
 
 help:  ## Print this list
@@ -105,6 +105,9 @@ bench/mesh: setup  ## Measure the highest rate that 10, 100 and 1,000 simulated 
 
 bench/accept: setup  ## Measure accepting against bare group commit, and how it grows to a million jobs
 	$(BIN)/python -m tests.bench.accept
+
+bench/usage: setup  ## Measure adding usage up by day against adding up a million rows
+	$(BIN)/python -m tests.bench.usage
 
 bench/queues: setup  ## Measure jobs that do nothing against Celery, dramatiq and procrastinate
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -13,6 +13,11 @@ ledger gives it a transaction. Balances and reservations are in memory, or in Re
 (`ledgers`); keys and usage are in SQL, and usage is once-only by job id. After a loss balances are rebuilt from the
 usage of the last minutes, and a confirm or a settle whose reservation was forgotten is applied from what it carries.
 
+Limits in force are the tier's (`tiers_file`, read again when it changes), with what operators agreed with a tenant or
+for a key (`tenants`, `agreed`), together in memory (`tariffs`). `till` holds money where a tier has a price; the
+settlement pays it and adds usage up by day in the transaction of its row (`sql_usage`), from which `reports` reads and
+`alerting` tells tenants what they should know. `tenancy` puts these parts together.
+
 When Redis is gone, `outage` grants a share of the limits and keeps a journal, and `recovery` finds the way back.
 When the database is gone, keys of the last seconds still open the door, reservations go on, settlements fail and
 come again. When this process is gone, nobody is let in (503) and the scheduler keeps its settlements.
