@@ -113,7 +113,7 @@ class RedisLedger:
             accounts = list(known.items())
             for first in range(0, len(accounts), _AT_ONCE):
                 writes = [_filled(account, balance, as_of_s) for account, balance in accounts[first : first + _AT_ONCE]]
-                await self._line.command(*writes)
+                await self._line.command(*writes, ("SET", _RESTORING, "1", "PX", _RESTORING_MS))
             await self._line.command(("SET", _RESTORED, as_of_s), ("SET", _ALIVE, as_of_s), ("SET", EPOCH, life))
 
     @asynccontextmanager

@@ -84,9 +84,23 @@ async def processes(shared: Path, redis: RedisServer) -> AsyncIterator[list[Limi
             await each.kill()
 
 
-@pytest.fixture
-def rivals(processes: list[LimiterProcess]) -> list[LimiterClient]:
-    return [each.client for each in processes]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def single(shared: Path) -> AsyncIterator[LimiterProcess]:
+    """One rate limiter that keeps its ledger itself."""
+    started = LimiterProcess(shared, "single", "", shared / "tiers.toml")
+    try:
+        await started.start()
+        yield started
+    finally:
+        await started.kill()
+
+
+@pytest.fixture(params=["redis", "memory"])
+def rivals(request: pytest.FixtureRequest) -> list[LimiterClient]:
+    """Those who may be asked for the same: several processes on one Redis, or one process by several callers."""
+    if request.param == "memory":
+        return [request.getfixturevalue("single").client] * _COUNT
+    return [each.client for each in request.getfixturevalue("processes")]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
