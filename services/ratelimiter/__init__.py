@@ -1,6 +1,7 @@
 """The rate limiter: the authority for tenants, keys, tiers in force, usage and reservations.
 
-Main path: `limiter.Limiter.reserve` → `confirm` → `settle` | `release`; `peek` says what `reserve` would decide.
+Main path: `limiter.Limiter.reserve` → `confirm` → `renew` … → `settle` | `release`; `peek` says what `reserve` would
+decide.
 The door: `authz_servicer` answers Envoy for every request (who is calling, what may they still spend).
 
     reserve            confirm             settle
@@ -8,8 +9,10 @@ The door: `authz_servicer` answers Envoy for every request (who is calling, what
               │     └ release ▶ RELEASED             ▲
               └── unconfirmed ▶ EXPIRED ── settle ───┘
 
-The life of a reservation is a table (`reservation`), the arithmetic is pure (`bucket`, `balance`, `booking`), a
-ledger gives it a transaction. Balances and reservations are in memory, or in Redis for several rate limiters
+The life of a reservation is a table (`reservation`), the arithmetic is pure, a ledger gives it a transaction and the
+time. One decision goes over all accounts of a reservation (`scope`: the tenant, its key, the address of a stranger) and
+all their limits (`refusal`): what drains in the minute (`bucket`), places in flight (`leases`), the day (`days`).
+`booking` moves them together or not at all; `causes` says what the end of a job leaves of it. Balances and reservations are in memory, or in Redis for several rate limiters
 (`ledgers`); keys and usage are in SQL, and usage is once-only by job id. After a loss balances are rebuilt from the
 usage of the last minutes, and a confirm or a settle whose reservation was forgotten is applied from what it carries.
 
