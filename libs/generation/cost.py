@@ -79,8 +79,9 @@ class CostEntry:
         """Return both ratios of a class: the usual ones, held between those of the classes below and above it."""
         found = self._ratios.get(bucket)
         if found is None:
-            below = [each for each in self.buckets if each.bucket.within(bucket)]
-            over = [each for each in self.buckets if bucket.within(each.bucket)]
+            alike = [each for each in self.buckets if each.bucket.kind == bucket.kind]
+            below = [each for each in alike if each.bucket.within(bucket)]
+            over = [each for each in alike if bucket.within(each.bucket)]
             typical = max([min([self.typical, *(each.typical for each in over)]), *(each.typical for each in below)])
             high = max([min([self.high, *(each.high for each in over)]), *(each.high for each in below)])
             found = self._ratios[bucket] = typical, max(typical, high)

@@ -8,45 +8,53 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from libs.generation.work import Bucket
 
 _ROUNDS = 8
 
 Measured = Mapping[Bucket, tuple[float, int]]  # ratio above 0, and of how many measurements
-Ratios = dict[Bucket, float]
+Pairs = Sequence[tuple[int, int]]  # places of a class and of one that it is within
 
 
-def orderly(measured: Measured) -> Ratios:
+def orderly(measured: Measured) -> dict[Bucket, float]:
     """Return ratios near the measured ones, in order."""
-    by_kind: dict[str, dict[Bucket, tuple[float, int]]] = defaultdict(dict)
-    for bucket, found in measured.items():
-        by_kind[bucket.kind][bucket] = found
-    return {bucket: ratio for of_kind in by_kind.values() for bucket, ratio in _of_kind(of_kind).items()}
-
-
-def _of_kind(measured: Measured) -> Ratios:
-    ratios = {bucket: ratio for bucket, (ratio, _) in measured.items()}
-    pairs = [(low, high) for low in measured for high in measured if low != high and low.within(high)]
-    for _ in range(_ROUNDS):
-        if not any(ratios[low] > ratios[high] for low, high in pairs):
-            break
-        for low, high in pairs:
-            if ratios[low] > ratios[high]:
-                ratios[low] = ratios[high] = _middle(ratios, measured, low, high)
-    return _between(ratios)
-
-
-def _middle(ratios: Ratios, measured: Measured, low: Bucket, high: Bucket) -> float:
-    weight = measured[high][1] / (measured[low][1] + measured[high][1])
-    return math.exp((1.0 - weight) * math.log(ratios[low]) + weight * math.log(ratios[high]))
-
-
-def _between(ratios: Ratios) -> Ratios:
-    found = {}
-    for bucket, own in ratios.items():
-        least = max(ratio for other, ratio in ratios.items() if other.within(bucket))
-        most = min(ratio for other, ratio in ratios.items() if bucket.within(other))
-        found[bucket] = own if least <= own <= most else math.sqrt(least * most)
+    by_kind: dict[str, list[Bucket]] = defaultdict(list)
+    for bucket in measured:
+        by_kind[bucket.kind].append(bucket)
+    found: dict[Bucket, float] = {}
+    for buckets in by_kind.values():
+        values, weights = [math.log(measured[each][0]) for each in buckets], [measured[each][1] for each in buckets]
+        ordered = _in_order(values, weights, _pairs(buckets))
+        found.update(zip(buckets, map(math.exp, ordered), strict=True))
     return found
+
+
+def _pairs(buckets: Sequence[Bucket]) -> Pairs:
+    shapes = [(place, each.size, each.steps) for place, each in enumerate(buckets)]
+    return [
+        (low, high)
+        for low, size, steps in shapes
+        for high, larger, longer in shapes
+        if size <= larger and steps <= longer and low != high
+    ]
+
+
+def _in_order(values: list[float], weights: Sequence[int], pairs: Pairs) -> list[float]:
+    for _ in range(_ROUNDS):
+        wrong = [(low, high) for low, high in pairs if values[low] > values[high]]
+        if not wrong:
+            return values
+        for low, high in wrong:
+            if values[low] > values[high]:
+                share = weights[high] / (weights[low] + weights[high])
+                values[low] = values[high] = values[low] + share * (values[high] - values[low])
+    return _between(values, pairs)
+
+
+def _between(values: Sequence[float], pairs: Pairs) -> list[float]:
+    least, most = list(values), list(values)
+    for low, high in pairs:
+        least[high], most[low] = max(least[high], values[low]), min(most[low], values[high])
+    return [(below + above) / 2.0 for below, above in zip(least, most, strict=True)]
