@@ -20,6 +20,7 @@ from services.ratelimiter.policy import TIERS
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 RESERVE = "/darkroom.ratelimiter.v1.LimiterService/Reserve"
 METADATA = "envoy.filters.http.jwt_authn"
+REFUSED = (401, 429)  # the second after ten wrong ones a minute from one address
 _BOUNDED = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -89,9 +90,9 @@ async def test_no_credential_that_is_none_lets_anybody_in(
     service, authorization: str, path: str, address: str, cookie: str
 ):
     answer = await check(service, question({"authorization": authorization, "cookie": cookie}, path, address))
-    assert answer.status.code == grpc.StatusCode.UNAUTHENTICATED.value[0]
     assert answer.WhichOneof("answer") == "denied_response"
-    assert answer.denied_response.status.code == 401
+    assert answer.status.code != grpc.StatusCode.OK.value[0]
+    assert answer.denied_response.status.code in REFUSED
 
 
 @_BOUNDED
@@ -113,7 +114,7 @@ async def test_claims_of_any_shape_name_a_tenant_that_is_one_or_are_refused(serv
     asked.attributes.metadata_context.filter_metadata[METADATA].fields["claims"].CopyFrom(value_of(told))
     answer = await check(service, asked)
     if answer.WhichOneof("answer") == "denied_response":
-        assert answer.denied_response.status.code == 401
+        assert answer.denied_response.status.code in REFUSED
         return
     for name, value in welcomed(answer).items():
         assert value.isascii(), name
