@@ -69,7 +69,7 @@ def _too_many_at_once(denial: Denial, priced: Priced, fitting: Sequence[Option])
     told = f"{used:.0f} of {whose} {denial.limit:.0f} pictures in flight are waiting or running"
     more = f", and this request has {priced.spec.images}" if priced.spec.images > 1 else ""
     return LimitExceeded(
-        f"{told}{more}. {_smaller(fitting)}the same request fits as soon as enough of them have ended, "
+        f"{told}{more}; {_smaller(fitting)}the same request fits as soon as enough of them have ended, "
         f"perhaps in {_seconds(denial)}. {_NOT_CHARGED}",
         reason="CONCURRENCY_EXHAUSTED",
         metadata=_counts(denial) | {"fits_now": str(fitting[0]) if fitting else ""},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from darkroom.v1 import job_pb2
@@ -144,6 +144,7 @@ class FakeLimiter:
 
     log: list[str] = field(default_factory=list)
     denial: Denial | None = None
+    denials: list[Denial] = field(default_factory=list)  # of the first reservations; `denial` is of all
     available_units: float = 1e6
     failure: DarkroomError | None = None
     release_failure: DarkroomError | None = None
@@ -153,6 +154,8 @@ class FakeLimiter:
     async def reserve(self, reservation: Reservation, prompt_simhash: int | None = None) -> Decision:
         self.log.append("reserve")
         self.reserved.append(reservation)
+        if self.denials:
+            return replace(self._decision(), denial=self.denials.pop(0))
         return self._decision()
 
     async def release(self, tenant_id: TenantId, reservation_id: JobId) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
@@ -23,7 +24,7 @@ from libs.generation.spec import SpecRequest, resolve
 from libs.rpc import headers
 from libs.testing.clock import ManualClock
 from libs.wire.spec import request_digest
-from services.gateway.admission import Admission
+from services.gateway.admission import SETTLING_S, Admission
 from services.gateway.cheaper import Room, cheaper
 from services.gateway.drafts import Draft
 from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, job, uploads
@@ -38,13 +39,13 @@ class Bench:
     def __init__(self, *models: Model) -> None:
         self.scheduler, self.limiter = FakeScheduler(), FakeLimiter()
         self.log = self.limiter.log = self.scheduler.log
-        self.died = False
+        self.died, self.clock = False, ManualClock()
         self.admission = Admission(
             self.scheduler,
             self.limiter,
             catalog(*(models or (MODEL,))),
             uploads(),
-            ManualClock(),
+            self.clock,
             lambda: self.log.append("between"),
         )
 
@@ -70,6 +71,30 @@ async def test_the_order_of_the_main_path(bench: Bench) -> None:
     assert (submission.request_id, submission.request_digest) == ("once", DIGEST)
     assert (submission.spec.width, submission.spec.seed) == (512, 3)
     assert not admitted.replayed
+
+
+def in_flight(retry_after_s: float) -> Denial:
+    return Denial("in_flight", 4.0, 0.0, retry_after_s)
+
+
+async def test_a_place_whose_job_has_just_ended_is_waited_for(bench: Bench) -> None:
+    bench.limiter.denials = [in_flight(1.0), in_flight(1.0)]
+    admitted = asyncio.create_task(bench.admission.admit(CALLER, DRAFT))
+    await bench.clock.advance(sum(SETTLING_S))
+    assert not (await admitted).replayed
+    assert len({reservation.reservation_id for reservation in bench.limiter.reserved}) == 1
+    assert bench.log == ["find", "reserve", "reserve", "reserve", "between", "submit"]
+
+
+@pytest.mark.parametrize(
+    ("denials", "asked"), [([in_flight(1.0)] * 3, 3), ([in_flight(2.0)], 1), ([Denial("requests", 60.0, 0.0, 1.0)], 1)]
+)
+async def test_what_stays_refused_or_is_not_due_is_told(bench: Bench, denials: list[Denial], asked: int) -> None:
+    bench.limiter.denials = list(denials)
+    refused = asyncio.create_task(bench.refused())
+    await bench.clock.advance(sum(SETTLING_S))
+    assert isinstance(await refused, LimitExceeded)
+    assert bench.log == ["find", *["reserve"] * asked]
 
 
 async def test_without_a_key_nothing_is_looked_up(bench: Bench) -> None:
