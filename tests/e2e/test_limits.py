@@ -187,3 +187,36 @@ async def test_a_job_that_expires_gives_its_place_and_its_day_back(limited: Runn
             return int(headers["x-ratelimit-remaining-daily"]) == expected
 
         await waiting.until(is_back, ENDS_WITHIN_S)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_job_whose_workers_die_gives_all_back(limited: RunningStack) -> None:
+    async with caller(limited, "free") as client:
+        before = int((await client.get("/v1/models")).headers["x-ratelimit-remaining-daily"])
+        job_id = (await ask(client, 6000, steps=60, images=2, cache="bypass")).json()["id"]
+        tries = 0
+
+        async def state() -> str:
+            job = (await client.get(f"/v1/jobs/{job_id}")).json()
+            return f"{job['state']}/{len(job.get('attempts', []))}"
+
+        async def goes_on() -> bool:
+            now = await state()
+            return now.startswith("FAILED") or now == f"RUNNING/{tries + 1}"
+
+        while not (await state()).startswith("FAILED"):
+            await waiting.until(goes_on, 2 * ENDS_WITHIN_S)
+            if (await state()).startswith("RUNNING"):
+                limited.kill("modelserver-0")
+                await limited.wait_ready("modelserver-0")
+            tries += 1
+        job = (await client.get(f"/v1/jobs/{job_id}")).json()
+        assert job["cost"].get("chargedUnits", job["cost"].get("charged_units", 0)) == 0, job
+
+        async def is_back() -> bool:
+            headers = (await client.get("/v1/models")).headers
+            left = headers["x-ratelimit-remaining-daily"], headers["x-ratelimit-remaining-concurrent"]
+            return left == (str(before), "2")
+
+        await waiting.until(is_back, ENDS_WITHIN_S)

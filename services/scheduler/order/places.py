@@ -46,6 +46,10 @@ class Played(Protocol):
         """Take it out."""
         ...
 
+    def settled(self, job_id: JobId, actual_units: float) -> None:
+        """Say that it is over."""
+        ...
+
     def judge(self, reason: Callable[[str], str | None], *, anew: bool) -> None:
         """Say which models can be run."""
         ...
@@ -99,7 +103,9 @@ class Places:
         if len(order) < EXACT:
             played = order.fork()
             played.add(newcomer, newcomer.queued_at)
-            return _play(played)[newcomer.job_id]
+            found = _play(played).get(newcomer.job_id)
+            if found is not None:
+                return found
         if newcomer.tier not in tiers:
             return Standing(1, 0.0)
         tenant = tiers[newcomer.tier].tenants.get(newcomer.tenant_id)
@@ -135,7 +141,7 @@ class Places:
 
 
 def _play(order: Played) -> dict[JobId, Standing]:
-    """Start every job in turn; those that nobody can run come last."""
+    """Start every job in turn, those that nobody can run last; jobs of who is full now are not among them."""
     found: dict[JobId, Standing] = {}
     units = 0.0
     order.wake(math.inf)
@@ -144,6 +150,7 @@ def _play(order: Played) -> dict[JobId, Standing]:
             found[waiting.job_id] = Standing(len(found) + 1, units)
             units += waiting.units
             order.started(waiting.job_id, 0.0)
+            order.settled(waiting.job_id, waiting.units)  # so that its tenant is not full of what is only played
         order.judge(_possible, anew=True)
     return found
 

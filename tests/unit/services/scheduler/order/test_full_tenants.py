@@ -111,3 +111,15 @@ def test_never_more_than_may_run_and_never_idle_without_need(moves: list[tuple[s
         by_tenant = [list(running.values()).count(each) for each in "abc"]
         assert max(by_tenant) <= most
         assert all(by_tenant["abc".index(each)] == most for each in left.values())
+
+
+def test_every_waiting_job_stands_somewhere_full_or_not():
+    order = ordering(*(waiting(f"a{n}") for n in range(3)), waiting("b0", "b"))
+    assert sorted(order.standing(JobId(name)).position for name in ("a0", "a1", "a2", "b0")) == [1, 2, 3, 4]
+    start(order)
+    order.add(waiting("later", not_before=50.0), 0.0)
+    order.add(waiting("b1", "b", not_before=50.0), 0.0)
+    for name in ("a1", "a2", "b0", "b1", "later"):
+        standing = order.standing(JobId(name))
+        assert standing is not None
+        assert 1 <= standing.position <= 6
