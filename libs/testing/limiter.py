@@ -23,12 +23,16 @@ _START_S = 60.0
 
 
 class LimiterProcess:
-    """One rate limiter; the data folder is its own, secrets and database are those of `shared`."""
+    """One rate limiter; the data folder is its own, secrets and database are those of `shared`.
 
-    def __init__(self, shared: Path, name: str, redis_url: str, tiers: Path) -> None:
+    `more` are further settings, by their names without the prefix.
+    """
+
+    def __init__(self, shared: Path, name: str, redis_url: str, tiers: Path, **more: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         """Where it listens; the same over restarts."""
         self._shared, self._name, self._redis, self._tiers = shared, name, redis_url, tiers
+        self._more = more
         self._running: asyncio.subprocess.Process | None = None
         self._channel: grpc.aio.Channel | None = None
 
@@ -81,6 +85,7 @@ class LimiterProcess:
             "REDIS": self._redis,
             "REDIS_DEADLINE_S": "10",  # a loaded machine is no outage
             "TIERS": self._tiers,
+            **self._more,
         }
         return Process(
             name=self._name,

@@ -8,26 +8,26 @@ goes by itself when it is as good as empty or long over.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from libs.clock import Clock
+from libs.clock import Clock, SystemClock
 from libs.errors import Unavailable
 from libs.ids import TenantId
 from services.ratelimiter import codec
 from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Outcome, Touched
 from services.ratelimiter.ledger import Change
+from services.ratelimiter.redis_guess import Guess
 from services.ratelimiter.redis_line import EPOCH, Found, LedgerAway, RedisLine, key
 from services.ratelimiter.redis_scripts import BEFORE, LOOK, NOTE, SWAP
 from services.ratelimiter.reservation import Hold, Reservation, State
 from services.ratelimiter.scope import AccountId
 
 _MOST_TRIES = 64
-_PATIENCE_S = 0.25  # of one call for its turn and for others that are faster
+_PATIENCE = 5  # times the deadline of one answer: for its turn, and for others that are faster
 _MOST_EXPIRED = 200  # in one sweep
 _INDEX = key("tentative")
 _RESTORED, _RESTORING, _ALIVE = key("restored"), key("restoring"), key("alive")
@@ -56,25 +56,29 @@ class RedisLedger:
 
     def __init__(self, line: RedisLine, clock: Clock | None = None) -> None:
         """Decide by Redis's time, or by a test's clock."""
-        self._line, self._clock = line, clock
+        self._line, self._clock, self._guess = line, clock, Guess(SystemClock())
         self._turns: WeakValueDictionary[TenantId, asyncio.Lock] = WeakValueDictionary()
 
     async def transact(self, touched: Touched, change: Change) -> Outcome:
         """Apply a change to what is touched; Unavailable when others are faster again and again."""
         names = _names(touched)
         async with self._turn(touched.tenant_id):
-            found = await self._line.run(LOOK, names)
+            guessed = self._guess.of(names)
+            found = guessed or await self._line.run(LOOK, names)
             for _ in range(_MOST_TRIES):
                 now_s = self._now_s(found)
                 booking = _booking(touched, found.documents, now_s)
                 outcome = change(booking, now_s)
-                if not outcome.applied:
+                if outcome.applied:
+                    read = dict(zip(names, found.documents, strict=True))
+                    found = await self._swap(read, _documents(touched, booking, outcome))
+                    if not found.documents:
+                        return outcome
+                elif found is guessed:  # nobody is told no by a guess
+                    found = await self._line.run(LOOK, names)
+                else:
                     return outcome
-                read = dict(zip(names, found.documents, strict=True))
-                found = await self._swap(read, _documents(touched, booking, outcome))
-                if not found.documents:
-                    return outcome
-                await asyncio.sleep(random.uniform(0.0, 0.002))  # whoever was faster may be again
+                self._guess.saw(dict(zip(names, found.documents, strict=True)), found.now_s)
         raise _contended()
 
     async def read(self, touched: Touched) -> tuple[Booking, float]:
@@ -139,14 +143,17 @@ class RedisLedger:
                 words += [before or b"", before or b"", 0, ""]
             else:
                 words += [before or b"", document.text, max(1, round(document.life_s * 1000)), document.place]
-        return await self._line.run(SWAP, [_INDEX, *read], *words)
+        found = await self._line.run(SWAP, [_INDEX, *read], *words)
+        if not found.documents:
+            self._guess.saw({name: document.text.encode() for name, document in new.items()}, found.now_s)
+        return found
 
     @asynccontextmanager
     async def _turn(self, tenant_id: TenantId) -> AsyncIterator[None]:
         """Let the calls of one tenant in this process go one after the other: they would only overtake each other."""
         lock = self._turns.setdefault(tenant_id, asyncio.Lock())
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_PATIENCE * self._line.deadline_s):
                 async with lock:
                     yield
         except TimeoutError:

@@ -76,7 +76,7 @@ class RedisLine:
             socket_timeout=None,
             socket_connect_timeout=None,
         )
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._connection: Connection | None = None
         self._life = ""
         self._waiting: list[_Call] = []
@@ -129,7 +129,7 @@ class RedisLine:
             batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             try:
                 with _as_away():
-                    async with asyncio.timeout(self._deadline_s):
+                    async with asyncio.timeout(self.deadline_s):
                         answers = await self._exchange(batch)
             except LedgerAway as error:
                 await self._hang_up()

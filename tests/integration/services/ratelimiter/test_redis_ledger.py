@@ -18,7 +18,8 @@ from services.ratelimiter.causes import Charge
 from services.ratelimiter.days import Day
 from services.ratelimiter.policy import Limits
 from services.ratelimiter.redis_ledger import RedisLedger
-from services.ratelimiter.redis_line import LedgerAway, LedgerLost, RedisLine, key
+from services.ratelimiter.redis_line import Found, LedgerAway, LedgerLost, RedisLine, key
+from services.ratelimiter.redis_scripts import LOOK, SWAP, Script
 from services.ratelimiter.reservation import Hold, Step
 from services.ratelimiter.scope import AccountId, scopes_of
 
@@ -156,3 +157,31 @@ async def test_it_says_when_it_was_put_together(ledgers: list[RedisLedger], line
         await ledgers[1].restored_s()
     await ledgers[1].restore({}, 17.5)
     assert await ledgers[0].restored_s() == 17.5
+
+
+async def test_what_was_seen_last_saves_the_look_and_nobody_is_refused_by_it(
+    ledgers: list[RedisLedger], lines: list[RedisLine], monkeypatch: pytest.MonkeyPatch
+):
+    ran: list[Script] = []
+    run = RedisLine.run
+
+    async def recorded(line: RedisLine, script: Script, *words) -> Found:
+        ran.append(script)
+        return await run(line, script, *words)
+
+    monkeypatch.setattr(RedisLine, "run", recorded)
+    one, other = ledgers[:2]
+    for n in range(4):
+        await step(one, f"job_{n}")
+    assert ran == [LOOK, SWAP, SWAP, SWAP, SWAP]  # a first look for the time
+    for n in range(4, 9):
+        await step(other, f"job_{n}")
+    ran.clear()
+    assert (await step(one, "job_9")).denial is None  # it saw four of nine, and is told the rest
+    assert ran == [SWAP, SWAP]
+    assert (await step(other, "job_10")).denial is not None  # it guessed that the tenth fits
+    for n in range(9):
+        await step(one, f"job_{n}", Step.RELEASE)
+    ran.clear()
+    assert (await step(other, "job_11")).denial is None  # all it knows is that nothing fits
+    assert ran == [LOOK, SWAP]
