@@ -82,7 +82,7 @@ async def test_flushed_scripts_are_loaded_again(line: RedisLine):
 
 
 async def test_a_server_that_says_nothing_fails_the_call_and_a_late_answer_is_nobodys(server: RedisServer):
-    line = RedisLine(server.url, deadline_s=0.2)
+    line = RedisLine(server.url, deadline_s=1.0)
     await declare_whole(line)
     await line.run(SWAP, [INDEX, A], "", "1", 60_000, "")
     server.freeze()
