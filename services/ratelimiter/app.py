@@ -73,7 +73,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await server.start((*SERVICES, *identity_parts.SERVICES, *tenancy_parts.SERVICES))
         async with asyncio.TaskGroup() as agents:
             expirer = Expirer(limiter, clock, settings.reservation_ttl_s)
-            loops = (expirer.run(), *identity.loops(), *lookout.loops(), *tenancy.loops(till))
+            loops = (expirer.run(), *identity.loops(), *lookout.loops(), *tenancy.loops(till, server))
             tasks = [agents.create_task(loop) for loop in (*loops, *(loop() for loop in deciding.loops))]
             await server.set_ready(True)
             yield server

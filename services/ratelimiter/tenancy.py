@@ -12,6 +12,7 @@ import grpc
 
 from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc
 from libs.clock import Clock
+from libs.rpc.server import RpcServer
 from services.ratelimiter.agreed import Agreed
 from services.ratelimiter.alerting import Alerting
 from services.ratelimiter.decider import Decider
@@ -33,6 +34,8 @@ from services.ratelimiter.till import Till
 from services.ratelimiter.usage_servicer import UsageServicer
 
 SERVICES = ("darkroom.ratelimiter.v1.TenantService", "darkroom.ratelimiter.v1.UsageService")
+
+TIERS = "darkroom.tiers"  # health checks by this name: SERVING while the file as it lies there is in force
 
 
 class Tenancy:
@@ -70,12 +73,18 @@ class Tenancy:
         """Learn what is agreed, before the first decision. Raises Unavailable."""
         await self._agreed.look()
 
-    def loops(self, till: Till) -> list[Coroutine[Any, Any, None]]:
-        """Return what must run for as long as the process."""
+    def loops(self, till: Till, server: RpcServer) -> list[Coroutine[Any, Any, None]]:
+        """Return what must run for as long as the process; health checks of `server` hear of the tiers."""
         life_s = self._settings.usage_life_s
         retention = Retention(SqlUsage(self._database), self._events, self._clock, life_s)
         ttl_s = self._settings.reservation_ttl_s
-        return [self._tiers.run(), self._agreed.run(), till.run(ttl_s), retention.run(), self._alerting().run()]
+        return [
+            self._tiers.run(lambda good: server.tell(TIERS, well=good)),
+            self._agreed.run(),
+            till.run(ttl_s),
+            retention.run(),
+            self._alerting().run(),
+        ]
 
     def _alerting(self) -> Alerting:
         return Alerting(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 VERIFIED = "verified"
+_LARGEST = 1e15  # beyond that arithmetic loses single units; nothing that is not a number is below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _number(value: object) -> float:

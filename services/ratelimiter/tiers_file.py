@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from libs.clock import Clock
@@ -46,9 +47,14 @@ class TiersFile:
         self.wrong = ""
         self._meters.tiers_read(good=True)
 
-    async def run(self) -> None:
-        """Look now and then until cancelled."""
-        await agent.repeat("the tiers", self._clock, _LOOK_EVERY_S, self.look)
+    async def run(self, tell: Callable[[bool], Awaitable[None]]) -> None:
+        """Look now and then until cancelled, and tell whether the file as it lies there is in force."""
+
+        async def look() -> None:
+            await self.look()
+            await tell(not self.wrong)
+
+        await agent.repeat("the tiers", self._clock, _LOOK_EVERY_S, look)
 
     async def look(self) -> None:
         """Take what the file says now, if it has changed and can be taken."""

@@ -10,6 +10,7 @@ from libs.clients.limiter import Reservation, Settlement
 from libs.clients.limiter_tenants import TenantChange, TenantsClient
 from libs.errors import InvalidRequest, NotFound, PermissionDenied, Unavailable
 from libs.ids import JobId, KeyId, TenantId
+from libs.rpc import health
 from libs.rpc.channel import open_channel
 from libs.secret_files import MESH_TOKEN, read_token
 from libs.testing import waiting
@@ -87,6 +88,9 @@ async def test_mistakes_are_told_and_change_nothing(tenants: TenantsClient):
     with pytest.raises(InvalidRequest, match="anon:"):
         await tenants.set(TenantChange(TenantId("anon:1.2.3.4"), tier="free"))
     await tenants.set(TenantChange(ACME, tier="pro"))
+    for beyond in ("1e999", "nan", "9" * 400, "9" * 5000):
+        with pytest.raises(InvalidRequest, match="daily_images: must be a whole number above 0"):
+            await tenants.set(TenantChange(ACME, limits={"daily_images": beyond}))
     wrong = {"daily_image": "3", "max_steps": "many", "units_burst": "none", "daily_units": "-1"}
     with pytest.raises(InvalidRequest) as caught:
         await tenants.set(TenantChange(ACME, limits=wrong))
@@ -206,6 +210,8 @@ async def test_a_file_that_went_wrong_is_told(tenants: TenantsClient, service, s
         return "tiers.toml" in (await tenants.tiers()).wrong
 
     await waiting.until(told, within_s=20)
+    assert not await health.serves(f"127.0.0.1:{service.port}", "darkroom.tiers")
+    assert await health.serves(f"127.0.0.1:{service.port}")
     assert (await service.limiter.reserve(reservation())).denial is None
 
 

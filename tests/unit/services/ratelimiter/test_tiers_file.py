@@ -46,8 +46,13 @@ async def test_without_a_file_the_shipped_tiers_hold_until_there_is_one(file: Ti
     assert images(file) == 50
 
 
-async def test_a_changed_file_is_taken_within_seconds(file: TiersFile, tmp_path: Path, bench):
-    task = asyncio.create_task(file.run())
+async def test_a_changed_file_is_taken_within_seconds_and_a_wrong_one_told(file: TiersFile, tmp_path: Path, bench):
+    told: list[bool] = []
+
+    async def tell(good: bool) -> None:
+        told.append(good)
+
+    task = asyncio.create_task(file.run(tell))
     (tmp_path / "tiers.toml").write_text(MORE)
 
     async def taken() -> bool:
@@ -55,6 +60,14 @@ async def test_a_changed_file_is_taken_within_seconds(file: TiersFile, tmp_path:
         return images(file) == 60
 
     await waiting.until(taken, within_s=20)
+    (tmp_path / "tiers.toml").write_text(WRONG)
+
+    async def refused() -> bool:
+        await bench.clock.advance(2)
+        return told[-1] is False
+
+    await waiting.until(refused, within_s=20)
+    assert told[0] is True
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
