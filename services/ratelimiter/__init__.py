@@ -3,6 +3,7 @@
 Main path: `limiter.Limiter.reserve` → `confirm` → `renew` … → `settle` | `release`; `peek` says what `reserve` would
 decide.
 The door: `authz_servicer` answers Envoy for every request (who is calling, what may they still spend).
+How callers are recognised stands in `callers`; `identity` and `tenancy` put together what `app` only starts.
 
     reserve            confirm             settle
     ───────▶ TENTATIVE ───────▶ CONFIRMED ───────▶ SETTLED
