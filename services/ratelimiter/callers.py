@@ -78,7 +78,8 @@ class Recogniser(Protocol):
     async def recognise(self, question: Question) -> Caller | None:
         """Return who calls, or None when the request shows no proof of this kind.
 
-        Raises Unauthenticated for a proof that is wrong, Unavailable when it cannot be checked now.
+        Raises Unauthenticated for a proof that is wrong, LimitExceeded for an address with too many of those,
+        Unavailable when it cannot be checked now.
         """
         ...
 

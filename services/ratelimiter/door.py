@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libs.errors import DarkroomError, Unauthenticated
+from libs.errors import DarkroomError, LimitExceeded, Unauthenticated
 from services.ratelimiter.callers import Caller, Question, Recogniser, Strangers
 from services.ratelimiter.decider import Decider
 from services.ratelimiter.headers import Header
@@ -47,6 +47,9 @@ class Door:
             caller = await self._recognise(question)
         except Unauthenticated as error:
             caller, refusal = self._strangers.at(question.address), self._wrong_keys.told(error, question.address)
+        except LimitExceeded as error:
+            caller, refusal = self._strangers.at(question.address), error
+        if refusal is not None:
             self._meters.refused(refusal.reason)
         headers = await self._limiter.told(caller.tenant_id, caller.tier, caller.key_id, caller.address)
         return Answer(caller, [*headers, *caller.told, *_again(refusal)], refusal)

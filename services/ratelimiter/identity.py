@@ -52,7 +52,8 @@ class Identity:
         self._keyring = Keyring(accounts, clock)
         self._sign_up = SignUp(SqlSignUps(database), Mode(settings.sign_up), clock)
         by_token = ByToken(accounts, settings.claim_names, clock)
-        self._recognisers = (NotInUrl(), by_token, WatchedKeys(ByKey(self._keyring), lookout.keys))
+        by_key = ByKey(self._keyring, self._wrong_keys)
+        self._recognisers = (NotInUrl(), by_token, WatchedKeys(by_key, lookout.keys))
         visitors = strangers_at(settings.secrets_folder, lookout.strangers, clock)
         self._strangers = Announcing(visitors, Mode(settings.sign_up))
 

@@ -6,6 +6,7 @@ import hmac
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from libs import scopes
 from libs.clock import Clock
@@ -17,8 +18,11 @@ from services.ratelimiter.accounts import Accounts, KeptKey, Key
 
 logger = logging.getLogger(__name__)
 
+_Kept = TypeVar("_Kept")
+
 _CACHED_S = 3.0  # a key that another process withdrew works no longer than this
 _CACHED_KEYS = 10_000
+_UNKNOWN_S, _UNKNOWN_KEYS = 3.0, 10_000  # nobody knows a key before it is made: one that is unknown stays so
 _WRITE_USE_EVERY_S = 10.0
 _USE_GRAIN_S = 60.0  # "last used" is right to the minute
 _ADVICE = "Send `Authorization: Bearer dk_…` with a key of `darkroom keys create`, or no Authorization at all."
@@ -45,7 +49,13 @@ class Keyring:
     def __init__(self, accounts: Accounts, clock: Clock) -> None:
         self._accounts, self._clock = accounts, clock
         self._cache: dict[bytes, _Cached] = {}  # oldest first
+        self._unknown_until_s: dict[bytes, float] = {}  # oldest first
         self._used_s: dict[KeyId, float] = {}
+
+    def remembers(self, secret: str) -> bool:
+        """Whether this was a key lately, or the answer needs no look-up: nobody need be held up who asks."""
+        digest = keys.digest(secret)
+        return digest in self._cache or self._is_unknown(digest) or not keys.is_well_formed(secret)
 
     async def authenticate(self, secret: str) -> Key:
         """Return the key of a secret. Raises Unauthenticated for one that is malformed, unknown, withdrawn or expired."""
@@ -124,14 +134,25 @@ class Keyring:
         cached = self._cache.get(digest)
         if cached is not None and cached.until_s > asked_s:
             return cached.kept
-        self._cache.pop(digest, None)
+        if self._is_unknown(digest):
+            return None
         kept = await self._accounts.find(digest)
-        if kept is not None:
+        self._cache.pop(digest, None)
+        if kept is None:
+            self._unknown_until_s[digest] = asked_s + _UNKNOWN_S
+            _shorten(self._unknown_until_s, _UNKNOWN_KEYS)
+        else:
             # Counted from the question: a withdrawal that came while it was answered is seen as soon.
             self._cache[digest] = _Cached(kept, asked_s + _CACHED_S)
-            while len(self._cache) > _CACHED_KEYS:
-                del self._cache[next(iter(self._cache))]
+            _shorten(self._cache, _CACHED_KEYS)
         return kept
+
+    def _is_unknown(self, digest: bytes) -> bool:
+        until_s = self._unknown_until_s.get(digest)
+        if until_s is not None and until_s <= self._clock.monotonic():
+            del self._unknown_until_s[digest]
+            return False
+        return until_s is not None
 
     def _forget(self, key_id: KeyId) -> None:
         self._cache = {d: cached for d, cached in self._cache.items() if cached.kept.key.id != key_id}
@@ -140,6 +161,11 @@ class Keyring:
         now_s = self._clock.now()
         if key.last_used_s is None or now_s - key.last_used_s >= _USE_GRAIN_S:
             self._used_s[key.id] = now_s
+
+
+def _shorten(kept: dict[bytes, _Kept], most: int) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _check_works(key: Key, now_s: float) -> None:

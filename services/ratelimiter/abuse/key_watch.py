@@ -93,7 +93,7 @@ class WatchedKeys:
         self._keys, self._watch = keys, watch
 
     async def recognise(self, question: Question) -> Caller | None:
-        """Return the key's tenant; None without the header. Raises Unauthenticated."""
+        """Return the key's tenant; None without the header. Raises Unauthenticated, LimitExceeded."""
         caller = await self._keys.recognise(question)
         if caller is not None and question.creates:
             self._watch.used(caller.tenant_id, caller.key_id, question.address)

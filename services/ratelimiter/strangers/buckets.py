@@ -28,3 +28,7 @@ class Buckets:
         while len(self._fills) > _MOST:
             del self._fills[next(iter(self._fills))]
         return 0.0 if taken else bucket.wait_s(fill, self._rate, 1.0, now_s)
+
+    def wait_s(self, address: str, now_s: float) -> float:
+        """Return the seconds until one can be taken; takes nothing."""
+        return bucket.wait_s(self._fills.get(address, _EMPTY), self._rate, 1.0, now_s)

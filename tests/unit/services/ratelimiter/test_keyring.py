@@ -103,6 +103,38 @@ async def test_an_unknown_key_is_refused(keyring: Keyring):
     assert caught.value.reason == "KEY_INVALID"
 
 
+async def test_an_unknown_key_is_looked_up_once_in_a_while(
+    keyring: Keyring, accounts: FakeAccounts, clock: ManualClock
+):
+    secret = keys.new_secret()
+    for _ in range(500):
+        with pytest.raises(Unauthenticated, match="not known"):
+            await keyring.authenticate(secret)
+    assert accounts.questions == 1
+    assert keyring.remembers(secret)
+    await clock.advance(3)
+    assert not keyring.remembers(secret)
+    with pytest.raises(Unauthenticated, match="not known"):
+        await keyring.authenticate(secret)
+    assert accounts.questions == 2
+
+
+async def test_however_many_unknown_keys_come_no_more_than_ten_thousand_are_remembered(keyring: Keyring):
+    secrets = [keys.new_secret() for _ in range(10_001)]
+    for secret in secrets:
+        with pytest.raises(Unauthenticated):
+            await keyring.authenticate(secret)
+    assert [keyring.remembers(secret) for secret in (secrets[0], secrets[1], secrets[-1])] == [False, True, True]
+
+
+async def test_a_key_that_was_good_is_remembered_when_it_must_be_looked_up_again(keyring: Keyring, clock: ManualClock):
+    _, secret = await keyring.create(TENANT, "pro", "")
+    assert not keyring.remembers(secret)
+    await keyring.authenticate(secret)
+    await clock.advance(60)
+    assert keyring.remembers(secret)
+
+
 async def test_a_store_that_answers_with_another_key_lets_nobody_in(keyring: Keyring, accounts: FakeAccounts):
     _, secret = await keyring.create(TENANT, "pro", "")
     stranger = keys.new_secret()
