@@ -134,13 +134,14 @@ async def _limits(target: Target, tenant_id: TenantId, key_id: KeyId, as_json: b
     rows = (
         (
             state.dimension,
+            f"{max(0.0, state.limit - state.remaining):.12g}",
             f"{state.limit:.12g}",
             f"{state.remaining:.12g}",
             "-" if state.reset_s is None else f"in {state.reset_s:.0f} s",
         )
         for state in states
     )
-    output.print_table(("limit", "grants", "left", "all back"), rows)
+    output.print_table(("limit", "used", "of", "left", "all back"), rows)
     sys.stderr.write(f"{tenant_id} is {tier}\n")
 
 

@@ -46,9 +46,11 @@ class TenantServicer(rpc.TenantServiceServicer):
         self, request: pb.GetTenantLimitsRequest, _context: _Context
     ) -> pb.GetTenantLimitsResponse:
         """Tell every limit with what is left of it, as the headers of an answer would."""
-        tier = await self._tenants.tier_of(TenantId(request.tenant_id))
-        headers = await self._limiter.told(TenantId(request.tenant_id), tier, KeyId(request.key_id))
-        return pb.GetTenantLimitsResponse(tier=tier, limits=tenant_wire.limits_to_pb(headers))
+        tenant_id, key_id = TenantId(request.tenant_id), KeyId(request.key_id)
+        tier = await self._tenants.tier_of(tenant_id)
+        limits = self._tiers.tariffs.of(tenant_id, tier, key_id)
+        headers = await self._limiter.told(tenant_id, tier, key_id)
+        return pb.GetTenantLimitsResponse(tier=tier, limits=tenant_wire.limits_to_pb(headers, limits))
 
     async def ListTenantEvents(
         self, request: pb.ListTenantEventsRequest, _context: _Context

@@ -12,6 +12,7 @@ from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import policy, tenant_names, tier_fields
 from services.ratelimiter.headers import Header
+from services.ratelimiter.policy import Limits
 from services.ratelimiter.tenant_events import TenantEvent
 from services.ratelimiter.tenants import Change, TenantView
 from services.ratelimiter.tiers_file import TiersFile
@@ -69,13 +70,17 @@ def tenant_to_pb(view: TenantView) -> pb.Tenant:
     return message
 
 
-def limits_to_pb(headers: Sequence[Header]) -> Iterator[pb.LimitState]:
-    """Return the limits that headers tell: what callers read is what operators read."""
-    told = dict(headers)
+def limits_to_pb(headers: Sequence[Header], limits: Limits) -> Iterator[pb.LimitState]:
+    """Return the limits that headers tell: what callers read is what operators read.
+
+    Of rates the most at once is told in the place of the window's quota: what is left is left of that.
+    """
+    told, bursts = dict(headers), {"rpm": limits.requests.burst, "cost": limits.units.burst}
     left = dict(_items(told.get(_STATE, "")))
     for name, quota in _items(told.get(_POLICY, "")):
         state = left.get(name, {})
-        limit = pb.LimitState(dimension=name, limit=float(quota["q"]), remaining=float(state.get("r", quota["q"])))
+        most = bursts.get(name, float(quota["q"]))
+        limit = pb.LimitState(dimension=name, limit=most, remaining=float(state.get("r", most)))
         if "t" in state:
             limit.reset_s = float(state["t"])
         yield limit

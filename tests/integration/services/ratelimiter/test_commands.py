@@ -47,8 +47,8 @@ async def test_tenants_from_their_making_to_their_limits(target: Target, service
     assert printed()[1][4] == "12.500001"
     await service.limiter.reserve(Reservation(JobId("job_1"), ACME, "free", 250.0, images=2))
     await tenants._limits(target, ACME, NO_KEY, as_json=False)
-    state = {row[0]: row[1:3] for row in printed()[1:]}
-    assert state == {"rpm": ["60", "9"], "cost": ["1000", "750"], "daily": ["5", "3"]}
+    state = {row[0]: row[1:4] for row in printed()[1:]}
+    assert state == {"rpm": ["1", "10", "9"], "cost": ["250", "1000", "750"], "daily": ["2", "5", "3"]}
     await tenants._events(target, ACME, as_json=True)
     assert printed() == [["[]"]]
 

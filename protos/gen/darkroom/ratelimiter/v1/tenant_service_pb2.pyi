@@ -371,7 +371,7 @@ class LimitState(_message.Message):
     dimension: _builtins.str
     """Its name, as in the `ratelimit` header."""
     limit: _builtins.float
-    """What it grants."""
+    """What it grants, of rates at once after a rest."""
     remaining: _builtins.float
     """What is left."""
     reset_s: _builtins.float
