@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_S = 0.05  # a decision takes a millisecond; who waits longer had better decide alone
 _COMMAND_S = 5.0
+_OPEN_S = 1.0
 _MOST_AT_ONCE = 128
 _PREFIX = "{darkroom}:"  # one hash tag: the accounts that a reservation touches together lie together
 
@@ -81,6 +82,7 @@ class RedisLine:
         self._life = ""
         self._waiting: list[_Call] = []
         self._sender: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[Connection] | None = None
 
     @property
     def life(self) -> str:
@@ -121,6 +123,10 @@ class RedisLine:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
         self._fail(self._waiting, LedgerAway("The rate limiter stops."))
+        if self._opening is not None:
+            self._opening.cancel()
+            opened, *_ = await asyncio.gather(self._opening, return_exceptions=True)
+            self._connection = None if isinstance(opened, BaseException) else opened
         await self._hang_up()
 
     async def _send(self) -> None:
@@ -145,8 +151,26 @@ class RedisLine:
     async def _exchange(self, batch: Sequence[_Call]) -> list[Any]:
         connection = self._connection
         if connection is None:
-            connection = self._connection = await self._open()
+            connection = self._connection = await self._opened()
         return await _exchange(connection, [_words(call, self._life) for call in batch])
+
+    async def _opened(self) -> Connection:
+        """Open a connection, which takes several ways there and back: a call that has no time for it leaves it to the
+        next one."""
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = asyncio.create_task(self._open_in_time(), name="redis opening")
+            opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it
+        try:
+            connection = await asyncio.shield(opening)
+        finally:
+            if opening.done():
+                self._opening = None
+        return connection
+
+    async def _open_in_time(self) -> Connection:
+        async with asyncio.timeout(max(_OPEN_S, self.deadline_s)):
+            return await self._open()
 
     async def _open(self) -> Connection:
         connection: Connection = self._pool.make_connection()

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio.connection import Connection
 
+from libs.testing import waiting
 from libs.testing.redis import RedisServer
 from services.ratelimiter.redis_line import EPOCH, LedgerAway, LedgerLost, RedisLine, key
 from services.ratelimiter.redis_scripts import BEFORE, LOOK, SWAP
@@ -108,3 +110,29 @@ async def test_what_waits_fails_when_the_line_is_closed(line: RedisLine):
     await line.close()
     with pytest.raises(LedgerAway):
         await waiting
+
+
+async def test_a_call_without_the_time_to_open_a_connection_leaves_it_to_the_next(
+    server: RedisServer, line: RedisLine, monkeypatch: pytest.MonkeyPatch
+):
+    may_open, open_it = asyncio.Event(), Connection.connect
+
+    async def slow(connection: Connection) -> None:
+        await may_open.wait()
+        await open_it(connection)
+
+    hasty = RedisLine(server.url, deadline_s=0.05)
+    monkeypatch.setattr(Connection, "connect", slow)
+    for _ in range(2):
+        with pytest.raises(LedgerAway):
+            await hasty.run(LOOK, [A])
+    may_open.set()
+
+    async def answers() -> bool:
+        try:
+            return (await hasty.run(LOOK, [A])).documents == [None]
+        except LedgerAway:
+            return False
+
+    await waiting.until(answers, 30.0)
+    await hasty.close()
