@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ def back_up(places: Places, target: Path, now: datetime) -> Manifest:
     """Copy a stack into the folder `target`, which must be empty or not exist. Raises BackupProblem."""
     if not places.database_url and not all((places.data / name).is_file() for name in DATABASES):
         raise BackupProblem(f"{places.data} holds no {' or '.join(DATABASES)}: name the data folder with --data")
+    _refuse_what_is_copied(places, target)
     with _made_whole(target) as folder:
         (folder / _DATA).mkdir(mode=0o700)
         revisions = _databases(places, folder)
@@ -95,17 +96,36 @@ def _made_whole(place: Path) -> Iterator[Path]:
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise BackupProblem(f"{place} is not empty; name a folder that is empty or does not exist yet")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir(mode=0o700)
+        made = [parent for parent in place.parents if not parent.exists()]  # the deepest first
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part.mkdir(mode=0o700)
             yield part
             _keep(part)
             part.rename(place)  # over an empty folder, too
             _keep(place.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            if not place.exists():
+                _remove_empty(made)
     except OSError as error:
         raise BackupProblem(f"cannot copy to {place}: {error.filename}: {error.strerror}") from error
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it was not made, or somebody put something there meanwhile
+            folder.rmdir()
+
+
+def _refuse_what_is_copied(places: Places, target: Path) -> None:
+    """A backup in what is copied would hold itself, and the next one this one with its secrets."""
+    own = [places.data, places.secrets]
+    if places.pictures and "://" not in places.pictures:
+        own.append(Path(places.pictures))
+    for copied in own:
+        if target.resolve().is_relative_to(copied.resolve()):
+            raise BackupProblem(f"{target} lies in {copied}, which is copied: name a folder outside of it")
 
 
 def _files(places: Places) -> Iterator[tuple[Path, str]]:
@@ -131,16 +151,16 @@ def _below(place: Path, name: str) -> Iterator[tuple[Path, str]]:
                 yield path, f"{name}/{path.relative_to(place).as_posix()}"
 
 
-def _copy(source: Path, target: Path) -> FileEntry | None:
+def _copy(source: Path, target: Path, flags: int = 0) -> FileEntry | None:
     """Copy a file to the disk and return its hash; None for one that was removed meanwhile, as old pictures are."""
     digest, length = hashlib.sha256(), 0
     for folder in reversed(target.parents):
         folder.mkdir(exist_ok=True, mode=0o700)
     try:
-        reader = source.open("rb")
+        descriptor = os.open(source, os.O_RDONLY | flags)
     except FileNotFoundError:
         return None
-    with reader, os.fdopen(_new(target), "wb") as writer:
+    with os.fdopen(descriptor, "rb") as reader, os.fdopen(_new(target), "wb") as writer:
         while part := reader.read(_PART_BYTES):
             digest.update(part)
             length += writer.write(part)
@@ -153,7 +173,11 @@ def _is_restored(source: Path, folder: Path, name: str, entry: FileEntry) -> boo
     """Copy one file of a backup to its place in the data folder, and look whether it is what it was."""
     inside = name.removeprefix(f"{_DATA}/")
     known = inside != name or name.startswith(f"{server_database.FOLDER}/")
-    return known and _copy(source / name, folder / inside) == entry
+    if not (folder / inside).resolve().is_relative_to(folder.resolve()):
+        raise BackupProblem(f"{source} is damaged: {name} leads out of the new folder; nothing was restored")
+    if (source / name).resolve() != source.resolve() / name:
+        raise BackupProblem(f"{source} is damaged: {name} is a link or lies behind one; put the file itself there")
+    return known and (source / name).is_file() and _copy(source / name, folder / inside, os.O_NOFOLLOW) == entry
 
 
 def _databases(places: Places, folder: Path) -> dict[str, str]:

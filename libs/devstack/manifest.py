@@ -78,4 +78,6 @@ def _inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"{name} leads out of it")
-    return name
+    if path.as_posix() != name or "\0" in name:  # `data//etc` reads as `data/etc`, and is not what it joins to
+        raise ValueError(f"{name!r} is not how a file is named there")
+    return path.as_posix()

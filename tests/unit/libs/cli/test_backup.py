@@ -120,6 +120,18 @@ def damage(made: Path, how: str) -> None:
         (made.parent / "dev-key").write_text("dk_first")
         told["files"]["data/../../dev-key"] = told["files"].pop("data/dev-key")
         (made / "manifest.json").write_text(json.dumps(told))
+    elif how.startswith("data/"):
+        told["files"][how] = told["files"].pop("data/dev-key")
+        (made / "manifest.json").write_text(json.dumps(told))
+    elif how == "a folder":
+        dev_key.unlink()
+        dev_key.mkdir()
+    elif how == "a link":
+        dev_key.rename(made.parent / "dev-key")
+        dev_key.symlink_to(made.parent / "dev-key")
+    elif how == "a folder that is a link":
+        (made / "data" / "secrets").rename(made.parent / "secrets")
+        (made / "data" / "secrets").symlink_to(made.parent / "secrets")
 
 
 @pytest.mark.parametrize(
@@ -128,20 +140,55 @@ def damage(made: Path, how: str) -> None:
         ("changed", "damaged: data/dev-key"),
         ("shorter", "damaged: data/dev-key"),
         ("gone", "damaged: data/dev-key"),
+        ("a folder", "damaged: data/dev-key"),
         ("no manifest", "is no backup"),
         ("half a manifest", "not what `darkroom backup` wrote"),
         ("another form", "not what `darkroom backup` wrote"),
         ("a newer format", "the format 2"),
         ("another schema", "damaged: its databases"),
         ("leads out", "leads out of it"),
+        ("data/./dev-key", "is not how a file is named"),
+        ("data/dev-key\0", "is not how a file is named"),
+        ("a link", "data/dev-key is a link or lies behind one"),
+        ("a folder that is a link", "is a link or lies behind one"),
     ],
 )
 def test_a_damaged_backup_restores_nothing(made: Path, tmp_path: Path, how: str, told: str) -> None:
     damage(made, how)
-    done = run(tmp_path / "new", "restore", str(made))
+    done = run(tmp_path / "new" / "data", "restore", str(made))
     assert (done.exit_code, told in done.output) == (1, True), done.output
     assert not (tmp_path / "new").exists()
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
+
+
+def test_a_manifest_names_no_place_outside_the_new_folder(made: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside" / "x"
+    hidden = made / "data" / outside.relative_to("/")  # as `data//…` is read
+    hidden.parent.mkdir(parents=True)
+    (made / "data" / "dev-key").rename(hidden)
+    told = json.loads((made / "manifest.json").read_text())
+    told["files"][f"data/{outside}"] = told["files"].pop("data/dev-key")
+    (made / "manifest.json").write_text(json.dumps(told))
+    done = run(tmp_path / "new", "restore", str(made))
+    assert (done.exit_code, "is not how a file is named" in done.output) == (1, True), done.output
+    assert hidden.exists()
+    assert not (tmp_path / "new").exists()
+    assert not outside.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["data", "data/backups/one", "data/run/../backup", "linked/backup", "own-blobs/backup"]
+)
+def test_a_backup_is_not_made_in_what_is_copied(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (tmp_path / "linked").symlink_to(data)
+    (tmp_path / "own-blobs").mkdir()
+    monkeypatch.setenv("DARKROOM_BLOBS", str(tmp_path / "own-blobs"))
+    before = contents(tmp_path)
+    done = run(data, "backup", str(tmp_path / target))
+    assert (done.exit_code, "name a folder outside of it" in done.output) == (1, True), done.output
+    assert contents(tmp_path) == before
 
 
 def test_a_damaged_database_is_not_copied(data: Path, tmp_path: Path) -> None:
