@@ -26,6 +26,8 @@ class Holder:
     tenant_id: TenantId
     tier: str
     scopes: Scopes
+    ends_s: float | None = None
+    """When their own key or token ends, in Unix seconds; None for never."""
 
 
 class IdentityClient:
@@ -70,4 +72,5 @@ class IdentityClient:
 
 
 def _holder(holder: Holder) -> pb.Holder:
-    return pb.Holder(tenant_id=holder.tenant_id, tier=holder.tier, scopes=scopes.text(holder.scopes).split())
+    allowed = scopes.text(holder.scopes).split()
+    return pb.Holder(tenant_id=holder.tenant_id, tier=holder.tier, scopes=allowed, ends_s=holder.ends_s)

@@ -72,7 +72,7 @@ class KeyServicer(KeyServiceServicer):
 
 def _holder(context: Context) -> Holder:
     caller = caller_of(context)
-    return Holder(caller.tenant_id, caller.tier, caller.scopes)
+    return Holder(caller.tenant_id, caller.tier, caller.scopes, caller.ends_s)
 
 
 def _made(made: NewApiKey | RotatedApiKey) -> pb.NewKey:

@@ -15,7 +15,7 @@ from libs.scopes import Scopes
 
 TENANT_KEY, TIER_KEY, KEY_ID_KEY = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id"
 SCOPES_KEY, ADDRESS_KEY, ABUSE_KEY = "x-darkroom-scopes", "x-darkroom-address", "x-darkroom-abuse"
-SIGN_UP_KEY = "x-darkroom-sign-up"
+SIGN_UP_KEY, ENDS_KEY = "x-darkroom-sign-up", "x-darkroom-ends"
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,6 +35,8 @@ class Caller:
     address: str = ""
     abuse: int = 0
     sign_up: str = ""
+    ends_s: float | None = None
+    """When the key or token of the call ends by itself, in Unix seconds; None for never."""
 
 
 def headers_of(context: Context) -> dict[str, str]:
@@ -59,6 +61,7 @@ def caller_of(context: Context) -> Caller:
         address=given.get(ADDRESS_KEY, ""),
         abuse=int(abuse) if abuse.isdecimal() else 0,
         sign_up=given.get(SIGN_UP_KEY, ""),
+        ends_s=float(given[ENDS_KEY]) if ENDS_KEY in given else None,
     )
 
 

@@ -21,7 +21,7 @@ from services.ratelimiter.door import Answer
 from services.ratelimiter.headers import Header
 
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
-_ADDRESS, _CLIENT = "x-darkroom-address", "x-darkroom-client"
+_ENDS, _ADDRESS, _CLIENT = "x-darkroom-ends", "x-darkroom-address", "x-darkroom-client"
 _TOKENS, _CLAIMS, _FAULT = "envoy.filters.http.jwt_authn", "claims", "fault"  # as services.gateway.envoy.tokens says
 _ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
 _UNAUTHORIZED, _TOO_MANY = 401, 429
@@ -31,19 +31,20 @@ def question_from_envoy(request: pb.CheckRequest) -> Question:
     """Return the question; the address is the one that Envoy trusts."""
     asked, peer = request.attributes.request.http, request.attributes.source.address.socket_address.address
     # Behind a proxy the peer is the proxy; Envoy strips this header from outside and says whom it believes in.
-    claims, fault = _token(request.attributes.metadata_context)
+    claims, fault, ends_s = _token(request.attributes.metadata_context)
     address = asked.headers.get(_CLIENT, peer)
-    return Question(address, dict(asked.headers), asked.method, asked.path, claims, fault)
+    return Question(address, dict(asked.headers), asked.method, asked.path, claims, fault, ends_s)
 
 
-def _token(context: pb.CheckRequest.Metadata) -> tuple[Claims | None, str]:
-    """Return the claims of a good token, else what is wrong with it; nothing outside can set either."""
+def _token(context: pb.CheckRequest.Metadata) -> tuple[Claims | None, str, float | None]:
+    """Return the claims of a good token and its end, else what is wrong with it; nothing outside can set any of it."""
     if _TOKENS not in context.filter_metadata:
-        return None, ""
+        return None, "", None
     found = context.filter_metadata[_TOKENS].fields
     if _CLAIMS in found:
-        return {name: _texts(value) for name, value in found[_CLAIMS].struct_value.fields.items()}, ""
-    return None, found[_FAULT].struct_value.fields["message"].string_value if _FAULT in found else ""
+        told = found[_CLAIMS].struct_value.fields
+        return {name: _texts(value) for name, value in told.items()}, "", told["exp"].number_value
+    return None, found[_FAULT].struct_value.fields["message"].string_value if _FAULT in found else "", None
 
 
 def _texts(value: struct_pb2.Value) -> tuple[str, ...]:
@@ -73,7 +74,8 @@ def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> pb.CheckResponse:
 def _identity(caller: Caller) -> tuple[list[Header], list[str]]:
     """Return the trusted headers to set, and those from outside that nothing replaces."""
     who = [(_TENANT, caller.tenant_id), (_TIER, caller.tier), (_SCOPES, scopes.text(caller.scopes)), *caller.trusted]
-    optional = {_KEY_ID: caller.key_id, _ADDRESS: caller.address}
+    ends = "" if caller.ends_s is None else repr(caller.ends_s)
+    optional = {_KEY_ID: caller.key_id, _ENDS: ends, _ADDRESS: caller.address}
     known = [(name, value) for name, value in optional.items() if value]
     return [*who, *known], [name for name, value in optional.items() if not value]
 

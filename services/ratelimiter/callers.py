@@ -44,6 +44,8 @@ class Question:
     """Those of a token that Envoy has checked; None without a good one."""
     fault: str = ""
     """What Envoy found wrong with a token, in its words; empty where tokens are not taken."""
+    token_ends_s: float | None = None
+    """When the token of `claims` ends."""
 
     @property
     def authorization(self) -> str:
@@ -66,6 +68,8 @@ class Caller:
     scopes: Scopes = scopes.USUAL
     address: str = ""
     """What stands for the address of a stranger; empty for everybody else."""
+    ends_s: float | None = None
+    """When the key or token of this call ends by itself; None for never."""
     trusted: Sequence[Header] = ()
     """More for the gateway: `x-darkroom-…` headers."""
     told: Sequence[Header] = ()

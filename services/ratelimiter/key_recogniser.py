@@ -27,4 +27,4 @@ class ByKey:
         if not self._keyring.remembers(secret):
             self._wrong_keys.let_ask(question.address)
         key = await self._keyring.authenticate(secret)
-        return Caller(key.tenant_id, key.tier, key.id, key.scopes)
+        return Caller(key.tenant_id, key.tier, key.id, key.scopes, ends_s=key.expires_s)

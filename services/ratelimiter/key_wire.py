@@ -74,7 +74,8 @@ def holder_from_pb(message: own_pb.Holder) -> Holder:
     """Return who asks. Raises InvalidRequest."""
     problem = tenant_names.problem(message.tenant_id)
     _refuse([Violation("holder.tenant_id", problem)] if problem else [])
-    return Holder(TenantId(message.tenant_id), message.tier, scopes.parse(message.scopes)[0])
+    ends_s = message.ends_s if message.HasField("ends_s") else None
+    return Holder(TenantId(message.tenant_id), message.tier, scopes.parse(message.scopes)[0], ends_s)
 
 
 def invite_from_pb(message: pb.CreateInviteRequest) -> tuple[int, float | None, str]:

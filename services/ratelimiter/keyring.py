@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from libs import scopes
 from libs.clock import Clock
-from libs.errors import Unauthenticated, Unavailable
+from libs.errors import PreconditionFailed, Unauthenticated, Unavailable
 from libs.ids import KeyId, TenantId, new_key_id
 from libs.scopes import Scopes
 from services.ratelimiter import agent, keys
@@ -76,28 +76,33 @@ class Keyring:
         name: str,
         allowed: Scopes = scopes.USUAL,
         lifetime_s: float | None = None,
+        latest_s: float | None = None,
     ) -> tuple[Key, str]:
-        """Make a key; returns it and its secret, which is kept nowhere. One without a lifetime works until withdrawn."""
+        """Make a key; returns it and its secret, which is kept nowhere. One without a lifetime works until withdrawn.
+
+        It ends at `latest_s` at the latest. Raises PreconditionFailed when that is over.
+        """
         secret, now_s = keys.new_secret(), self._clock.now()
         key = Key(
             new_key_id(), tenant_id, tier, keys.prefix_of(secret), name, now_s, scopes=allowed,
-            expires_s=None if lifetime_s is None else now_s + lifetime_s,
+            expires_s=_end(now_s, lifetime_s, latest_s),
         )  # fmt: skip
         await self._accounts.add(KeptKey(key, keys.digest(secret)))
         logger.info("made a key", extra={"key_id": key.id, "tenant_id": tenant_id})
         return key, secret
 
-    async def rotate(self, key_id: KeyId, overlap_s: float) -> Rotation:
+    async def rotate(self, key_id: KeyId, overlap_s: float, latest_s: float | None = None) -> Rotation:
         """Make a key in the place of one, which goes on for `overlap_s`; the new one lasts as long as that was to last.
 
-        Raises NotFound, and PreconditionFailed for a key that works no more or was replaced before.
+        It ends at `latest_s` at the latest. Raises NotFound, and PreconditionFailed when that is over, or for a key that
+        works no more or was replaced before.
         """
         old = await self._accounts.get(key_id)
         secret, now_s = keys.new_secret(), self._clock.now()
-        lasts_s = None if old.expires_s is None else now_s + old.expires_s - old.created_s
+        lifetime_s = None if old.expires_s is None else old.expires_s - old.created_s
         key = Key(
             new_key_id(), old.tenant_id, old.tier, keys.prefix_of(secret), old.name, now_s, scopes=old.scopes,
-            expires_s=lasts_s,
+            expires_s=_end(now_s, lifetime_s, latest_s),
         )  # fmt: skip
         replaced = await self._accounts.replace(key_id, KeptKey(key, keys.digest(secret)), now_s + overlap_s)
         self._forget(key_id)
@@ -161,6 +166,14 @@ class Keyring:
         now_s = self._clock.now()
         if key.last_used_s is None or now_s - key.last_used_s >= _USE_GRAIN_S:
             self._used_s[key.id] = now_s
+
+
+def _end(now_s: float, lifetime_s: float | None, latest_s: float | None) -> float | None:
+    if latest_s is not None and latest_s <= now_s:
+        told = "The key or token you call with ends now, and so would this key. No key was made; call with a newer one."
+        raise PreconditionFailed(told)
+    ends = (None if lifetime_s is None else now_s + lifetime_s, latest_s)
+    return min((each for each in ends if each is not None), default=None)
 
 
 def _shorten(kept: dict[bytes, _Kept], most: int) -> None:

@@ -1,4 +1,7 @@
-"""Keys in the hands of their tenant: nobody reaches another tenant's, or makes one that may do more than they may."""
+"""Keys in the hands of their tenant.
+
+Nobody reaches another tenant's, or makes one that may do more or lasts longer than what they call with.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ class Holder:
     tenant_id: TenantId
     tier: str
     scopes: Scopes
+    ends_s: float | None = None
+    """When that key or token ends, in Unix seconds; None for never."""
 
 
 class OwnKeys:
@@ -44,12 +49,12 @@ class OwnKeys:
         if len(works) >= _MOST_KEYS:
             told = f"A tenant has at most {_MOST_KEYS} keys, and these are there. Withdraw one first; no key was made."
             raise PreconditionFailed(told, metadata={"keys": str(len(works))})
-        return await self._keyring.create(holder.tenant_id, holder.tier, name, wanted, lifetime_s)
+        return await self._keyring.create(holder.tenant_id, holder.tier, name, wanted, lifetime_s, holder.ends_s)
 
     async def rotate(self, holder: Holder, key_id: KeyId, overlap_s: float) -> Rotation:
         """Make a key in the place of one. Raises NotFound, PermissionDenied, PreconditionFailed."""
         _check(holder, (await self._own(holder, key_id)).scopes)
-        return await self._keyring.rotate(key_id, overlap_s)
+        return await self._keyring.rotate(key_id, overlap_s, holder.ends_s)
 
     async def revoke(self, holder: Holder, key_id: KeyId) -> Key:
         """Withdraw a key, of more scopes too: whoever finds one that leaked may end it. Raises NotFound."""

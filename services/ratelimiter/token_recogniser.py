@@ -46,7 +46,8 @@ class ByToken:
             return None
         tenant_id = self._tenant(question.claims)
         tier = await self._tier(tenant_id, question.claims)
-        return Caller(tenant_id, tier, _who(question.claims), self._allowed(question.claims))
+        who, allowed = _who(question.claims), self._allowed(question.claims)
+        return Caller(tenant_id, tier, who, allowed, ends_s=question.token_ends_s)
 
     def _tenant(self, claims: Claims) -> TenantId:
         named = claims.get(self._names.tenant, ())

@@ -188,7 +188,7 @@ class CreateKeyRequest(_message.Message):
     name: _builtins.str
     """What it is called."""
     lifetime_s: _builtins.float
-    """Seconds until it stops to work by itself; absent for never."""
+    """Seconds until it stops to work by itself; absent for as long as the key or token of this call."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may be used for; empty for all that the caller's may, but keys:write."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -105,6 +106,20 @@ async def test_a_usual_key_makes_no_keys_and_no_one_reaches_anothers(door: Doorw
         assert (answer.status_code, reason(answer)) == (404, "KEY_NOT_FOUND")
     more = await door.client.post("/v1/keys", json={"scopes": ["jobs:write"]}, headers=bearer(keeper.secret))
     assert (more.status_code, reason(more)) == (403, "SCOPE_MISSING")
+
+
+async def test_what_ends_soon_makes_nothing_that_lasts(door: Doorway):
+    brief = await door.admin.create_key(TenantId("brief-keeper"), "pro", "", list(scopes.NAMES), 3600)
+    assert brief.key.expires_s is not None
+    spoofed = {**bearer(brief.secret), "x-darkroom-ends": "9999999999.0"}
+    made = (await door.client.post("/v1/keys", json={}, headers=spoofed)).json()["key"]
+    end = datetime.fromtimestamp(brief.key.expires_s, UTC)
+    assert abs(datetime.fromisoformat(made["expire_time"]) - end) < timedelta(milliseconds=2)
+    token = door.issuer.token(tenant="brief-token", scope="keys:write jobs:read")
+    for path in ("/v1/keys", "/v1/keys/{key_id}:rotate"):
+        answer = await door.client.post(path.format(key_id=made["id"]), json={}, headers=bearer(token))
+        made = answer.json()["key"]
+        assert datetime.fromisoformat(made["expire_time"]) < datetime.now(UTC) + timedelta(hours=2)
 
 
 async def test_the_same_over_grpc(door: Doorway):

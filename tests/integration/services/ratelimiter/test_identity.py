@@ -96,6 +96,22 @@ async def test_nobody_gets_a_key_that_may_do_more_than_theirs(service):
     await identity.revoke_key(weak, strong.key.id)  # to end one is never too much
 
 
+async def test_nobody_gets_a_key_that_lasts_longer_than_theirs(service, clock):
+    identity, ends_s = IdentityClient(service.channel), clock.now() + 3600
+    brief = replace(ACME, ends_s=ends_s)
+    for lifetime_s, expected_s in ((None, ends_s), (7200, ends_s), (60, clock.now() + 60)):
+        assert (await identity.create_key(brief, "", [], lifetime_s)).key.expires_s == expected_s
+    lasting = await identity.create_key(ACME, "", [], None)
+    assert lasting.key.expires_s is None
+    rotated = await identity.rotate_key(brief, lasting.key.id, 0)
+    assert rotated.key.expires_s == ends_s
+    await clock.advance(3600)  # a token may be taken for some seconds after its end
+    for made in (identity.create_key(brief, "", [], None), identity.rotate_key(brief, rotated.key.id, 0)):
+        with pytest.raises(PreconditionFailed, match="ends now"):
+            await made
+    assert len(await identity.list_keys(ACME)) == 5
+
+
 async def test_a_tenant_has_a_hundred_keys_at_most(service):
     identity = IdentityClient(service.channel)
     made = [await identity.create_key(ACME, "", [], None) for _ in range(100)]

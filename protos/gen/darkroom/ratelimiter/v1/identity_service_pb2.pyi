@@ -28,10 +28,13 @@ class Holder(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    ENDS_S_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Tenant."""
     tier: _builtins.str
     """Its tier."""
+    ends_s: _builtins.float
+    """When that key or token ends by itself, in Unix seconds; absent for never."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the key or token of this call may be used for."""
@@ -42,12 +45,15 @@ class Holder(_message.Message):
         tenant_id: _builtins.str = ...,
         tier: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
+        ends_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ends_s", b"_ends_s", "ends_s", b"ends_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scopes", b"scopes", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ends_s", b"_ends_s", "ends_s", b"ends_s", "scopes", b"scopes", "tenant_id", b"tenant_id", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__ends_s: _TypeAlias = _typing.Literal["ends_s"]  # noqa: Y015
+    _WhichOneofArgType__ends_s: _TypeAlias = _typing.Literal["_ends_s", b"_ends_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ends_s) -> _WhichOneofReturnType__ends_s | None: ...
 
 Global___Holder: _TypeAlias = Holder  # noqa: Y015
 
@@ -170,7 +176,7 @@ class CreateOwnKeyRequest(_message.Message):
     name: _builtins.str
     """What it is called."""
     lifetime_s: _builtins.float
-    """Seconds until it stops to work by itself; absent for never."""
+    """Seconds until it stops to work by itself; absent for as long as the holder's own."""
     @_builtins.property
     def holder(self) -> Global___Holder:
         """Who asks."""
