@@ -6,8 +6,9 @@ A ledger only loads, stores and knows the time: the arithmetic is `booking`'s, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
+from libs.errors import Unavailable
 from services.ratelimiter.booking import Booking, Outcome, Touched
 from services.ratelimiter.reservation import Hold
 
@@ -15,8 +16,21 @@ Change = Callable[[Booking, float], Outcome]
 """From what the ledger holds and its time (Unix seconds) to what it shall hold; it may be called again."""
 
 
+class LedgerBusy(Unavailable):
+    """Calls of one tenant stand in each other's way; the ledger itself answers."""
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return one that says when to come again."""
+        told = "Too many calls of one tenant at once. Nothing was charged; the same request may succeed in a moment."
+        return cls(told, reason="LIMITER_DEGRADED", metadata={"part": "ledger"}, retry_after_s=0.2)
+
+
 class Ledger(Protocol):
-    """Balances by account and reservations by tenant and id, changed atomically. Raises Unavailable when it is away."""
+    """Balances by account and reservations by tenant and id, changed atomically.
+
+    Raises Unavailable when it is away, LedgerBusy when it is not and a tenant asks too much at once.
+    """
 
     async def transact(self, touched: Touched, change: Change) -> Outcome:
         """Load what is touched, apply `change` and, where it says `applied`, store all of it; as one step."""

@@ -17,7 +17,7 @@ from services.ratelimiter.outage import OutageLimiter, Standby
 from services.ratelimiter.rebuilding import Rebuilder
 from services.ratelimiter.recovery import Recovery
 from services.ratelimiter.redis_ledger import RedisLedger
-from services.ratelimiter.redis_line import RedisLine
+from services.ratelimiter.redis_line import TRIES, RedisLine
 from services.ratelimiter.restoring import Restorer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.stand_in import StandIn
@@ -68,7 +68,8 @@ def _in_redis(settings: Settings, around: Around) -> Deciding:
     line = RedisLine(settings.redis, settings.redis_deadline_s)
     ledger = RedisLedger(line)
     whole = Limiter(tariffs, ledger, usage, clock, meters, settings.lease_s)
-    standby = Standby(StandIn(clock), Journal(settings.data / "ledger-journal"), Breaker(), settings.replicas)
+    breaker = Breaker(failure_s=TRIES * settings.redis_deadline_s)
+    standby = Standby(StandIn(clock), Journal(settings.data / "ledger-journal"), breaker, settings.replicas)
     restorer = Restorer(ledger, whole, tariffs, usage, clock)
     recovery = Recovery(whole, standby, restorer, clock, meters, settings.reservation_ttl_s)
     decider = OutageLimiter(whole, standby, tariffs, usage, clock, meters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from libs.clock import Clock
@@ -12,7 +13,7 @@ from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Move, Touched
 from services.ratelimiter.causes import Charge
 from services.ratelimiter.headers import Header, limit_headers
-from services.ratelimiter.ledger import Ledger
+from services.ratelimiter.ledger import Ledger, LedgerBusy
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.policy import Limits
 from services.ratelimiter.refusal import Denial, Room
@@ -73,7 +74,8 @@ class Limiter:
         for caller, ids in _by_caller(holds):
             scopes = self._scopes(caller)
             touched = Touched(caller.tenant_id, tuple(scope.account for scope in scopes), ids)
-            unknown += await self._renew(touched, scopes)
+            with suppress(LedgerBusy):  # it is renewed the next time; the places of others do not wait for it
+                unknown += await self._renew(touched, scopes)
         return unknown
 
     async def settle(self, settlement: Settlement, reserved_s: float | None = None) -> bool:
@@ -122,7 +124,8 @@ class Limiter:
         """Give back what nobody confirmed within `ttl_s` and forget what is long over; returns how many expired."""
         expired = 0
         for hold in await self._ledger.unconfirmed(ttl_s):
-            expired += await self._apply(self._move(Step.EXPIRE, hold))
+            with suppress(LedgerBusy):
+                expired += await self._apply(self._move(Step.EXPIRE, hold))
         await self._ledger.forget(max(_REMEMBERED_S, ttl_s))
         return expired
 

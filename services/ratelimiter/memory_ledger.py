@@ -20,9 +20,10 @@ _Id = tuple[TenantId, JobId]
 class MemoryLedger:
     """Keeps the promises of `ledger.Ledger`; all is lost with the process and rebuilt from usage."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, balances: Mapping[AccountId, Balance] | None = None) -> None:
+        """Begin empty, or with what stands in some accounts."""
         self._clock = clock
-        self._balances: dict[AccountId, Balance] = {}
+        self._balances = dict(balances or {})
         self._reservations: dict[_Id, Reservation] = {}
         self._tentative: dict[_Id, Reservation] = {}  # in order of time, as dictionaries keep it
         self._over: dict[_Id, Reservation] = {}  # in order of time

@@ -4,7 +4,8 @@
     it does not ─────────▶ `alone` decides by `outage_share`; the journal keeps it; `x-ratelimit-degraded: 1`
     it is back ──────────▶ `recovery` puts it together if it lost its data and tells it the journal
 
-One call that failed is decided alone as well: nobody has to come again for it.
+One call that failed is decided alone as well: nobody has to come again for it. A tenant that asks more than can be
+counted one after the other is told to come again, and its jobs end by the journal: that is not the ledger's failure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from services.ratelimiter.breaker import Breaker
 from services.ratelimiter.causes import NOTHING, Charge
 from services.ratelimiter.headers import Header
 from services.ratelimiter.journal import Entry, Journal
+from services.ratelimiter.ledger import LedgerBusy
 from services.ratelimiter.limiter import Decision, Limiter
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.outage_share import Share
@@ -76,7 +78,7 @@ class OutageLimiter:
         """Make it stand."""
         try:
             await self._ask(lambda whole: whole.confirm(hold, reserved_s))
-        except LedgerAway:
+        except (LedgerAway, LedgerBusy):
             self._write(Step.CONFIRM, hold, reserved_s)
             await self._alone.confirm(hold, reserved_s)
 
@@ -92,7 +94,7 @@ class OutageLimiter:
         """Replace the estimate by the charge; False when that was done before."""
         try:
             return await self._ask(lambda whole: whole.settle(settlement, reserved_s))
-        except LedgerAway:
+        except (LedgerAway, LedgerBusy):
             applied = await self._alone.settle(settlement, reserved_s)
             self._write(Step.SETTLE, settlement.hold, reserved_s, charge=settlement.charge, is_first=applied)
             return applied
@@ -101,7 +103,7 @@ class OutageLimiter:
         """Give it back; False when nothing tentative was there."""
         try:
             return await self._ask(lambda whole: whole.release(tenant_id, reservation_id))
-        except LedgerAway:
+        except (LedgerAway, LedgerBusy):
             self._write(Step.RELEASE, Hold(reservation_id, tenant_id, "", 0.0))
             return await self._alone.release(tenant_id, reservation_id)
 
@@ -142,8 +144,8 @@ class OutageLimiter:
         except LedgerLost:
             self._breaker.open_at_once(self._clock.monotonic())
             raise
-        except LedgerAway:
-            self._breaker.failed(self._clock.monotonic())
+        except LedgerAway as error:
+            self._breaker.failed(self._clock.monotonic(), error.exchange)
             raise
 
     async def _reserve_alone(self, hold: Hold) -> Decision:

@@ -11,6 +11,7 @@ from services.ratelimiter.journal import Entry, folded
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.outage import Standby
+from services.ratelimiter.redis_line import LedgerAway
 from services.ratelimiter.reservation import Step
 from services.ratelimiter.restoring import Restorer
 
@@ -49,11 +50,19 @@ class Recovery:
             await self._catch_up()
         except Unavailable as error:
             logger.debug("the ledger is not back", extra={"reason": error.message})
-            breaker.open(now_s)
+            self._failed(error, now_s)
             return
-        breaker.close()
-        self._standby.ledger.clear()
+        breaker.close(now_s)
+        self._standby.ledger.hand_over()
         self._tell_of(away=False)
+
+    def _failed(self, error: Unavailable, now_s: float) -> None:
+        """Wait before the next try; while all else goes on as usual, one try is a call like others."""
+        breaker = self._standby.breaker
+        if breaker.is_open:
+            breaker.open(now_s)
+        elif isinstance(error, LedgerAway):
+            breaker.failed(now_s, error.exchange)
 
     async def _catch_up(self) -> None:
         restored_s = await self._restorer.ensure()

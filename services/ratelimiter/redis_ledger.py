@@ -7,27 +7,25 @@ goes by itself when it is as good as empty or long over.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from libs.clock import Clock, SystemClock
-from libs.errors import Unavailable
 from libs.ids import TenantId
 from services.ratelimiter import codec
 from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Outcome, Touched
-from services.ratelimiter.ledger import Change
+from services.ratelimiter.ledger import Change, LedgerBusy
 from services.ratelimiter.redis_guess import Guess
 from services.ratelimiter.redis_line import EPOCH, Found, LedgerAway, RedisLine, key
 from services.ratelimiter.redis_scripts import BEFORE, LOOK, NOTE, SWAP
 from services.ratelimiter.reservation import Hold, Reservation, State
 from services.ratelimiter.scope import AccountId
+from services.ratelimiter.turns import Turns
 
 _MOST_TRIES = 64
-_PATIENCE = 5  # times the deadline of one answer: for its turn, and for others that are faster
+_PATIENCE = 5  # times the deadline of one answer, for its turn
 _MOST_EXPIRED = 200  # in one sweep
 _INDEX = key("tentative")
 _RESTORED, _RESTORING, _ALIVE = key("restored"), key("restoring"), key("alive")
@@ -57,12 +55,12 @@ class RedisLedger:
     def __init__(self, line: RedisLine, clock: Clock | None = None) -> None:
         """Decide by Redis's time, or by a test's clock."""
         self._line, self._clock, self._guess = line, clock, Guess(SystemClock())
-        self._turns: WeakValueDictionary[TenantId, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns(_PATIENCE * line.deadline_s)
 
     async def transact(self, touched: Touched, change: Change) -> Outcome:
-        """Apply a change to what is touched; Unavailable when others are faster again and again."""
+        """Apply a change to what is touched; LedgerBusy when others are faster again and again."""
         names = _names(touched)
-        async with self._turn(touched.tenant_id):
+        async with self._turns.of(touched.tenant_id):
             guessed = self._guess.of(names)
             found = guessed or await self._line.run(LOOK, names)
             for _ in range(_MOST_TRIES):
@@ -79,7 +77,7 @@ class RedisLedger:
                 else:
                     return outcome
                 self._guess.saw(dict(zip(names, found.documents, strict=True)), found.now_s)
-        raise _contended()
+        raise LedgerBusy.now()
 
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         """Return what is held."""
@@ -148,17 +146,6 @@ class RedisLedger:
             self._guess.saw({name: document.text.encode() for name, document in new.items()}, found.now_s)
         return found
 
-    @asynccontextmanager
-    async def _turn(self, tenant_id: TenantId) -> AsyncIterator[None]:
-        """Let the calls of one tenant in this process go one after the other: they would only overtake each other."""
-        lock = self._turns.setdefault(tenant_id, asyncio.Lock())
-        try:
-            async with asyncio.timeout(_PATIENCE * self._line.deadline_s):
-                async with lock:
-                    yield
-        except TimeoutError:
-            raise LedgerAway.because("too many calls wait for it") from None
-
 
 def _names(touched: Touched) -> list[str]:
     accounts = [key("account", account) for account in touched.accounts]
@@ -207,8 +194,3 @@ def _of_reservation(tenant_id: TenantId, reservation: Reservation) -> _Document:
 
 def _kept_s(state: State) -> float:
     return _KEPT_S.get(state, _OVER_KEPT_S)
-
-
-def _contended() -> Unavailable:
-    told = "Too many calls of one tenant at once. Nothing was charged; the same request may succeed in a moment."
-    return Unavailable(told, reason="LIMITER_DEGRADED", metadata={"part": "ledger"}, retry_after_s=0.2)

@@ -1,7 +1,9 @@
 """One connection to Redis: scripts that are asked for while an answer is awaited go out together.
 
-A call has a deadline, and a connection on which one passed is closed, for its answer may still come. The next call
-opens another one and learns there which life of the server answers: nobody reconnects unnoticed.
+A call has a deadline, and a connection on which one passed is closed, for its answer may still come. Another one is
+opened, where the process learns which life of the server answers: nobody reconnects unnoticed. There the calls are
+asked once more, for one hiccup of either machine is no outage; a script that ran although its answer was lost compares
+what it finds, and writes nothing a second time.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from services.ratelimiter.redis_scripts import Script
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 0.05  # a decision takes a millisecond; who waits longer had better decide alone
+TRIES = 2
 _COMMAND_S = 5.0
 _OPEN_S = 1.0
 _MOST_AT_ONCE = 128
@@ -33,16 +36,20 @@ Word = bytes | str | float
 
 
 class LedgerAway(Unavailable):
-    """Redis does not answer in time."""
+    """Redis does not answer in time. Calls that went out together and had no answer have the same `exchange`, not 0."""
+
+    exchange = 0
 
     @classmethod
-    def because(cls, how: str) -> Self:
+    def because(cls, how: str, exchange: int = 0) -> Self:
         """Return one that says how in its metadata."""
         metadata = {"part": "ledger", "how": how}
         told = (
             "The rate limiter's Redis does not answer. Nothing was charged; the same request may succeed in a moment."
         )
-        return cls(told, reason="LIMITER_DEGRADED", metadata=metadata, retry_after_s=1.0)
+        away = cls(told, reason="LIMITER_DEGRADED", metadata=metadata, retry_after_s=1.0)
+        away.exchange = exchange
+        return away
 
 
 class LedgerLost(LedgerAway):
@@ -83,6 +90,7 @@ class RedisLine:
         self._waiting: list[_Call] = []
         self._sender: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[Connection] | None = None
+        self._exchanges = 0
 
     @property
     def life(self) -> str:
@@ -133,12 +141,11 @@ class RedisLine:
         """Send what waits until nothing does."""
         while self._waiting:
             batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            self._exchanges += 1
             try:
-                with _as_away():
-                    async with asyncio.timeout(self.deadline_s):
-                        answers = await self._exchange(batch)
+                answers = await self._answers(batch)
             except LedgerAway as error:
-                await self._hang_up()
+                error.exchange = self._exchanges
                 self._fail(batch, error)
             except BaseException:
                 self._fail(batch, LedgerAway("The rate limiter stops."))
@@ -147,6 +154,19 @@ class RedisLine:
                 self._hand_out(batch, answers)
                 if any(_is_odd(answer) for answer in answers):
                     await self._hang_up()  # a server that became a replica, scripts that were flushed: begin anew
+
+    async def _answers(self, batch: Sequence[_Call]) -> list[Any]:
+        """Ask, and once more on another connection. Raises LedgerAway."""
+        for attempt in range(TRIES):
+            try:
+                with _as_away():
+                    async with asyncio.timeout(self.deadline_s):
+                        return await self._exchange(batch)
+            except LedgerAway:
+                await self._hang_up()
+                if attempt == TRIES - 1:
+                    raise
+        raise AssertionError("there is at least one try")
 
     async def _exchange(self, batch: Sequence[_Call]) -> list[Any]:
         connection = self._connection

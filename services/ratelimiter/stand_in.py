@@ -46,6 +46,10 @@ class StandIn:
         """Drop what no longer matters."""
         await self._memory.forget(age_s)
 
-    def clear(self) -> None:
-        """Begin anew: the outage is over."""
-        self._memory = MemoryLedger(self._clock)
+    def hand_over(self) -> None:
+        """Forget the reservations: the ledger of all has them now.
+
+        What was granted counts on until it has drained or its day is over. The share of an outage is granted once, and
+        not with each of several short ones.
+        """
+        self._memory = MemoryLedger(self._clock, self._memory.balances)

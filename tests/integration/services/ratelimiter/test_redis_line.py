@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import Connection
 
 from libs.testing import waiting
 from libs.testing.redis import RedisServer
+from services.ratelimiter import redis_line
 from services.ratelimiter.redis_line import EPOCH, LedgerAway, LedgerLost, RedisLine, key
 from services.ratelimiter.redis_scripts import BEFORE, LOOK, SWAP
 
@@ -136,3 +138,30 @@ async def test_a_call_without_the_time_to_open_a_connection_leaves_it_to_the_nex
 
     await waiting.until(answers, 30.0)
     await hasty.close()
+
+
+async def test_an_answer_that_was_lost_is_asked_for_again_and_nothing_is_written_twice(
+    line: RedisLine, monkeypatch: pytest.MonkeyPatch
+):
+    exchange, lost = redis_line._exchange, []
+
+    async def lossy(connection: Connection, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        answers = await exchange(connection, commands)
+        if commands[0][0] == "EVALSHA" and not lost:
+            lost.extend(answers)
+            raise TimeoutError
+        return answers
+
+    monkeypatch.setattr(redis_line, "_exchange", lossy)
+    again = await line.run(SWAP, [INDEX, A], "", "1", 60_000, "")
+    assert len(lost) == 1
+    assert again.documents == [b"1"]  # as if another process had been faster
+
+
+async def test_calls_that_went_out_together_fail_as_one(server: RedisServer, line: RedisLine):
+    await line.run(LOOK, [A])
+    await server.kill()
+    batches = [await asyncio.gather(*(line.run(LOOK, [A]) for _ in range(3)), return_exceptions=True) for _ in range(2)]
+    first, second = ({each.exchange for each in batch if isinstance(each, LedgerAway)} for batch in batches)
+    assert (len(first), len(second)) == (1, 1)
+    assert 0 < first.pop() < second.pop()

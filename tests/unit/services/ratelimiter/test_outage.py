@@ -15,7 +15,7 @@ from services.ratelimiter.booking import Booking, Outcome, Touched
 from services.ratelimiter.breaker import Breaker
 from services.ratelimiter.bucket import Rate
 from services.ratelimiter.journal import Journal
-from services.ratelimiter.ledger import Change
+from services.ratelimiter.ledger import Change, LedgerBusy
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.outage import DEGRADED, OutageLimiter, Standby
@@ -243,3 +243,45 @@ async def test_after_a_restart_in_an_outage_what_was_granted_counts_on(site: Sit
     assert [decision.denial is None for decision in decisions] == [True, False]
     await successor.back()
     assert await successor.left() == pytest.approx(500, abs=1)
+
+
+async def test_a_tenant_that_asks_too_much_at_once_takes_the_ledger_from_nobody(site: Site):
+    for name in ("open", "ended", "dropped"):
+        await site.limiter.reserve(hold(name))
+    site.away(LedgerBusy.now())
+    for n in range(10):
+        with pytest.raises(LedgerBusy, match="Nothing was charged"):
+            await site.limiter.reserve(hold(f"job_{n}"))
+    # What has been granted ends all the same, and the others' places are renewed.
+    await site.limiter.confirm(hold("open"))
+    assert await site.limiter.settle(settlement("ended", 30.0))
+    await site.limiter.release(TENANT, JobId("dropped"))
+    assert await site.limiter.renew([hold("open")]) == []
+    await site.recovery.look()
+    site.ledger.fails = None
+    assert DEGRADED not in (await site.limiter.peek(hold("any", 0.0))).headers
+    await site.recovery.look()
+    assert await site.left() == pytest.approx(870, abs=1)
+    assert site.journal.is_empty
+
+
+async def test_a_share_is_granted_once_however_often_the_ledger_comes_and_goes(site: Site):
+    granted = 0
+    for outage in range(4):
+        site.away(LedgerLost.because("a test"))
+        for n in range(5):
+            try:
+                granted += (await site.limiter.reserve(hold(f"job_{outage}_{n}"))).denial is None
+            except Unavailable:
+                continue
+        await site.back()
+    assert granted == 5
+    assert await site.left() == pytest.approx(500, abs=2)
+
+
+async def test_calls_that_failed_together_do_not_close_the_door_for_all(site: Site):
+    site.away(LedgerAway.because("a hiccup", exchange=1))
+    for _ in range(10):
+        assert DEGRADED in (await site.limiter.peek(hold("any", 0.0))).headers
+    site.ledger.fails = None
+    assert DEGRADED not in (await site.limiter.peek(hold("any", 0.0))).headers
