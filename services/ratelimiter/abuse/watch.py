@@ -1,7 +1,7 @@
 """What callers without a key have done lately: in memory, by hashes with a key of this process, two days at most.
 
-Creations of those who came today are looked at together with all who came to the address today, as their day is
-counted: a new cookie is no new leaf.
+What those make who came to an address today is also looked at together, as their day is counted: a new cookie is no new
+leaf. What each has made itself is kept apart, so that nobody answers for its neighbours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from libs.clock import Clock
 from libs.ids import TenantId
 from services.ratelimiter.abuse.memory import Memory
 from services.ratelimiter.abuse.reputation import Reputation
-from services.ratelimiter.abuse.score import Signals, score
+from services.ratelimiter.abuse.score import Doing, Signals, score
 from services.ratelimiter.strangers.ages import came_today
 
 _LIFE_S, _HOUR_S = 48 * 3600.0, 3600.0
@@ -60,15 +60,17 @@ class Watch:
     def __init__(self, reputation: Reputation, clock: Clock) -> None:
         self._reputation, self._clock = reputation, clock
         self._key, self._mask = secrets.token_bytes(32), secrets.randbits(64)
-        self._trails = Memory(_Trail, _LIFE_S)
+        self._trails, self._together = Memory(_Trail, _LIFE_S), Memory(_Trail, _LIFE_S)
         self._visitors, self._places = Memory(_Seen, _LIFE_S), Memory(_Seen, _LIFE_S)
 
     def created(self, tenant_id: TenantId, address: str, prompt: int | None, *, largest: bool) -> None:
         """Remember a job that was let in, of a caller at a counted address."""
         now_s = self._clock.now()
         hidden = None if prompt is None else prompt ^ self._mask  # which changes no distance between two
-        self._trails.at(self._who(tenant_id, address), now_s).creations.append(Creation(now_s, hidden, largest))
+        made = Creation(now_s, hidden, largest)
+        self._trails.at(self._hash(tenant_id), now_s).creations.append(made)
         if came_today(tenant_id, now_s):
+            self._together.at(self._hash(address), now_s).creations.append(made)
             self._visitors.at(self._hash(address), now_s).note(self._hash(tenant_id), now_s)
 
     def came(self, headers: Mapping[str, str], address: str) -> None:
@@ -79,29 +81,32 @@ class Watch:
     def score(self, tenant_id: TenantId, headers: Mapping[str, str], address: str, exact: str) -> int:
         """Return 0 to 100 for a caller at a counted address, of which `exact` is the one that called."""
         now_s = self._clock.now()
-        trail = self._trails.find(self._who(tenant_id, address), now_s)
+        together = self._together.find(self._hash(address), now_s) if came_today(tenant_id, now_s) else None
         visitors = self._visitors.find(self._hash(address), now_s)
         places = self._places.find(self._fingerprint(headers), now_s)
-        creations = tuple(trail.creations) if trail else ()
         signals = Signals(
-            creations_s=[creation.at_s for creation in creations],
-            alike=_alike(creations),
-            largest=sum(creation.largest for creation in creations) / max(1, len(creations)),
+            own=_doing(self._trails.find(self._hash(tenant_id), now_s)),
+            together=_doing(together),
             newcomers=visitors.since(now_s - _HOUR_S) if visitors else 0,
             places=places.since(now_s - _HOUR_S) if places else 0,
             listed=self._reputation.lists(exact),
         )
         return score(signals, now_s)
 
-    def _who(self, tenant_id: TenantId, address: str) -> bytes:
-        new = came_today(tenant_id, self._clock.now())
-        return self._hash(f"newcomers of {address}" if new else tenant_id)
-
     def _fingerprint(self, headers: Mapping[str, str]) -> bytes:
         return self._hash("\0".join(headers.get(name, "") for name in _COARSE))
 
     def _hash(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16, key=self._key).digest()
+
+
+def _doing(trail: _Trail | None) -> Doing:
+    creations = tuple(trail.creations) if trail else ()
+    return Doing(
+        creations_s=[creation.at_s for creation in creations],
+        alike=_alike(creations),
+        largest=sum(creation.largest for creation in creations) / max(1, len(creations)),
+    )
 
 
 def _alike(creations: tuple[Creation, ...]) -> float:

@@ -49,12 +49,43 @@ async def test_a_timer_is_known_by_itself(bench: Bench):
     assert bench.score(tenant_at(HERE)) == 0
 
 
-async def test_a_new_cookie_for_every_job_makes_it_worse(bench: Bench):
+async def test_a_new_cookie_for_every_job_is_no_way_around(bench: Bench):
     await bench.timer(*(bench.somebody() for _ in range(12)))
-    assert bench.score(bench.somebody()) >= 80
-    assert bench.score(tenant_at(HERE)) >= 80
+    assert bench.score(bench.somebody()) == 55  # who has made nothing yet is told off for nothing
     assert bench.score(bench.somebody(age_days=1)) < 40  # who was known before does not suffer
     assert bench.score(bench.somebody(), "203.0.113.8") == 0
+    await bench.timer(tenant_at(HERE))  # out of cookies
+    assert bench.score(tenant_at(HERE)) >= 80
+
+
+@pytest.mark.parametrize("cookies", [0, 1, 3, 12])
+async def test_a_neighbour_with_a_fresh_cookie_answers_for_itself_alone(bench: Bench, cookies: int):
+    machines = [bench.somebody() for _ in range(cookies)] or [tenant_at(HERE)]
+    neighbour = bench.somebody()
+    await bench.timer(*machines, jobs=36)
+    assert 0 < bench.score(neighbour) <= 55
+    bench.watch.created(neighbour, HERE, PROMPT, largest=True)
+    assert bench.score(neighbour) <= 55
+    await bench.clock.advance(3600)
+    assert bench.score(neighbour) == 0
+
+
+async def test_a_machine_answers_for_what_its_fresh_cookie_made_and_not_twice(bench: Bench):
+    machine = bench.somebody()
+    await bench.timer(machine)
+    assert bench.score(machine) == 65
+    await bench.clock.advance(30)
+    assert bench.score(machine) < 60
+
+
+async def test_a_busy_neighbour_does_not_hide_a_machine(bench: Bench):
+    machine, others = bench.somebody(), [bench.somebody() for _ in range(9)]
+    for _ in range(12):
+        await bench.clock.advance(10)
+        for other in others:
+            bench.watch.created(other, HERE, None, largest=False)
+        bench.watch.created(machine, HERE, PROMPT, largest=True)
+    assert bench.score(machine) >= 80
 
 
 async def test_prompts_that_differ_in_little_are_alike_and_others_are_not(bench: Bench):
@@ -88,7 +119,12 @@ def test_no_address_prompt_or_header_is_kept_as_it_is(bench: Bench):
     tenant = bench.somebody()
     bench.watch.created(tenant, HERE, PROMPT, largest=False)
     bench.watch.came(BROWSER, HERE)
-    kept = repr([vars(part) for part in (bench.watch._trails, bench.watch._visitors, bench.watch._places)])
+    kept = repr(
+        [
+            vars(part)
+            for part in (bench.watch._trails, bench.watch._together, bench.watch._visitors, bench.watch._places)
+        ]
+    )
     assert not [text for text in (HERE, tenant, str(PROMPT), "one") if repr(text)[1:-1] in kept.replace("None", "")]
 
 
