@@ -16,6 +16,7 @@ from libs.sql.transactions import Transactions
 from libs.sql.work import Work
 
 _DEADLINE_S = 0.8  # below libs.rpc.deadlines.LIMITER_S: the caller is told, not left waiting
+LONG_S = 300.0  # for what adds up days or reads all of one: nobody waits at the door for it
 
 R = TypeVar("R")
 
@@ -41,19 +42,19 @@ class Database:
         with as_unavailable():
             return await self._transactions.write(work)
 
-    async def read(self, work: Work[R]) -> R:
-        """Return what `work` returns; it changes nothing and never waits for a writer."""
+    async def read(self, work: Work[R], within_s: float | None = None) -> R:
+        """Return what `work` returns; it changes nothing, never waits for a writer, and may take `within_s`."""
         with as_unavailable():
-            return await self._transactions.read(work)
+            return await self._transactions.read(work, within_s)
 
-    async def rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
-        """Return what a query finds."""
+    async def rows(self, asked: Select[Any], within_s: float | None = None) -> Sequence[Row[Any]]:
+        """Return what a query finds, in a time of its own for one that reads much."""
 
         async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
             found: Sequence[Row[Any]] = (await connection.execute(asked)).all()
             return found
 
-        return await self.read(read)
+        return await self.read(read, within_s)
 
     async def close(self) -> None:
         """Let what runs finish and close every connection."""

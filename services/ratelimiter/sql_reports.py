@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, select, tuple_
 
 from services.ratelimiter import schema
 from services.ratelimiter.reports import Part, UsageQuery, UsageSum
-from services.ratelimiter.sql_database import Database
+from services.ratelimiter.sql_database import LONG_S, Database
 
 _PAGE = 500
 _OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
@@ -33,7 +33,7 @@ class SqlReports:
         """Give the sums in the order of the parts."""
         after: Sequence[Any] | None = None
         while True:
-            rows = await self._database.rows(self._asked(query, after))
+            rows = await self._database.rows(self._asked(query, after), LONG_S)
             for row in rows:
                 if row.jobs:  # without parts there is always a row, also for nothing
                     yield _sum(query.by, row)

@@ -14,7 +14,7 @@ from libs.sql.inserts import dialect_insert, insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.causes import Cause
 from services.ratelimiter.reservation import Hold
-from services.ratelimiter.sql_database import Database
+from services.ratelimiter.sql_database import LONG_S, Database
 from services.ratelimiter.sql_wallets import SqlWallets
 from services.ratelimiter.usage import DayTotal, Settlement, UsageRow, day_of
 
@@ -63,7 +63,7 @@ class SqlUsage:
         """Return what was settled from a moment on, in order of time."""
         usage = self._usage
         asked = select(usage).where(usage.c.settled_at >= settled_s).order_by(usage.c.settled_at, usage.c.job_id)
-        return [_row(row) for row in await self._database.rows(asked)]
+        return [_row(row) for row in await self._database.rows(asked, LONG_S)]
 
     async def day_totals(self, begin_s: float) -> Sequence[DayTotal]:
         """Return sums by caller."""
@@ -73,7 +73,7 @@ class SqlUsage:
         reserved_s = func.coalesce(usage.c.reserved_at, usage.c.settled_at)
         # The index is by the time of settlement, which is never the earlier one.
         of_day = (usage.c.settled_at >= begin_s, reserved_s >= begin_s)
-        rows = await self._database.rows(select(*who, *sums).where(*of_day).group_by(*who))
+        rows = await self._database.rows(select(*who, *sums).where(*of_day).group_by(*who), LONG_S)
         return [DayTotal(_caller(row), int(row.images), float(row.units)) for row in rows]
 
     async def _add_to_day(self, within: AsyncConnection, row: UsageRow) -> None:

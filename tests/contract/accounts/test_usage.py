@@ -9,12 +9,15 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, insert, select
 
+from libs.devstack.postgres import PostgresServer
 from libs.ids import JobId, KeyId, TenantId
 from libs.sql import migrations
 from services.ratelimiter import migrate, schema
 from services.ratelimiter.causes import Cause
+from services.ratelimiter.reports import UsageQuery
 from services.ratelimiter.reservation import Hold
 from services.ratelimiter.sql_database import Database
+from services.ratelimiter.sql_reports import SqlReports
 from services.ratelimiter.sql_usage import SqlUsage
 from services.ratelimiter.usage import Settlement, UsageRow
 
@@ -79,6 +82,19 @@ async def test_what_a_day_came_to_by_caller(usage: SqlUsage):
     assert [(each.hold.address, each.hold.key_id, each.images, each.units) for each in totals] == [
         ("203.0.113.7", "key_1", 4 + 4 + 2, 4 * 300.125)
     ]
+
+
+async def test_what_reads_a_whole_day_may_take_longer_than_a_caller_waits(
+    url: str, server: PostgresServer | None, usage: SqlUsage
+):
+    if server:
+        pytest.skip("connecting to a server alone takes longer than the deadline that shows it here")
+    await usage.record(row("job_1"))
+    hasty = Database(url, deadline_s=1e-6)
+    assert len(await SqlUsage(hasty).since(0)) == 1
+    assert len(await SqlUsage(hasty).day_totals(NOW_S - 10)) == 1
+    assert [line.jobs async for line in SqlReports(hasty).read(UsageQuery())] == [1]
+    await hasty.close()
 
 
 async def test_a_failure_in_a_transaction_leaves_nothing(database: Database, usage: SqlUsage):
