@@ -27,7 +27,7 @@ Claims: TypeAlias = Mapping[str, tuple[str, ...]]
 """What a token says, the words of each claim; one that says it in numbers or objects has none."""
 
 _NO_KEY = KeyId("")
-_CREATING = re.compile(r"(/v1/(jobs|uploads)|/darkroom\.v1\.\w+/(CreateJob|UploadImage)(Json)?)(\?.*)?", re.ASCII)
+_CREATING = re.compile(r"(/v1/(jobs|uploads)|/darkroom\.v1\.\w+/(CreateJob|UploadImage)(Json)?)/*(\?.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ OTLP, KEYS = "otlp", "jwks"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MAX_STREAMS = 20_000  # event streams are long; Envoy's default of 1024 requests would refuse readers
 _LINE_BUFFER_BYTES = 1024 * 1024
-_TOLD_PATH = len("/v1/jobs/job_") + 26 + 1  # of a path in a span: signatures and tokens stand behind that
+_TOLD_PATH = len("/v1/jobs/job_") + 26 + 1  # of a path in logs and spans: signatures and tokens stand behind that
+_PATH = f"%PATH(NQ:ORIG_OR_PATH):{_TOLD_PATH}%"  # and of a key put into it, too little is left to use it
+_MAX_HEADERS_KIB = 16  # a token of an identity provider has a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _listener(edge: Edge) -> Listener:
         xff_num_trusted_hops=edge.trusted_hops,
         always_set_request_id_in_response=True,
         normalize_path=True,
+        max_request_headers_kb=_MAX_HEADERS_KIB,
         stream_idle_timeout=timedelta(minutes=5),
         request_headers_timeout=timedelta(seconds=10),
         route_config=routes.public(GATEWAY),
@@ -135,7 +138,7 @@ def _access_log() -> AccessLog:
         "time": "%START_TIME%",
         "service": "envoy",
         "method": "%REQ(:METHOD)%",
-        "path": "%PATH(NQ:ORIG_OR_PATH)%",
+        "path": _PATH,
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
@@ -154,7 +157,7 @@ def _tracing() -> HttpConnectionManagerTracing:
         spawn_upstream_span=True,
         max_path_tag_length=_TOLD_PATH,
         # Of a URL a span tells the path only: whoever puts a key into the query is refused, but has sent it.
-        custom_tags=[CustomTag(tag="http.url", value="%PATH(NQ:ORIG_OR_PATH)%")],
+        custom_tags=[CustomTag(tag="http.url", value=_PATH)],
         provider=TracingHttp(name="envoy.tracers.opentelemetry", typed_config=Any.pack(provider)),
     )
 

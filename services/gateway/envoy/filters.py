@@ -1,7 +1,7 @@
 """The HTTP filters in their order; the answer passes them backwards.
 
 cors → strip outside x-darkroom-* → livez → status (Lua) → bursts of an address → body limit → tokens → ext_authz,
-strict or lenient by route → grpc_web → transcoder → router
+strict or lenient by route → bursts of a key → grpc_web → transcoder → router
 
 Lua stands before all that refuses: it leaves a gRPC caller its grpc-status only where it has seen the request.
 """
@@ -51,6 +51,7 @@ from services.gateway.envoy.bursts import Bursts
 
 MAX_BODY_BYTES = 256 * 1024
 BUFFER = "envoy.filters.http.buffer"
+KEY_BURSTS = "darkroom.local_ratelimit.keys"
 CLIENT = "x-darkroom-client"  # the address that is trusted, for the rate limiter
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 _PUBLIC = (account_service_pb2, generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
@@ -84,7 +85,8 @@ end
 def chain(ratelimiter: str, limits: Bursts | None, jwt: JwtAuthentication | None) -> list[HttpFilter]:
     """Return the filters in order; `ratelimiter` is the cluster that knows the callers."""
     lua = Lua(default_source_code=DataSource(inline_string=STATUS_LUA))
-    limited = [_named("local_ratelimit", bursts.limit(limits))] if limits else []
+    limited = [_named("local_ratelimit", bursts.of_addresses(limits))] if limits else []
+    known = [HttpFilter(name=KEY_BURSTS, typed_config=Any.pack(bursts.of_keys(limits)))] if limits else []
     return [
         _named("cors", Cors()),
         _named("header_mutation", _strip_outside()),
@@ -95,6 +97,7 @@ def chain(ratelimiter: str, limits: Bursts | None, jwt: JwtAuthentication | None
         *([_named("jwt_authn", jwt)] if jwt else []),
         HttpFilter(name=authorization.STRICT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=False))),
         HttpFilter(name=authorization.LENIENT, typed_config=Any.pack(authorization.check(ratelimiter, lenient=True))),
+        *known,
         _named("grpc_web", GrpcWeb()),
         _named("grpc_json_transcoder", transcoder()),
         _named("router", Router()),

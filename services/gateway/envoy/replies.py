@@ -57,7 +57,12 @@ REPLIES = (
     Reply(408, 4, "DEADLINE_EXCEEDED", "The request did not arrive in time. Nothing was charged; send it again."),
     Reply(413, 3, "REQUEST_TOO_LARGE", "The body is larger than 256 KiB. Nothing was charged; send a smaller one."),
     Reply(426, 3, "INVALID_REQUEST", "This HTTP version is too old. Use HTTP/1.1 or newer."),
-    Reply(431, 3, "INVALID_REQUEST", "The headers are too large. Nothing was charged."),
+    Reply(
+        431,
+        3,
+        "INVALID_REQUEST",
+        "The headers are larger than 16 KiB. Nothing was charged; send fewer or shorter ones.",
+    ),
     Reply(500, 13, "INTERNAL", "Something failed on our side. Nothing was charged; the same request may succeed."),
     Reply(502, 14, "UNAVAILABLE", "The service restarts. Nothing was charged; try again in a second."),
     Reply(503, 14, "UNAVAILABLE", "The service restarts. Nothing was charged; try again in a second."),
@@ -70,15 +75,16 @@ STRANGER_TOO_FAST = Reply(
     "RPM_EXHAUSTED",
     f"Requests without a key come too fast from this address. {_TOO_FAST} Requests with a key have more room.",
 )
-KEYED_TOO_FAST = Reply(429, 8, "RPM_EXHAUSTED", f"Requests come too fast from this address. {_TOO_FAST}")
+FLOOD = Reply(429, 8, "RPM_EXHAUSTED", f"Requests come too fast from this address. {_TOO_FAST}")
+KEYED_TOO_FAST = Reply(429, 8, "RPM_EXHAUSTED", f"Requests come too fast with this key or token. {_TOO_FAST}")
 READS_TOO_FAST = Reply(
     429,
     8,
     "RPM_EXHAUSTED",
-    "Jobs are read too often from this address. Nothing was charged and what you create is not held up; read again in "
-    "a second, or follow a job by its events: one request for all of it.",
+    "Jobs are read too often with this key, or without one from this address. Nothing was charged and what you create "
+    "is not held up; read again in a second, or follow a job by its events: one request for all of it.",
 )
-BURSTS = (STRANGER_TOO_FAST, KEYED_TOO_FAST, READS_TOO_FAST)
+BURSTS = (STRANGER_TOO_FAST, FLOOD, KEYED_TOO_FAST, READS_TOO_FAST)
 LIMITER_GONE = Reply(
     503,
     14,
@@ -105,10 +111,11 @@ def _bursts() -> list[ResponseMapper]:
     creating = AccessLogFilter(or_filter=OrFilter(filters=[_header(bursts.path(regex)) for regex in asked]))
     posted = _header(HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST")))
     in_words = _all_of(burst, _not_grpc())
+    unchecked = _header(bursts.authorized())  # what has been checked is taken away
+    unknown = HeaderMatcher(name=bursts.KEY_ID, present_match=True, invert_match=True)
     return [
-        _mapper(
-            STRANGER_TOO_FAST, _all_of(in_words, creating, posted, _header(bursts.authorized(invert=True))), retry=True
-        ),
+        _mapper(FLOOD, _all_of(in_words, unchecked), retry=True),
+        _mapper(STRANGER_TOO_FAST, _all_of(in_words, creating, posted, _header(unknown)), retry=True),
         _mapper(KEYED_TOO_FAST, _all_of(in_words, creating, posted), retry=True),
         _mapper(READS_TOO_FAST, in_words, retry=True),
         ResponseMapper(filter=burst, headers_to_add=[_RETRY]),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import grpc
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption
-from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, OkHttpResponse
+from envoy_data_plane.envoy.service.auth.v3 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.rpc import Status
 from google.api import httpbody_pb2
 
@@ -22,6 +23,7 @@ from libs.rpc.interceptors import AnswerInterceptor
 from libs.testing.envoy import EnvoyServer
 
 TOKEN = "mesh-token-of-the-test"
+UNKNOWN = HttpStatus(code=StatusCode.Unauthorized)
 
 
 @dataclass
@@ -94,13 +96,18 @@ class Edge:
 
 
 def authorization(asked: Asked) -> grpc.GenericRpcHandler:
-    """Let everybody in as tenant `t`, with one header for the caller."""
+    """Let everybody in as tenant `t`, with one header for the caller; only keys that begin with `dk_` are known."""
 
     async def check(request: CheckRequest, context) -> CheckResponse:
         asked.metadata, asked.check = dict(context.invocation_metadata()), request
         option = lambda key, value: HeaderValueOption(header=HeaderValue(key=key, value=value))  # noqa: E731
+        shown = request.attributes.request.http.headers.get("authorization", "").removeprefix("Bearer ")
+        if shown and not shown.startswith("dk_"):
+            return CheckResponse(status=Status(code=16), denied_response=DeniedHttpResponse(status=UNKNOWN))
+        key = [option("x-darkroom-key-id", f"id_of_{shown[:20]}")] if shown else []
         answer = OkHttpResponse(
-            headers=[option("x-darkroom-tenant", "t")],
+            headers=[option("x-darkroom-tenant", "t"), *key],
+            headers_to_remove=["authorization", *(["x-darkroom-key-id"] if not shown else [])],
             response_headers_to_add=[option("x-ratelimit-limit-requests", "60")],
         )
         return CheckResponse(status=Status(code=0), ok_response=answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,16 +14,21 @@ import pytest_asyncio
 
 from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as api_grpc
+from libs.testing import rest
+from services.gateway.envoy import bursts
 from tests.integration.services.gateway.edge import Edge, running_edge
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Slow refills: what is counted below is the burst alone, however long a busy machine takes.
 BOUNDS = (
-    "strangers_per_s=0.02,strangers_burst=5,keyed_per_s=0.02,keyed_burst=12,reads_per_min=20",
+    "strangers_per_s=0.02,strangers_burst=5,keyed_per_s=0.02,keyed_burst=12,reads_per_min=20,flood_per_s=0.02,flood_burst=60",
     "--trusted-hops",
     "1",
 )
+CREATIONS = [
+    asked.path for asked in rest.operations() if asked.method == "POST" and re.fullmatch(bursts.CREATING, asked.path)
+]
 KEY = {"authorization": "Bearer dk_one"}
 
 
@@ -81,6 +87,48 @@ async def test_reads_have_a_budget_of_their_own_by_address_and_key(edge: Edge) -
         assert keyed == [202] * 19 + [429]
         other = {"authorization": "Bearer dk_two"}
         assert (await client.get("/v1/jobs/job_1", headers=other)).status_code == 202
+
+
+async def test_a_key_has_one_budget_from_wherever_it_comes(edge: Edge) -> None:
+    key = {"authorization": "Bearer dk_everywhere"}
+    async with caller(edge, "127.0.0.10") as one, caller(edge, "127.0.0.11") as other:
+        created = [
+            (await client.post("/v1/jobs", content=b"{}", headers=key)).status_code for client in [one, other] * 6
+        ]
+        assert created == [202] * 12
+        assert (await other.post("/v1/jobs", content=b"{}", headers=key)).status_code == 429
+        assert (await other.get("/v1/jobs/job_1", headers=key)).status_code == 202
+
+
+async def test_wrong_keys_take_nothing_from_whoever_has_a_good_one_behind_the_same_address(edge: Edge) -> None:
+    async with caller(edge, "127.0.0.12") as client:
+        for n in range(30):
+            answer = await client.post("/v1/jobs", content=b"{}", headers={"authorization": f"Bearer junk{n}"})
+            assert answer.status_code == 401
+        good = {"authorization": "Bearer dk_honest"}
+        answers = [await client.post("/v1/jobs", content=b"{}", headers=good) for _ in range(13)]
+        assert [answer.status_code for answer in answers] == [202] * 12 + [429]
+        assert "with this key" in answers[-1].json()["message"]
+
+
+async def test_ever_new_keys_do_not_pass_the_flood_bound_of_an_address(edge: Edge) -> None:
+    async with caller(edge, "127.0.0.13") as client:
+        statuses = [
+            (await client.get("/v1/models", headers={"authorization": f"Bearer junk{n}"})).status_code
+            for n in range(62)
+        ]
+        assert statuses == [401] * 60 + [429] * 2
+        refused = await client.get("/v1/models", headers=KEY)
+        assert "from this address" in refused.json()["message"]
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+async def test_a_slash_behind_the_path_gains_nothing(edge: Edge, path: str) -> None:
+    async with caller(edge, f"127.0.0.{100 + CREATIONS.index(path)}") as client:
+        ends = ("", "/", "//", "/?", "//?", "/", "//")
+        statuses = [(await client.post(path + end, content=b"{}")).status_code for end in ends]
+        assert 429 not in statuses[:5]
+        assert statuses[5:] == [429, 429]
 
 
 async def test_health_and_liveness_are_never_refused(edge: Edge) -> None:

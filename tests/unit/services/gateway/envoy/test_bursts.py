@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from libs.testing import rest
 from services.gateway.envoy import bursts
 from services.gateway.envoy.bursts import Bursts
 from services.ratelimiter.callers import Question
@@ -51,6 +52,16 @@ def test_what_is_a_creation_and_what_an_estimate(path: str, creates: bool, estim
     assert bool(re.fullmatch(bursts.CREATING, path)) is creates
     assert bool(re.fullmatch(bursts.ESTIMATING, path)) is estimates
     assert Question(method="POST", path=path).creates is creates  # the rate limiter and Envoy mean the same
+
+
+@pytest.mark.parametrize("asked", rest.operations(), ids=lambda asked: f"{asked.method} {asked.path}")
+@pytest.mark.parametrize("more", ["/", "//", "/?x=1", "//?"])
+def test_a_path_is_of_its_kind_with_slashes_behind_it(asked: rest.Operation, more: str) -> None:
+    # The transcoder takes them away: what is bounded without them must be bounded with them.
+    for kind in (bursts.CREATING, bursts.ESTIMATING):
+        assert bool(re.fullmatch(kind, asked.path + more)) is bool(re.fullmatch(kind, asked.path))
+    with_slash, without = (Question(method=asked.method, path=path) for path in (asked.path + more, asked.path))
+    assert with_slash.creates is without.creates
 
 
 @pytest.mark.parametrize("path", ["/v1/accounts", "/v1/keys", "/darkroom.v1.AccountService/CreateAccount"])
