@@ -82,7 +82,7 @@ class Setup:
     def __init__(self, nvml: FakeNvml | None = None) -> None:
         self.clock, self.nvml = ManualClock(), nvml or FakeNvml()
         self.engine: Any = SimpleNamespace(
-            device=SimpleNamespace(id="GPU-1", memory_bytes=80 << 30),
+            device=SimpleNamespace(id="GPU-1", kind="H200", memory_bytes=80 << 30),
             residency=lambda: {"m@1": Tier.VRAM, "n@1": Tier.RAM, "o@1": Tier.DISK},
         )
         load = Load(2, 0, 0, 3, 4, (ModelLoad("m@1", 3, (("64x64", 8),)),), free_bytes=(5 << 30) + 7)
