@@ -60,7 +60,15 @@ class Accounts(Protocol):
         ...
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
-        """Return the keys of a tenant, or of all for None, oldest first."""
+        """Return keys of a tenant, or of all for None, oldest first; of very many, those that work or ended last."""
+        ...
+
+    async def working(self, tenant_id: TenantId, now_s: float) -> int:
+        """Return how many keys of a tenant work, those among them that were replaced and go on for a while."""
+        ...
+
+    async def forget_ended(self, before_s: float) -> int:
+        """Remove some of the keys that were withdrawn or expired before a moment; returns how many, 0 when none is left."""
         ...
 
     async def revoke(self, key_id: KeyId, now_s: float) -> Key:

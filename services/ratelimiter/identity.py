@@ -71,7 +71,7 @@ class Identity:
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what must run for as long as the process."""
-        return [self._keyring.run()]
+        return [self._keyring.run(), self._keyring.retain()]
 
     async def close(self) -> None:
         """Write down what is not yet written."""

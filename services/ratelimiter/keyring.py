@@ -24,6 +24,7 @@ _CACHED_S = 3.0  # a key that another process withdrew works no longer than this
 _CACHED_KEYS = 10_000
 _UNKNOWN_S, _UNKNOWN_KEYS = 3.0, 10_000  # nobody knows a key before it is made: one that is unknown stays so
 _WRITE_USE_EVERY_S = 10.0
+_FORGET_EVERY_S, _ENDED_KEPT_S = 3600.0, 30 * 86_400.0
 _USE_GRAIN_S = 60.0  # "last used" is right to the minute
 _ADVICE = "Send `Authorization: Bearer dk_…` with a key of `darkroom keys create`, or no Authorization at all."
 
@@ -110,8 +111,16 @@ class Keyring:
         return Rotation(key, secret, replaced)
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
-        """Return the keys of a tenant, or of all, oldest first."""
+        """Return keys of a tenant, or of all, oldest first; of very many, those that work or ended last."""
         return await self._accounts.list(tenant_id)
+
+    async def get(self, key_id: KeyId) -> Key:
+        """Return a key. Raises NotFound."""
+        return await self._accounts.get(key_id)
+
+    async def working(self, tenant_id: TenantId) -> int:
+        """Return how many keys of a tenant work."""
+        return await self._accounts.working(tenant_id, self._clock.now())
 
     async def revoke(self, key_id: KeyId) -> Key:
         """Withdraw a key; the next call with it is refused. Raises NotFound."""
@@ -123,6 +132,19 @@ class Keyring:
     async def run(self) -> None:
         """Write down now and then when keys were last used; run until cancelled."""
         await agent.repeat("the key log", self._clock, _WRITE_USE_EVERY_S, self.write_use)
+
+    async def retain(self) -> None:
+        """Look every hour for keys that ended long ago; run until cancelled."""
+        await agent.repeat("retention of keys", self._clock, _FORGET_EVERY_S, self.forget_ended)
+
+    async def forget_ended(self) -> int:
+        """Remove keys that ended 30 days ago; returns how many. What they did stays in usage under their ids."""
+        before_s, gone = self._clock.now() - _ENDED_KEPT_S, 0
+        while step := await self._accounts.forget_ended(before_s):
+            gone += step
+        if gone:
+            logger.info("removed keys that ended long ago", extra={"keys": gone})
+        return gone
 
     async def write_use(self) -> None:
         """Write down what was noted since the last time."""

@@ -16,6 +16,7 @@ from services.ratelimiter.accounts import Key
 from services.ratelimiter.keyring import Keyring, Rotation
 
 _MOST_KEYS = 100  # of one tenant that work
+_MOST_WITH_REPLACED = 200  # each key may have one more beside it while it is replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class OwnKeys:
         self._keyring = keyring
 
     async def list(self, holder: Holder) -> Sequence[Key]:
-        """Return the keys of the tenant, oldest first."""
+        """Return keys of the tenant, oldest first; of very many, those that work or ended last."""
         return await self._keyring.list(holder.tenant_id)
 
     async def create(
@@ -45,15 +46,13 @@ class OwnKeys:
         """Make a key. Raises PermissionDenied for scopes that the holder lacks, PreconditionFailed for too many keys."""
         wanted = asked or holder.scopes & scopes.USUAL
         _check(holder, wanted)
-        works = [key for key in await self.list(holder) if key.revoked_s is None and key.replaced_by is None]
-        if len(works) >= _MOST_KEYS:
-            told = f"A tenant has at most {_MOST_KEYS} keys, and these are there. Withdraw one first; no key was made."
-            raise PreconditionFailed(told, metadata={"keys": str(len(works))})
+        await self._check_room(holder, _MOST_KEYS)
         return await self._keyring.create(holder.tenant_id, holder.tier, name, wanted, lifetime_s, holder.ends_s)
 
     async def rotate(self, holder: Holder, key_id: KeyId, overlap_s: float) -> Rotation:
         """Make a key in the place of one. Raises NotFound, PermissionDenied, PreconditionFailed."""
         _check(holder, (await self._own(holder, key_id)).scopes)
+        await self._check_room(holder, _MOST_WITH_REPLACED)
         return await self._keyring.rotate(key_id, overlap_s, holder.ends_s)
 
     async def revoke(self, holder: Holder, key_id: KeyId) -> Key:
@@ -62,10 +61,22 @@ class OwnKeys:
         return await self._keyring.revoke(key_id)
 
     async def _own(self, holder: Holder, key_id: KeyId) -> Key:
-        found = next((key for key in await self.list(holder) if key.id == key_id), None)
-        if found is None:
-            raise NotFound("Your tenant has no such key.", reason="KEY_NOT_FOUND")
+        missing = NotFound("Your tenant has no such key.", reason="KEY_NOT_FOUND")
+        try:
+            found = await self._keyring.get(key_id)
+        except NotFound:
+            raise missing from None
+        if found.tenant_id != holder.tenant_id:
+            raise missing
         return found
+
+    async def _check_room(self, holder: Holder, most: int) -> None:
+        works = await self._keyring.working(holder.tenant_id)
+        if works >= most:
+            told = (
+                f"A tenant has at most {most} keys that work, and these are there. Withdraw one first; no key was made."
+            )
+            raise PreconditionFailed(told, metadata={"keys": str(works)})
 
 
 def _check(holder: Holder, wanted: Scopes) -> None:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs import scopes
@@ -15,6 +29,10 @@ from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.accounts import KeptKey, Key
 from services.ratelimiter.sql_database import Database
+
+_LISTED = 5_000  # keys in one answer, which has at most 4 MB
+_AT_ONCE = 1_000  # keys removed in one transaction
+_NEVER_S = 1e15
 
 
 class SqlAccounts:
@@ -66,11 +84,30 @@ class SqlAccounts:
         return _key(rows[0])
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
-        """Return the keys of a tenant, or of all, oldest first."""
-        asked = self._select().order_by(self._keys.c.created_at, self._keys.c.id)
+        """Return keys of a tenant, or of all, oldest first; of very many, those that work or ended last."""
+        keys = self._keys
+        asked = self._select().order_by(_end(keys).desc(), keys.c.created_at.desc(), keys.c.id.desc()).limit(_LISTED)
         if tenant_id is not None:
-            asked = asked.where(self._keys.c.tenant_id == tenant_id)
-        return [_key(row) for row in await self._database.rows(asked)]
+            asked = asked.where(keys.c.tenant_id == tenant_id)
+        found = [_key(row) for row in await self._database.rows(asked)]
+        return sorted(found, key=lambda key: (key.created_s, key.id))
+
+    async def working(self, tenant_id: TenantId, now_s: float) -> int:
+        """Return how many keys of a tenant work."""
+        keys = self._keys
+        asked = select(func.count().label("keys")).where(keys.c.tenant_id == tenant_id, _end(keys) > now_s)
+        return int((await self._database.rows(asked))[0].keys)
+
+    async def forget_ended(self, before_s: float) -> int:
+        """Remove some of the keys that ended before a moment."""
+        keys = self._keys
+        old = select(keys.c.id).where(_end(keys) < before_s).limit(_AT_ONCE)
+        gone = delete(keys).where(keys.c.id.in_(old))
+
+        async def write(connection: AsyncConnection) -> int:
+            return int((await connection.execute(gone)).rowcount)
+
+        return await self._database.write(write)
 
     async def revoke(self, key_id: KeyId, now_s: float) -> Key:
         """Withdraw a key; one that was withdrawn keeps its time."""
@@ -152,6 +189,11 @@ def _row(kept: KeptKey) -> dict[str, object]:
 
 def _lasts(keys: Table, until_s: float) -> ColumnElement[bool]:
     return or_(keys.c.expires_at.is_(None), keys.c.expires_at > until_s)
+
+
+def _end(keys: Table) -> ColumnElement[float]:
+    """When a key ended or will end, whichever way."""
+    return func.coalesce(keys.c.revoked_at, keys.c.expires_at, _NEVER_S)
 
 
 def _no_key(key_id: KeyId) -> NotFound:

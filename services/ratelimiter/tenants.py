@@ -153,9 +153,14 @@ class Tenants:
         return replace(before, fields=fields, verified=verified and not change.key_id, changed_s=self._clock.now())
 
     async def _check_key(self, tenant_id: TenantId, key_id: KeyId) -> None:
-        if all(key.id != key_id for key in await self._accounts.list(tenant_id)):
-            told = f"Tenant {tenant_id} has no key {key_id}; `darkroom keys list --tenant {tenant_id}` shows them."
-            raise NotFound(told, reason="KEY_NOT_FOUND")
+        told = f"Tenant {tenant_id} has no key {key_id}; `darkroom keys list --tenant {tenant_id}` shows them."
+        missing = NotFound(told, reason="KEY_NOT_FOUND")
+        try:
+            found = await self._accounts.get(key_id)
+        except NotFound:
+            raise missing from None
+        if found.tenant_id != tenant_id:
+            raise missing
 
     async def _known(self, tenant_id: TenantId) -> Tenant:
         tenant = await self._book.find(tenant_id)

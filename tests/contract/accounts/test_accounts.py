@@ -10,6 +10,7 @@ import pytest
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scope
+from services.ratelimiter import sql_accounts
 from services.ratelimiter.accounts import KeptKey, Key
 from services.ratelimiter.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
@@ -128,3 +129,37 @@ async def test_a_tenant_is_admitted_with_the_tier_it_came_with_first(accounts: S
     await accounts.add(kept(1, tier="enterprise"))
     assert await accounts.admit(ACME, "free", NOW_S) == "enterprise"
     assert await accounts.list(OTHER) == []
+
+
+async def ended(accounts: SqlAccounts) -> None:
+    """Add 1 that works, 2 that was withdrawn, 3 that expired, 4 that goes on for a while, and one of another tenant."""
+    for number, tenant in ((1, ACME), (2, ACME), (3, ACME), (4, ACME), (5, OTHER)):
+        ends_s = {3: NOW_S + 30, 4: NOW_S + 90}.get(number)
+        await accounts.add(KeptKey(replace(kept(number, tenant).key, expires_s=ends_s), bytes([number]) * 32))
+    await accounts.revoke(KeyId("key_2"), NOW_S + 20)
+
+
+async def test_what_works_is_counted(accounts: SqlAccounts):
+    await ended(accounts)
+    counts = [await accounts.working(ACME, NOW_S + after_s) for after_s in (10, 20, 30, 90)]
+    assert counts == [4, 3, 2, 1]
+    await accounts.replace(KeyId("key_1"), kept(6), NOW_S + 60)
+    assert await accounts.working(ACME, NOW_S + 40) == 3  # the one that was replaced works on
+
+
+async def test_keys_that_ended_are_forgotten_and_no_others(accounts: SqlAccounts):
+    await ended(accounts)
+    assert await accounts.forget_ended(NOW_S + 20) == 0
+    assert await accounts.forget_ended(NOW_S + 30) == 1
+    assert [key.id for key in await accounts.list(None)] == ["key_1", "key_3", "key_4", "key_5"]
+    assert await accounts.forget_ended(NOW_S + 1e9) == 2
+    assert [key.id for key in await accounts.list(None)] == ["key_1", "key_5"]
+
+
+async def test_a_list_is_bounded_and_never_leaves_out_what_works_for_what_does_not(
+    accounts: SqlAccounts, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sql_accounts, "_LISTED", 3)
+    await ended(accounts)
+    assert [key.id for key in await accounts.list(ACME)] == ["key_1", "key_3", "key_4"]
+    assert [key.id for key in await accounts.list(None)] == ["key_1", "key_4", "key_5"]

@@ -11,6 +11,7 @@ from libs.clients.identity import Holder, IdentityClient
 from libs.errors import InvalidRequest, LimitExceeded, NotFound, PermissionDenied, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scope
+from services.ratelimiter.sql_accounts import SqlAccounts
 
 ACME = Holder(TenantId("acme"), "pro", scopes.EVERY)
 
@@ -118,4 +119,23 @@ async def test_a_tenant_has_a_hundred_keys_at_most(service):
     with pytest.raises(PreconditionFailed, match="at most 100 keys"):
         await identity.create_key(ACME, "", [], None)
     await identity.revoke_key(ACME, made[0].key.id)
+    newest = (await identity.create_key(ACME, "", [], None)).key
+    for _ in range(100):  # each goes on for a day
+        newest = (await identity.rotate_key(ACME, newest.id, None)).key
+    with pytest.raises(PreconditionFailed, match="at most 200"):
+        await identity.rotate_key(ACME, newest.id, None)
+    await identity.revoke_key(ACME, made[1].key.id)
+    await identity.rotate_key(ACME, newest.id, None)
+
+
+async def test_looking_after_one_key_reads_no_others(service, monkeypatch: pytest.MonkeyPatch):
+    identity = IdentityClient(service.channel)
+    made = await identity.create_key(ACME, "", [], None)
+
+    async def listed(*_: object) -> None:
+        pytest.fail("all keys were read")
+
+    monkeypatch.setattr(SqlAccounts, "list", listed)
+    rotated = await identity.rotate_key(ACME, made.key.id, None)
     await identity.create_key(ACME, "", [], None)
+    await identity.revoke_key(ACME, rotated.key.id)

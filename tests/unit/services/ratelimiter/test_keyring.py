@@ -24,6 +24,7 @@ class FakeAccounts:
 
     kept: dict[bytes, KeptKey] = field(default_factory=dict)
     used: list[dict[KeyId, float]] = field(default_factory=list)
+    forgotten: list[float] = field(default_factory=list)
     questions: int = 0
     down: bool = False
 
@@ -53,6 +54,13 @@ class FakeAccounts:
         digest, kept = next((d, k) for d, k in self.kept.items() if k.key.id == key_id)
         self.kept[digest] = replace(kept, key=replace(kept.key, revoked_s=now_s))
         return self.kept[digest].key
+
+    async def working(self, tenant_id: TenantId, now_s: float) -> int:
+        return len(self.kept)
+
+    async def forget_ended(self, before_s: float) -> int:
+        self.forgotten.append(before_s)
+        return 1000 if len(self.forgotten) == 1 else 0
 
     async def mark_used(self, used_s: Mapping[KeyId, float]) -> None:
         if self.down:
@@ -204,6 +212,13 @@ async def test_a_replacement_without_overlap_ends_the_old_key_at_once(keyring: K
     with pytest.raises(Unauthenticated, match="has expired"):
         await keyring.authenticate(secret)
     assert (await keyring.authenticate(rotation.secret)).scopes == {Scope.JOBS_READ}
+
+
+async def test_keys_are_forgotten_thirty_days_after_they_ended_in_steps(
+    keyring: Keyring, accounts: FakeAccounts, clock: ManualClock
+):
+    assert await keyring.forget_ended() == 1000
+    assert accounts.forgotten == [clock.now() - 30 * 86_400] * 2
 
 
 async def test_no_secret_is_ever_logged(keyring: Keyring, caplog: pytest.LogCaptureFixture):
