@@ -7,8 +7,7 @@ goes by itself when it is as good as empty or long over.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.clock import Clock, SystemClock
@@ -18,8 +17,9 @@ from services.ratelimiter.balance import Balance
 from services.ratelimiter.booking import Booking, Outcome, Touched
 from services.ratelimiter.ledger import Change, LedgerBusy
 from services.ratelimiter.redis_guess import Guess
-from services.ratelimiter.redis_line import EPOCH, Found, LedgerAway, RedisLine, key
-from services.ratelimiter.redis_scripts import BEFORE, LOOK, NOTE, SWAP
+from services.ratelimiter.redis_line import Found, RedisLine, key
+from services.ratelimiter.redis_putting import Written, putting
+from services.ratelimiter.redis_scripts import BEFORE, DROP, LOOK, NOTE, SWAP
 from services.ratelimiter.reservation import Hold, Reservation, State
 from services.ratelimiter.scope import AccountId
 from services.ratelimiter.turns import Turns
@@ -28,14 +28,14 @@ _MOST_TRIES = 64
 _PATIENCE = 5  # times the deadline of one answer, for its turn
 _MOST_EXPIRED = 200  # in one sweep
 _INDEX = key("tentative")
-_RESTORED, _RESTORING, _ALIVE = key("restored"), key("restoring"), key("alive")
-_RESTORING_MS = 10_000  # whoever puts it together and dies is waited for so long
+_RESTORED, _ALIVE, _UNSETTLED = key("restored"), key("alive"), key("unsettled")
 _AT_ONCE = 500
 _KEPT_S = {
     State.TENTATIVE: 24 * 3600.0,  # given back long before
     State.CONFIRMED: 8 * 24 * 3600.0,  # longer than a job may wait; later its settlement carries all that is needed
 }
 _OVER_KEPT_S = 900.0  # repeated calls come within seconds
+_UNSETTLED_MS = 600_000  # less: what is settled a second time must still be known to be over
 _MARGIN_S = 1.0
 
 
@@ -102,31 +102,33 @@ class RedisLedger:
 
     async def adopt(self) -> float | None:
         """Declare what was kept over another start whole; return when it was last alive, None when nothing was kept."""
-        async with self._alone() as life:
-            alive, epoch = (await self._line.command(("MGET", _ALIVE, EPOCH)))[0]
-            if alive is None or epoch is None:
+        async with putting(self._line) as turn:
+            alive, unsettled = (await self._line.command(("MGET", _ALIVE, _UNSETTLED)))[0]
+            if alive is None or not turn.before:
                 return None
-            await self._line.command(("SET", EPOCH, life))
+            if not turn.is_done:
+                since_s = min(float(alive), float(unsettled or alive))
+                await turn.declare((_UNSETTLED, since_s, _UNSETTLED_MS))
             return float(alive)
 
+    async def unsettled_s(self) -> float | None:
+        """Return since when settlements may be missing in what was adopted; None when none are."""
+        unsettled = (await self._line.run(LOOK, [_UNSETTLED])).documents[0]
+        return None if unsettled is None else float(unsettled)
+
+    async def settled(self, since_s: float) -> None:
+        """Note that none are missing since then."""
+        await self._line.run(DROP, [_UNSETTLED], since_s)
+
     async def restore(self, known: Mapping[AccountId, Balance], as_of_s: float) -> None:
-        """Fill an empty one with what was known at a moment, and declare it whole."""
-        async with self._alone() as life:
+        """Fill an empty one with what was known at a moment, and declare it whole, unless another process did."""
+        async with putting(self._line) as turn:
+            if turn.is_done:
+                return
             accounts = list(known.items())
             for first in range(0, len(accounts), _AT_ONCE):
-                writes = [_filled(account, balance, as_of_s) for account, balance in accounts[first : first + _AT_ONCE]]
-                await self._line.command(*writes, ("SET", _RESTORING, "1", "PX", _RESTORING_MS))
-            await self._line.command(("SET", _RESTORED, as_of_s), ("SET", _ALIVE, as_of_s), ("SET", EPOCH, life))
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[str]:
-        """Let one process at a time do this; gives the server's life, for should it end meanwhile, the next one must
-        not be declared whole."""
-        taken, _ = await self._line.command(("SET", _RESTORING, "1", "NX", "PX", _RESTORING_MS), ("PING",))
-        if taken is None:
-            raise LedgerAway.because("another process puts it together again")
-        yield self._line.life
-        await self._line.command(("DEL", _RESTORING))
+                await turn.write(*(_filled(*each, as_of_s) for each in accounts[first : first + _AT_ONCE]))
+            await turn.declare((_RESTORED, as_of_s, 0), (_ALIVE, as_of_s, 0), (_UNSETTLED, "", 0))
 
     def _now_s(self, found: Found) -> float:
         return found.now_s if self._clock is None else self._clock.now()
@@ -176,9 +178,8 @@ def _documents(touched: Touched, before: Booking, outcome: Outcome) -> list[_Doc
     return documents + [_of_reservation(touched.tenant_id, reservation) for reservation in changed]
 
 
-def _filled(account: AccountId, balance: Balance, now_s: float) -> Sequence[str | int]:
-    life_ms = round(1000 * _life_s(balance, now_s))
-    return ("SET", key("account", account), codec.balance_to_json(balance), "PX", life_ms)
+def _filled(account: AccountId, balance: Balance, now_s: float) -> Written:
+    return key("account", account), codec.balance_to_json(balance), round(1000 * _life_s(balance, now_s))
 
 
 def _life_s(balance: Balance, now_s: float) -> float:

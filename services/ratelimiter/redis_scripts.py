@@ -77,4 +77,35 @@ redis.call('SET', KEYS[2], time[1])
 return {time[1], time[2]}
 """
 )
-ALL = (LOOK, SWAP, BEFORE, NOTE)
+
+# KEYS: epoch, a name; ARGV: epoch, what stands there. Drops it unless something else stands there; returns nothing.
+DROP = Script(
+    _GUARD
+    + """
+if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
+return {time[1], time[2]}
+"""
+)
+ALL = (LOOK, SWAP, BEFORE, NOTE, DROP)
+
+# The two below put the ledger together, where no epoch holds yet; they are not loaded.
+# KEYS: turn, epoch, names…; ARGV: whose turn, the epoch before, for how many ms the turn is kept, then for every name
+# what is to stand there, '' for nothing, and for how many ms, 0 for ever. Returns 0 when the turn is over, else 1.
+PUT = """
+local before = redis.call('GET', KEYS[2]) or ''
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or before ~= ARGV[2] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for n = 3, #KEYS do
+  local text, ms = ARGV[2 * n - 2], ARGV[2 * n - 1]
+  if text == '' then redis.call('DEL', KEYS[n])
+  elseif ms == '0' then redis.call('SET', KEYS[n], text)
+  else redis.call('SET', KEYS[n], text, 'PX', ms) end
+end
+return 1
+"""
+
+# KEYS: turn; ARGV: whose turn. Ends it unless it is another's.
+END_TURN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""

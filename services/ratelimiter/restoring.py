@@ -38,8 +38,16 @@ class Restorable(Protocol):
         """Declare what it kept over another start whole; return when it was last alive, None when nothing was kept."""
         ...
 
+    async def unsettled_s(self) -> float | None:
+        """Return since when settlements may be missing in what was adopted; None when none are."""
+        ...
+
+    async def settled(self, since_s: float) -> None:
+        """Note that none are missing since then."""
+        ...
+
     async def restore(self, known: Mapping[AccountId, Balance], as_of_s: float) -> None:
-        """Fill an empty one with what was known at a moment, and declare it whole."""
+        """Fill an empty one with what was known at a moment, and declare it whole, unless another process did."""
         ...
 
 
@@ -53,13 +61,14 @@ class Restorer:
     async def ensure(self) -> float:
         """Return as of when the ledger was last put together. Raises Unavailable when it or the database is away."""
         try:
-            return await self._ledger.restored_s()
+            await self._ledger.restored_s()
         except LedgerLost:
-            alive_s = await self._ledger.adopt()
-        if alive_s is None:
-            await self._fill()
-        else:
-            await self._settle_since(alive_s - _MARGIN_S)
+            if await self._ledger.adopt() is None:
+                await self._fill()
+        unsettled_s = await self._ledger.unsettled_s()
+        if unsettled_s is not None:  # by this process, or by one that ended before it was through
+            await self._settle_since(unsettled_s - _MARGIN_S)
+            await self._ledger.settled(unsettled_s)
         return await self._ledger.restored_s()
 
     async def _fill(self) -> None:

@@ -19,6 +19,7 @@ from services.ratelimiter.days import Day
 from services.ratelimiter.policy import Limits
 from services.ratelimiter.redis_ledger import RedisLedger
 from services.ratelimiter.redis_line import Found, LedgerAway, LedgerLost, RedisLine, key
+from services.ratelimiter.redis_putting import putting
 from services.ratelimiter.redis_scripts import LOOK, SWAP, Script
 from services.ratelimiter.reservation import Hold, Step
 from services.ratelimiter.scope import AccountId, scopes_of
@@ -148,6 +149,24 @@ async def test_one_process_at_a_time_puts_it_together(ledgers: list[RedisLedger]
         await ledgers[0].restore({}, 0.0)
     assert caught.value.metadata["how"] == "another process puts it together again"
     assert not isinstance(caught.value, LedgerLost)
+
+
+async def test_who_comes_back_late_to_its_turn_writes_nothing(ledgers: list[RedisLedger], lines: list[RedisLine]):
+    await lines[0].command(("FLUSHALL",))
+    async with putting(lines[0]) as late:
+        await late.write((key("part"), "1", 0))
+        await lines[1].command(("DEL", key("restoring")))  # as its time does
+        async with putting(lines[1]):
+            with pytest.raises(LedgerAway, match="does not answer"):
+                await late.write((key("part"), "2", 0))
+            await late.end()  # not its own
+            with pytest.raises(LedgerAway):
+                await ledgers[2].restore({}, 0.0)
+        await ledgers[2].restore({}, 17.5)
+        with pytest.raises(LedgerAway):
+            await late.declare()
+    assert await lines[0].command(("GET", key("part"))) == [b"1"]
+    assert await ledgers[0].restored_s() == 17.5
 
 
 async def test_it_says_when_it_was_put_together(ledgers: list[RedisLedger], lines: list[RedisLine]):
