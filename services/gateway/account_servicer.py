@@ -6,12 +6,13 @@ from darkroom.v1 import account_service_pb2 as pb
 from darkroom.v1.account_service_pb2_grpc import AccountServiceServicer, KeyServiceServicer
 from libs.clients.identity import Holder
 from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
-from libs.ids import KeyId
+from libs.ids import KeyId, new_ulid
 from libs.rpc import headers
 from libs.wire.timestamp import timestamp
 from services.gateway import parsing
 from services.gateway.identity import Context, caller_of
 from services.gateway.peers import Identity
+from services.gateway.request_count import RequestCount
 
 _MADE = ("x-http-code", "201")
 _NOT_KEPT = ("cache-control", "no-store")  # a secret is in the answer
@@ -35,13 +36,17 @@ class AccountServicer(AccountServiceServicer):
 
 
 class KeyServicer(KeyServiceServicer):
-    """Looks after the keys of the caller's tenant."""
+    """Looks after the keys of the caller's tenant.
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    Making one is a request of the caller's minute; withdrawing one is not, or a thief could use up all and stay.
+    """
+
+    def __init__(self, identity: Identity, requests: RequestCount) -> None:
+        self._identity, self._requests = identity, requests
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.NewKey:
         """Make a key."""
+        await self._count(context)
         lifetime_s = request.lifetime_s if request.HasField("lifetime_s") else None
         return _made(await self._identity.create_key(_holder(context), request.name, request.scopes, lifetime_s))
 
@@ -55,6 +60,7 @@ class KeyServicer(KeyServiceServicer):
 
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.NewKey:
         """Make a key in the place of one."""
+        await self._count(context)
         overlap_s = request.overlap_s if request.HasField("overlap_s") else None
         rotated = await self._identity.rotate_key(_holder(context), KeyId(request.id), overlap_s)
         return _made(rotated)
@@ -68,6 +74,9 @@ class KeyServicer(KeyServiceServicer):
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.Key:
         """Withdraw a key."""
         return _key(await self._identity.revoke_key(_holder(context), KeyId(request.id)))
+
+    async def _count(self, context: Context) -> None:
+        await self._requests.take(caller_of(context), f"keys_{new_ulid()}")
 
 
 def _holder(context: Context) -> Holder:

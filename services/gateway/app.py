@@ -50,6 +50,7 @@ from services.gateway.peers import Identity, Limiter, Scheduler
 from services.gateway.permissions import Guarded
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
+from services.gateway.request_count import RequestCount
 from services.gateway.servicer import GenerationServicer, Parts
 from services.gateway.settings import AFTER_RESERVE, Settings
 from services.gateway.site_servicer import SiteServicer, load_page
@@ -96,7 +97,7 @@ class Gateway:
         links = Links(signer)
         presenter = Presenter(links)
         self.relay = EventRelay(scheduler, presenter, clock)
-        self._uploads = Uploads(blobs, limiter, clock)
+        self._uploads, self._requests = Uploads(blobs, limiter, clock), RequestCount(limiter)
         admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve, destinations)
         self._parts = Parts(
             scheduler=scheduler,
@@ -126,7 +127,7 @@ class Gateway:
         """Serve accounts and keys."""
         served: tuple[_Served, ...] = (
             ("AccountService", AccountServicer(identity), add_AccountServiceServicer_to_server),
-            ("KeyService", KeyServicer(identity), add_KeyServiceServicer_to_server),
+            ("KeyService", KeyServicer(identity, self._requests), add_KeyServiceServicer_to_server),
         )
         self._serve(served, server)
 

@@ -15,18 +15,17 @@ from contextlib import contextmanager
 from darkroom.v1 import upload_service_pb2 as pb
 from libs.blobs.store import BlobStore
 from libs.blobs.uploads import expires_at, upload_key
-from libs.clients.limiter import Denial, Reservation
 from libs.clock import Clock
-from libs.errors import DeadlinePassed, InvalidRequest, LimitExceeded, NotFound, PreconditionFailed, Unavailable
+from libs.errors import DeadlinePassed, InvalidRequest, NotFound, PreconditionFailed, Unavailable
 from libs.generation.spec import GenerationSpec
-from libs.ids import JobId, TenantId, UploadId, new_upload_id
+from libs.ids import TenantId, UploadId, new_upload_id
 from libs.rpc import deadlines, headers
 from libs.wire.timestamp import timestamp
-from services.gateway.denials import too_many
 from services.gateway.identity import Caller
 from services.gateway.owners import at_address
 from services.gateway.peers import Limiter
 from services.gateway.pictures import MAX_BYTES, Picture, read_picture
+from services.gateway.request_count import RequestCount
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Uploads:
     """Takes pictures in and vouches for them."""
 
     def __init__(self, blobs: BlobStore, limiter: Limiter, clock: Clock) -> None:
-        self._blobs, self._limiter, self._clock = blobs, limiter, clock
+        self._blobs, self._requests, self._clock = blobs, RequestCount(limiter), clock
         self._taken: Counter[TenantId] = Counter()
         self._decoding = asyncio.Semaphore(_DECODED_AT_ONCE)
 
@@ -48,7 +47,7 @@ class Uploads:
         """Read a picture to its end and keep it. Raises InvalidRequest, LimitExceeded or Unavailable."""
         with self._place(caller.tenant_id) as under_way:
             upload_id = new_upload_id(self._clock.now())
-            await self._count(caller, upload_id)
+            await self._requests.take(caller, upload_id)
             data = await _received(parts)
             picture = await self._decoded(data, under_way)
             await self._blobs.put(upload_key(caller.tenant_id, upload_id), picture.png, "image/png")
@@ -112,14 +111,6 @@ class Uploads:
         found = [await self._blobs.exists(upload_key(before.tenant_id, upload_id)) for upload_id in ids]
         return before if all(found) else caller
 
-    async def _count(self, caller: Caller, upload_id: UploadId) -> None:
-        """Take one request of the caller's minute; the reservation is never confirmed and so forgets itself."""
-        wanted = Reservation(JobId(upload_id), caller.tenant_id, caller.tier, 0.0, images=0, key_id=caller.key_id)
-        decision = await self._limiter.reserve(wanted)
-        headers.add(decision.headers)
-        if decision.denial is not None:
-            raise too_many(decision.denial) if decision.denial.dimension == "requests" else _in_debt(decision.denial)
-
 
 def _is_id(upload_id: UploadId) -> bool:
     try:
@@ -147,12 +138,6 @@ def _too_long() -> InvalidRequest:
     headers.add([("x-http-code", "413")])
     told = f"The body is larger than {MAX_BYTES // 1_000_000} MB. Nothing was charged; send a smaller picture."
     return InvalidRequest(told, reason="REQUEST_TOO_LARGE")
-
-
-def _in_debt(denial: Denial) -> LimitExceeded:
-    told = f"All units of this minute are used. Nothing was charged; try again in {denial.retry_after_s:.0f} s."
-    metadata = {"dimension": denial.dimension, "available_units": f"{denial.available:.1f}"}
-    return LimitExceeded(told, reason="GPU_COST_EXHAUSTED", metadata=metadata, retry_after_s=denial.retry_after_s)
 
 
 def _upload(upload_id: UploadId, picture: Picture, size_bytes: int) -> pb.Upload:

@@ -19,12 +19,14 @@ from darkroom.v1 import generation_service_pb2_grpc as api_grpc
 from darkroom.v1 import job_pb2
 from libs import secret_files
 from libs.clients.identity import IdentityClient
+from libs.clients.limiter import LimiterClient
 from libs.clients.limiter_admin import LimiterAdminClient
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.testing.envoy import EnvoyServer
 from services.gateway.account_servicer import AccountServicer, KeyServicer
 from services.gateway.permissions import Guarded
+from services.gateway.request_count import RequestCount
 from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
 from tests.integration.services.door.issuer import AUDIENCE, ISSUER, Issuer
@@ -116,7 +118,10 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
         identity = IdentityClient(channel)
         accounts = cast("accounts_grpc.AccountServiceServicer", Guarded(AccountServicer(identity), "AccountService"))
         accounts_grpc.add_AccountServiceServicer_to_server(accounts, front.grpc)
-        keys = cast("accounts_grpc.KeyServiceServicer", Guarded(KeyServicer(identity), "KeyService"))
+        keys = cast(
+            "accounts_grpc.KeyServiceServicer",
+            Guarded(KeyServicer(identity, RequestCount(LimiterClient(channel))), "KeyService"),
+        )
         accounts_grpc.add_KeyServiceServicer_to_server(keys, front.grpc)
         await front.start(())
         stack.push_async_callback(front.grpc.stop, 0)
