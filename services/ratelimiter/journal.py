@@ -10,7 +10,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from services.ratelimiter.causes import NOTHING, Cause, Charge
 from services.ratelimiter.reservation import Hold, Step
 
 logger = logging.getLogger(__name__)
+
+PART_BYTES = 1 << 20  # some thousand entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +40,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The entries up to a place in the file, in bytes."""
+    """Some entries, and the place in the file up to which they stand, in bytes."""
 
     entries: list[Entry]
     end: int
 
 
 class Journal:
-    """A file of entries."""
+    """A file of entries, which is read in parts: a long outage is told without holding up those who ask meanwhile.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    A process that ends between two parts begins again with the first; the ledger knows what it has heard.
+    """
+
+    def __init__(self, path: Path, part_bytes: int = PART_BYTES) -> None:
+        self._path, self._part_bytes = path, part_bytes
+        self._told = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits to be told."""
         try:
-            return self._path.stat().st_size == 0
+            return self._path.stat().st_size <= self._told
         except FileNotFoundError:
             return True
 
@@ -71,19 +77,32 @@ class Journal:
             logger.error("an answer is not in the journal", extra={"reason": error.strerror, "step": entry.step.value})
 
     def read(self) -> Part:
-        """Return all, oldest first; a line that was cut off is left out."""
+        """Return what is to be told next, oldest first; a line that was cut off is left out."""
+        return self._part(self._told)
+
+    def all(self) -> Iterator[Entry]:
+        """Return whatever was not told, oldest first."""
+        part, begin = self._part(self._told), self._told
+        while part.end > begin:
+            yield from part.entries
+            part, begin = self._part(part.end), part.end
+
+    def drop(self, end: int) -> None:
+        """Leave out what lies before a place: the ledger has heard of it."""
+        self._told = end
+        if end and self.is_empty:
+            os.truncate(self._path, 0)
+            self._told = 0
+
+    def _part(self, begin: int) -> Part:
         try:
-            content = self._path.read_bytes()
+            with self._path.open("rb") as file:
+                file.seek(begin)
+                content = file.read(self._part_bytes) + file.readline()
         except FileNotFoundError:
             return Part([], 0)
         found = (_from_json(line) for line in content.splitlines() if line)
-        return Part([entry for entry in found if entry is not None], len(content))
-
-    def drop(self, end: int) -> None:
-        """Take away what lies before a place: the ledger has heard of it."""
-        new = self._path.with_name(self._path.name + ".new")
-        new.write_bytes(self._path.read_bytes()[end:])
-        new.replace(self._path)
+        return Part([entry for entry in found if entry is not None], begin + len(content))
 
 
 def folded(entries: Iterable[Entry]) -> list[Entry]:

@@ -131,7 +131,7 @@ class OutageLimiter:
 
     async def remember(self) -> None:
         """Count again what was granted in an outage that outlasts this process's start."""
-        for entry in self._journal.read().entries:
+        for entry in self._journal.all():
             if entry.step is Step.RESERVE:
                 await self._alone.reserve(entry.hold)
 

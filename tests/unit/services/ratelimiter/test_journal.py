@@ -39,6 +39,25 @@ def test_what_is_written_is_read_until_it_is_dropped(tmp_path: Path):
     assert journal.is_empty
 
 
+def test_a_long_one_is_read_in_parts_and_what_was_told_is_not_told_again(tmp_path: Path):
+    journal = Journal(tmp_path / "journal", part_bytes=1000)
+    written = [entry(Step.CONFIRM, float(n)) for n in range(20)]
+    for each in written:
+        journal.write(each)
+    assert list(journal.all()) == written
+    told, parts = [], 0
+    while not journal.is_empty:
+        part = journal.read()
+        told += part.entries
+        if not parts:
+            journal.write(entry(Step.RELEASE))
+        parts += 1
+        journal.drop(part.end)
+    assert told == [*written, entry(Step.RELEASE)]
+    assert 3 < parts < 20
+    assert (tmp_path / "journal").stat().st_size == 0
+
+
 def test_a_line_that_a_crash_cut_off_costs_only_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     journal = Journal(tmp_path / "journal")
     journal.write(entry(Step.RESERVE))
