@@ -80,9 +80,17 @@ async def test_a_key_sets_the_trusted_headers_and_is_taken_away(service):
         "x-darkroom-scopes": "jobs:write jobs:read models:read usage:read webhooks:write",
     }
     assert actions(welcome.headers) == {HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD}
-    assert welcome.headers_to_remove == ["authorization", "cookie", "x-darkroom-client", "x-darkroom-address"]
+    replaced_by_nothing = ["x-darkroom-ends", "x-darkroom-address"]
+    assert welcome.headers_to_remove == ["authorization", "cookie", "x-darkroom-client", *replaced_by_nothing]
     assert set(plain(welcome.response_headers_to_add)) == LIMIT_HEADERS
     assert actions(welcome.response_headers_to_add) == {HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT}
+
+
+async def test_the_end_of_a_key_goes_along_to_the_moment(service):
+    made = await service.admin.create_key(TenantId("acme"), "pro", "", lifetime_s=1 / 3)
+    answer = await check(service, {"authorization": f"Bearer {made.secret}", "x-darkroom-ends": "9e9"})
+    assert made.key.expires_s is not None
+    assert abs(float(plain(answer.ok_response.headers)["x-darkroom-ends"]) - made.key.expires_s) < 0.001
 
 
 async def test_without_a_key_the_address_is_the_tenant_and_no_key_id_gets_through(service, address_of):
