@@ -12,8 +12,9 @@ partly             those of what is finished  those finished
 prompt_blocked     none; from the fourth of a day on a little of the minute's budget, never billed
 output_blocked     measured                   counted
 
-Who cancels is given back of the minute's budget at most what has not drained since: what drained was paid by waiting,
-and given back it could be spent twice.
+What its owner brought about – a cancel, a deadline of their own, a second request for the same – is given back of the
+minute's budget at most as far as it has not drained since: what drained was paid by waiting, and given back it could be
+spent twice.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _DAY_RULES: Mapping[Cause, DayRule] = MappingProxyType(
         Cause.PARTLY: DayRule.FINISHED,
     }
 )
-_BY_CLIENT = frozenset({Cause.WITHDRAWN, Cause.CANCELLED})
+_BY_CLIENT = frozenset({Cause.WITHDRAWN, Cause.CANCELLED, Cause.EXPIRED, Cause.JOINED, Cause.CACHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Charge:
 
     @property
     def is_by_client(self) -> bool:
-        """Whether its owner ended it."""
+        """Whether its owner brought this end about."""
         return self.cause in _BY_CLIENT
 
     def day_images(self, reserved: int) -> int:

@@ -55,7 +55,7 @@ def test_pictures_in_flight():
     error = denied(Denial("in_flight", 4, 1, 7.2), PRICED, (), "free")
     assert isinstance(error, LimitExceeded)
     assert error.reason == "CONCURRENCY_EXHAUSTED"
-    assert error.message.startswith("3 of your 4 pictures in flight are waiting or running, and this request has 4.")
+    assert error.message.startswith("3 of your 4 pictures in flight are waiting or running, and this request has 4;")
     assert "8 s" in error.message
     assert (error.metadata["limit"], error.metadata["used"]) == ("4", "3")
 

@@ -71,12 +71,13 @@ async def test_refused_prompts_cost_a_little_from_the_fourth_of_a_day_on(daily):
     assert all(row.settlement.charged_units == 0 for row in daily.usage.rows.values())  # never billed
 
 
-async def test_who_cancels_late_gets_back_what_has_not_drained(daily):
+@pytest.mark.parametrize("cause", [Cause.WITHDRAWN, Cause.EXPIRED, Cause.JOINED, Cause.CACHED])
+async def test_who_ends_a_job_late_gets_back_what_has_not_drained(daily, cause):
     await daily.limiter.reserve(hold("decoy", units=1000, images=1))
     await daily.clock.advance(59.4)  # all but ten units have drained
     await daily.limiter.reserve(hold("real", units=990, images=1))
     assert (await left(daily))[0] < 0.01
-    await daily.limiter.settle(ended(hold("decoy", units=1000, images=1), Cause.WITHDRAWN))
+    await daily.limiter.settle(ended(hold("decoy", units=1000, images=1), cause))
     assert (await left(daily))[0] == pytest.approx(10)
 
 
