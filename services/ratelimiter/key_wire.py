@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import identity_service_pb2 as own_pb
 from libs import scopes
 from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
+from libs.wire.timestamp import timestamp
 from services.ratelimiter import tenant_names
 from services.ratelimiter.accounts import Key
 from services.ratelimiter.keyring import Rotation
@@ -99,15 +98,15 @@ def rotation_from_pb(message: pb.RotateKeyRequest | own_pb.RotateOwnKeyRequest) 
 def key_to_pb(key: Key) -> pb.Key:
     """Return a key as it travels."""
     message = pb.Key(id=key.id, tenant_id=key.tenant_id, tier=key.tier, prefix=key.prefix, name=key.name)
-    message.create_time.CopyFrom(_time(key.created_s))
+    message.create_time.CopyFrom(timestamp(key.created_s))
     message.scopes.extend(scopes.text(key.scopes).split())
     message.replaced_by = key.replaced_by or ""
     if key.revoked_s is not None:
-        message.revoke_time.CopyFrom(_time(key.revoked_s))
+        message.revoke_time.CopyFrom(timestamp(key.revoked_s))
     if key.last_used_s is not None:
-        message.last_used_time.CopyFrom(_time(key.last_used_s))
+        message.last_used_time.CopyFrom(timestamp(key.last_used_s))
     if key.expires_s is not None:
-        message.expire_time.CopyFrom(_time(key.expires_s))
+        message.expire_time.CopyFrom(timestamp(key.expires_s))
     return message
 
 
@@ -121,7 +120,7 @@ def invite_to_pb(code: str, expires_s: float | None) -> pb.CreateInviteResponse:
     """Return an invite as it travels."""
     message = pb.CreateInviteResponse(code=code)
     if expires_s is not None:
-        message.expire_time.CopyFrom(_time(expires_s))
+        message.expire_time.CopyFrom(timestamp(expires_s))
     return message
 
 
@@ -150,9 +149,3 @@ def _refuse(problems: Sequence[Violation], what: str = "key") -> None:
     if problems:
         told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
         raise InvalidRequest(f"No {what} was made: {told}.", violations=problems)
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from darkroom.ratelimiter.v1 import tenant_service_pb2 as pb
 from libs.errors import InvalidRequest, Violation
 from libs.ids import KeyId, TenantId
+from libs.wire.timestamp import timestamp
 from services.ratelimiter import policy, tenant_names, tier_fields
 from services.ratelimiter.headers import Header
 from services.ratelimiter.policy import Limits
@@ -58,7 +57,7 @@ def tenant_to_pb(view: TenantView) -> pb.Tenant:
         id=view.tenant.id,
         tier=view.tenant.tier,
         verified=view.own.verified,
-        create_time=_time(view.tenant.created_s),
+        create_time=timestamp(view.tenant.created_s),
         limits=_texts(view.own.fields),
         key_limits=[pb.KeyLimits(key_id=agreed.key_id, limits=_texts(agreed.fields)) for agreed in view.keys],
         balance_micros=view.wallet.balance_micros,
@@ -96,7 +95,7 @@ def _items(header: str) -> Iterator[tuple[str, dict[str, str]]]:
 def event_to_pb(event: TenantEvent) -> pb.TenantEvent:
     """Return an event as it travels."""
     return pb.TenantEvent(
-        id=event.id, tenant_id=event.tenant_id, kind=event.kind, message=event.message, time=_time(event.at_s)
+        id=event.id, tenant_id=event.tenant_id, kind=event.kind, message=event.message, time=timestamp(event.at_s)
     )
 
 
@@ -120,9 +119,3 @@ def _refuse(problems: list[Violation]) -> None:
     if problems:
         told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
         raise InvalidRequest(f"Nothing was changed: {told}.", violations=problems)
-
-
-def _time(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp
