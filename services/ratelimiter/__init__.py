@@ -2,27 +2,28 @@
 
 Main path: `limiter.Limiter.reserve` → `confirm` → `renew` … → `settle` | `release`; `peek` says what `reserve` would
 decide.
-The door: `authz_servicer` answers Envoy for every request (who is calling, what may they still spend).
-How callers are recognised stands in `callers`; `identity` and `tenancy` put together what `app` only starts.
+
+    door        who is calling: Envoy asks for every request   (`strangers`: without a key; `abuse`: how they behave)
+    keys        API keys, accounts, free sign-up
+    tiers       what each tier grants, and what was agreed with a tenant
+    tenants     tenants as operators keep them, prepaid money, what they are told
+    balances    the arithmetic of limits: one step of a reservation in all its accounts. Pure
+    ledgers     where balances stand, in memory or in Redis
+    outages     what goes on while Redis is away
+    usage       a row a job, from which bills, reports and lost balances come
 
     reserve            confirm             settle
     ───────▶ TENTATIVE ───────▶ CONFIRMED ───────▶ SETTLED
               │     └ release ▶ RELEASED             ▲
               └── unconfirmed ▶ EXPIRED ── settle ───┘
 
-The life of a reservation is a table (`reservation`), the arithmetic is pure, a ledger gives it a transaction and the
-time. One decision goes over all accounts of a reservation (`scope`: the tenant, its key, the address of a stranger) and
-all their limits (`refusal`): what drains in the minute (`bucket`), places in flight (`leases`), the day (`days`).
-`booking` moves them together or not at all; `causes` says what the end of a job leaves of it. Balances and reservations are in memory, or in Redis for several rate limiters
-(`ledgers`); keys and usage are in SQL, and usage is once-only by job id. After a loss balances are rebuilt from the
-usage of the last minutes, and a confirm or a settle whose reservation was forgotten is applied from what it carries.
+The life of a reservation is a table, and one decision goes over all accounts that it stands in (the tenant, its key,
+the address of a stranger) and all their limits: what drains in the minute, places in flight, the day. A ledger gives
+it a transaction and the time. Keys and usage are in SQL, and usage is once-only by job id: after a loss balances are
+rebuilt from it, and a confirm or a settle whose reservation was forgotten is applied from what it carries. The
+settlement pays and adds usage up by day in the transaction of its row.
 
-Limits in force are the tier's (`tiers_file`, read again when it changes), with what operators agreed with a tenant or
-for a key (`tenants`, `agreed`), together in memory (`tariffs`). `till` holds money where a tier has a price; the
-settlement pays it and adds usage up by day in the transaction of its row (`sql_usage`), from which `reports` reads and
-`alerting` tells tenants what they should know. `tenancy` puts these parts together.
-
-When Redis is gone, `outage` grants a share of the limits and keeps a journal, and `recovery` finds the way back.
+When Redis is gone, `outages` grants a share of the limits, keeps a journal, and finds the way back.
 When the database is gone, keys of the last seconds still open the door, reservations go on, settlements fail and
 come again. When this process is gone, nobody is let in (503) and the scheduler keeps its settlements.
 """

@@ -16,21 +16,22 @@ from libs.roles import RATELIMITER
 from libs.rpc import mesh
 from libs.rpc.server import RpcServer, wait_for_stop
 from libs.telemetry import metrics
-from services.ratelimiter import identity as identity_parts
-from services.ratelimiter import ledgers, migrate
-from services.ratelimiter import tenancy as tenancy_parts
+from services.ratelimiter import migrate
 from services.ratelimiter.abuse.lookout import Lookout
+from services.ratelimiter.door import identity as identity_parts
+from services.ratelimiter.door.identity import Identity
 from services.ratelimiter.expirer import Expirer
-from services.ratelimiter.identity import Identity
-from services.ratelimiter.ledgers import Around
+from services.ratelimiter.ledgers import opening as ledgers
+from services.ratelimiter.ledgers.opening import Around
 from services.ratelimiter.meters import Meters
-from services.ratelimiter.policy import BadTiers
 from services.ratelimiter.servicer import LimiterServicer
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_tenant_events import SqlTenantEvents
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.tenancy import Tenancy
+from services.ratelimiter.tenants import tenancy as tenancy_parts
+from services.ratelimiter.tenants.sql_events import SqlTenantEvents
+from services.ratelimiter.tenants.tenancy import Tenancy
+from services.ratelimiter.tiers.policy import BadTiers
+from services.ratelimiter.usage.sql_book import SqlUsage
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from libs.ids import JobId, KeyId, TenantId
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.headers import Header
 from services.ratelimiter.limiter import Decision
-from services.ratelimiter.reservation import Hold
-from services.ratelimiter.usage import Settlement
+from services.ratelimiter.usage.book import Settlement
 
 
 class Decider(Protocol):

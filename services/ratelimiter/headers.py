@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.ratelimiter import bucket, days, leases
-from services.ratelimiter.balance import Balance
-from services.ratelimiter.bucket import Fill, Rate
-from services.ratelimiter.refusal import Denial
-from services.ratelimiter.scope import Scope
+from services.ratelimiter.balances import bucket, days, leases
+from services.ratelimiter.balances.balance import Balance
+from services.ratelimiter.balances.bucket import Fill, Rate
+from services.ratelimiter.balances.refusal import Denial
+from services.ratelimiter.balances.scope import Scope
 
 Header = tuple[str, str]
 Held = Sequence[tuple[Balance, Scope]]

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter import booking, refusal
-from services.ratelimiter.balance import Balance
-from services.ratelimiter.booking import Booking, Move, Touched
-from services.ratelimiter.causes import Charge
+from services.ratelimiter.balances import booking, refusal
+from services.ratelimiter.balances.balance import Balance
+from services.ratelimiter.balances.booking import Booking, Move, Touched
+from services.ratelimiter.balances.causes import Charge
+from services.ratelimiter.balances.refusal import Denial, Room
+from services.ratelimiter.balances.reservation import Hold, Reservation, Step
+from services.ratelimiter.balances.scope import LimitsInForce, Scope, in_force
 from services.ratelimiter.headers import Header, limit_headers
-from services.ratelimiter.ledger import Ledger, LedgerBusy
+from services.ratelimiter.ledgers.ledger import Ledger, LedgerBusy
 from services.ratelimiter.meters import Meters
-from services.ratelimiter.policy import Limits
-from services.ratelimiter.refusal import Denial, Room
-from services.ratelimiter.reservation import Hold, Reservation, Step
-from services.ratelimiter.scope import LimitsInForce, Scope, in_force
-from services.ratelimiter.usage import Settlement, UsageBook, UsageRow
+from services.ratelimiter.tiers.policy import Limits
+from services.ratelimiter.usage.book import Settlement, UsageBook, UsageRow
 
 _REMEMBERED_S = 600.0  # repeated calls come within seconds; later ones find the usage row
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from opentelemetry.metrics import Meter
 
-from services.ratelimiter.refusal import Denial
-from services.ratelimiter.reservation import Step
-from services.ratelimiter.usage import Settlement
+from services.ratelimiter.balances.refusal import Denial
+from services.ratelimiter.balances.reservation import Step
+from services.ratelimiter.usage.book import Settlement
 
 
 class Meters:

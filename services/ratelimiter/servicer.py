@@ -12,7 +12,7 @@ from darkroom.ratelimiter.v1 import limiter_service_pb2_grpc as rpc
 from services.ratelimiter import wire
 from services.ratelimiter.abuse.watch import Watch
 from services.ratelimiter.decider import Decider
-from services.ratelimiter.till import Till
+from services.ratelimiter.tenants.till import Till
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 

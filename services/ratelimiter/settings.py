@@ -8,10 +8,10 @@ from pathlib import Path
 from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
-from services.ratelimiter import policy
 from services.ratelimiter.abuse import reputation as abuse
-from services.ratelimiter.sign_up import Mode
-from services.ratelimiter.token_recogniser import ClaimNames
+from services.ratelimiter.door.token_recogniser import ClaimNames
+from services.ratelimiter.keys.sign_up import Mode
+from services.ratelimiter.tiers import policy
 
 
 def _are_tiers(values: tuple[str, ...]) -> str | None:

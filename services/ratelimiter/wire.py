@@ -10,10 +10,10 @@ from typing import TypeAlias
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from libs.errors import InvalidRequest, Violation
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.causes import Cause
+from services.ratelimiter.balances.causes import Cause
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.limiter import Decision
-from services.ratelimiter.reservation import Hold
-from services.ratelimiter.usage import Settlement
+from services.ratelimiter.usage.book import Settlement
 
 OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _CAUSES = tuple(cause.value for cause in Cause)

@@ -19,12 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.ids import JobId, KeyId, TenantId
 from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import migrate, schema
-from services.ratelimiter.reports import Part, UsageQuery
-from services.ratelimiter.reservation import Hold
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_reports import SqlReports
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.usage.book import Settlement, UsageRow
+from services.ratelimiter.usage.reports import Part, UsageQuery
+from services.ratelimiter.usage.sql_book import SqlUsage
+from services.ratelimiter.usage.sql_reports import SqlReports
 
 ROWS, TENANTS, DAYS, TRIES = 1_000_000, 1000, 30, 300
 DAY_S = 86_400

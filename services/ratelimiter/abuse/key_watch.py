@@ -15,10 +15,10 @@ from libs.errors import Unavailable
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import agent
 from services.ratelimiter.abuse.memory import Memory
-from services.ratelimiter.callers import Caller, Question, Recogniser
+from services.ratelimiter.door.callers import Caller, Question, Recogniser
 from services.ratelimiter.strangers.addresses import network
 from services.ratelimiter.strangers.ages import day_of
-from services.ratelimiter.tenant_events import TenantEvent, TenantEvents
+from services.ratelimiter.tenants.events import TenantEvent, TenantEvents
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from libs.clock import Clock
 from services.ratelimiter.abuse.key_watch import KeyWatch
 from services.ratelimiter.abuse.reputation import Reputation
 from services.ratelimiter.abuse.watch import Watch
-from services.ratelimiter.tenant_events import TenantEvents
+from services.ratelimiter.tenants.events import TenantEvents
 
 
 class Lookout:

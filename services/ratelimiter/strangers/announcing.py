@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from services.ratelimiter.callers import Caller, Question, Strangers
-from services.ratelimiter.sign_up import Mode
+from services.ratelimiter.door.callers import Caller, Question, Strangers
+from services.ratelimiter.keys.sign_up import Mode
 
 HEADER = "x-darkroom-sign-up"
 

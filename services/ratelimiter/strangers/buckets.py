@@ -5,8 +5,8 @@ Counted in this process: several rate limiters grant several times as much. Noth
 
 from __future__ import annotations
 
-from services.ratelimiter import bucket
-from services.ratelimiter.bucket import Fill, Rate
+from services.ratelimiter.balances import bucket
+from services.ratelimiter.balances.bucket import Fill, Rate
 
 NEWCOMERS = Rate(per_minute=10 / 60, burst=10.0)  # whoever wants more stays without a cookie
 _MOST = 20_000  # addresses that are kept, the latest

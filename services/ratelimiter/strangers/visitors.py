@@ -11,14 +11,14 @@ from libs.ids import TenantId
 from libs.secret_files import ADDRESS_SECRET, COOKIE_KEYS, read_signing_keys, read_token
 from libs.signing import Signer
 from services.ratelimiter.abuse.watch import Watch
-from services.ratelimiter.callers import Caller, Question
+from services.ratelimiter.door.callers import Caller, Question
 from services.ratelimiter.headers import Header
-from services.ratelimiter.policy import ANONYMOUS
 from services.ratelimiter.strangers import addresses, cookies
 from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.strangers.buckets import NEWCOMERS, Buckets
 from services.ratelimiter.strangers.cookies import Cookies, Shown
 from services.ratelimiter.strangers.pseudonyms import Pseudonyms
+from services.ratelimiter.tiers.policy import ANONYMOUS
 
 ABUSE = "x-darkroom-abuse"
 # What a load balancer or a shared cache asks for: a cookie in the answer would go to the wrong people.

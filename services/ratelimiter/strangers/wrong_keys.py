@@ -10,7 +10,7 @@ import math
 
 from libs.clock import Clock
 from libs.errors import DarkroomError, LimitExceeded, Unauthenticated
-from services.ratelimiter.bucket import Rate
+from services.ratelimiter.balances.bucket import Rate
 from services.ratelimiter.strangers.addresses import counted
 from services.ratelimiter.strangers.buckets import Buckets
 

@@ -30,7 +30,7 @@ OUTCOMES: Mapping[Change, str] = MappingProxyType(
 )
 
 
-# Why a job is over, in the limiter's words; what follows of each is there (services/ratelimiter/causes.py).
+# Why a job is over, in the limiter's words; what follows of each is there (services/ratelimiter/balances/causes.py).
 SUCCEEDED, CACHED, JOINED, PLATFORM, PARTLY = "succeeded", "cached", "joined", "platform", "partly"
 WITHDRAWN, CANCELLED, EXPIRED = "withdrawn", "cancelled", "expired"
 BLOCKED_CAUSES: Mapping[str, str] = MappingProxyType(

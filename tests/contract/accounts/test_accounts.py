@@ -10,9 +10,9 @@ import pytest
 from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scope
-from services.ratelimiter import sql_accounts
-from services.ratelimiter.accounts import KeptKey, Key
-from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.keys import sql_accounts
+from services.ratelimiter.keys.accounts import KeptKey, Key
+from services.ratelimiter.keys.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 
 NOW_S = 1_700_000_000.123

@@ -9,15 +9,15 @@ import pytest
 from libs.ids import KeyId, TenantId
 from libs.testing import waiting
 from libs.testing.clock import ManualClock
-from services.ratelimiter import policy
-from services.ratelimiter.agreed import Agreed
-from services.ratelimiter.sql_agreements import SqlAgreements
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_tenant_events import SqlTenantEvents
-from services.ratelimiter.sql_tenants import SqlTenants
-from services.ratelimiter.tariffs import Agreement, Tariffs
-from services.ratelimiter.tenant_events import TenantEvent
-from services.ratelimiter.tenants import Tenant
+from services.ratelimiter.tenants.events import TenantEvent
+from services.ratelimiter.tenants.sql_events import SqlTenantEvents
+from services.ratelimiter.tenants.sql_tenants import SqlTenants
+from services.ratelimiter.tenants.tenants import Tenant
+from services.ratelimiter.tiers import policy
+from services.ratelimiter.tiers.agreed import Agreed
+from services.ratelimiter.tiers.sql_agreements import SqlAgreements
+from services.ratelimiter.tiers.tariffs import Agreement, Tariffs
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 

@@ -13,7 +13,7 @@ from libs import scopes
 from libs.devstack.postgres import PostgresServer
 from libs.errors import Unavailable
 from services.ratelimiter import migrate, schema
-from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.keys.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.reports import Part, UsageQuery, day_from, day_text
-from services.ratelimiter.reservation import Hold
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_reports import SqlReports
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.usage.book import Settlement, UsageRow
+from services.ratelimiter.usage.reports import Part, UsageQuery, day_from, day_text
+from services.ratelimiter.usage.sql_book import SqlUsage
+from services.ratelimiter.usage.sql_reports import SqlReports
 
 DAY_S = 86_400.0
 

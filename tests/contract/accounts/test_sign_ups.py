@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from libs.ids import KeyId, TenantId
-from services.ratelimiter.accounts import KeptKey, Key
-from services.ratelimiter.sign_up import MOST_A_DAY, Invite, Outcome
-from services.ratelimiter.sql_accounts import SqlAccounts
+from services.ratelimiter.keys.accounts import KeptKey, Key
+from services.ratelimiter.keys.sign_up import MOST_A_DAY, Invite, Outcome
+from services.ratelimiter.keys.sql_accounts import SqlAccounts
+from services.ratelimiter.keys.sql_sign_ups import SqlSignUps
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_sign_ups import SqlSignUps
 
 NOW_S, DAY = 1_700_000_000.0, 19_675
 CODE = b"c" * 32

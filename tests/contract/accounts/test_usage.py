@@ -13,13 +13,13 @@ from libs.devstack.postgres import PostgresServer
 from libs.ids import JobId, KeyId, TenantId
 from libs.sql import migrations
 from services.ratelimiter import migrate, schema
-from services.ratelimiter.causes import Cause
-from services.ratelimiter.reports import UsageQuery
-from services.ratelimiter.reservation import Hold
+from services.ratelimiter.balances.causes import Cause
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_reports import SqlReports
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.usage.book import Settlement, UsageRow
+from services.ratelimiter.usage.reports import UsageQuery
+from services.ratelimiter.usage.sql_book import SqlUsage
+from services.ratelimiter.usage.sql_reports import SqlReports
 
 NOW_S = 1_700_000_000.123
 

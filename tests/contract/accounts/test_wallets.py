@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.reservation import Hold
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.sql_wallets import SqlWallets
-from services.ratelimiter.usage import Settlement, UsageRow
-from services.ratelimiter.wallets import Credit, Lack, Wallet, month_of, next_month_s
+from services.ratelimiter.tenants.sql_wallets import SqlWallets
+from services.ratelimiter.tenants.wallets import Credit, Lack, Wallet, month_of, next_month_s
+from services.ratelimiter.usage.book import Settlement, UsageRow
+from services.ratelimiter.usage.sql_book import SqlUsage
 
 NOW_S = 1_700_000_000.0  # 2023-11-14
 ACME = TenantId("acme")

@@ -11,18 +11,18 @@ import pytest_asyncio
 from libs.ids import JobId, TenantId
 from libs.testing.clock import ManualClock
 from libs.testing.redis import RedisServer
-from services.ratelimiter import booking
-from services.ratelimiter.balance import Balance
-from services.ratelimiter.booking import Move, Outcome, Touched
-from services.ratelimiter.bucket import Rate
-from services.ratelimiter.causes import NOTHING, Charge
-from services.ratelimiter.ledger import Ledger
-from services.ratelimiter.memory_ledger import MemoryLedger
-from services.ratelimiter.policy import Limits
-from services.ratelimiter.redis_ledger import RedisLedger
-from services.ratelimiter.redis_line import RedisLine
-from services.ratelimiter.reservation import Hold, Reservation, Step
-from services.ratelimiter.scope import Scope, scopes_of
+from services.ratelimiter.balances import booking
+from services.ratelimiter.balances.balance import Balance
+from services.ratelimiter.balances.booking import Move, Outcome, Touched
+from services.ratelimiter.balances.bucket import Rate
+from services.ratelimiter.balances.causes import NOTHING, Charge
+from services.ratelimiter.balances.reservation import Hold, Reservation, Step
+from services.ratelimiter.balances.scope import Scope, scopes_of
+from services.ratelimiter.ledgers.ledger import Ledger
+from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
+from services.ratelimiter.ledgers.redis_ledger import RedisLedger
+from services.ratelimiter.ledgers.redis_line import RedisLine
+from services.ratelimiter.tiers.policy import Limits
 
 LIMITS = Limits("pro", requests=Rate(600, 300), units=Rate(1000, 1000))
 TENANT = TenantId("t")

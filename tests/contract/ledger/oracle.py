@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
 from libs.testing.clock import ManualClock
-from services.ratelimiter import booking, days
-from services.ratelimiter.booking import Move
-from services.ratelimiter.bucket import Rate
-from services.ratelimiter.causes import Cause, Charge
-from services.ratelimiter.policy import Limits
-from services.ratelimiter.refusal import Dimension
-from services.ratelimiter.reservation import Hold, Step
+from services.ratelimiter.balances import booking, days
+from services.ratelimiter.balances.booking import Move
+from services.ratelimiter.balances.bucket import Rate
+from services.ratelimiter.balances.causes import Cause, Charge
+from services.ratelimiter.balances.refusal import Dimension
+from services.ratelimiter.balances.reservation import Hold, Step
+from services.ratelimiter.tiers.policy import Limits
 from tests.contract.ledger.conftest import Desk
 
 LIMITS = Limits(

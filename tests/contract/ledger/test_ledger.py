@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 from libs.ids import JobId, TenantId
-from services.ratelimiter import booking
-from services.ratelimiter.balance import Amount, Balance
-from services.ratelimiter.booking import Touched
-from services.ratelimiter.causes import Cause, Charge
-from services.ratelimiter.refusal import Dimension
-from services.ratelimiter.reservation import Hold, State, Step
+from services.ratelimiter.balances import booking
+from services.ratelimiter.balances.balance import Amount, Balance
+from services.ratelimiter.balances.booking import Touched
+from services.ratelimiter.balances.causes import Cause, Charge
+from services.ratelimiter.balances.refusal import Dimension
+from services.ratelimiter.balances.reservation import Hold, State, Step
 from tests.contract.ledger.conftest import LIMITS, TENANT, Desk, hold
 
 

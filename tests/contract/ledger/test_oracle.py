@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from libs.testing.clock import ManualClock
-from services.ratelimiter.causes import Cause
-from services.ratelimiter.memory_ledger import MemoryLedger
+from services.ratelimiter.balances.causes import Cause
+from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
 from tests.contract.ledger.conftest import Desk
 from tests.contract.ledger.oracle import JOBS, LIMITS, SCRIPTS, TENANTS, Oracle, Script
 

@@ -31,12 +31,12 @@ from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from libs.testing.envoy import EnvoyServer
 from services.gateway.app import SERVICES, Gateway
-from services.ratelimiter import policy
 from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.strangers import ages
 from services.ratelimiter.strangers.cookies import NAME, Cookies, Visitor
 from services.ratelimiter.strangers.pseudonyms import Pseudonyms
+from services.ratelimiter.tiers import policy
 from tests.integration.services.gateway.peers import MESH, FakeScheduler
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -32,7 +32,7 @@ from libs.clients.limiter import Reservation
 from libs.errors import Unauthenticated
 from libs.ids import JobId, TenantId
 from libs.rpc import status
-from services.ratelimiter import keys
+from services.ratelimiter.keys import form as keys
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.strangers.pseudonyms import Pseudonyms
 

@@ -15,10 +15,10 @@ from libs.clients.limiter import Reservation
 from libs.clients.limiter_tenants import NO_KEY, TenantChange
 from libs.clients.limiter_usage import UsageFilter
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.reservation import Hold
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.sql_usage import SqlUsage
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.usage.book import Settlement, UsageRow
+from services.ratelimiter.usage.sql_book import SqlUsage
 
 ACME = TenantId("acme")
 

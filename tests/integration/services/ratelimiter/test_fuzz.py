@@ -14,8 +14,8 @@ from darkroom.ratelimiter.v1 import ext_authz_pb2 as authz
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
 from libs.clients.limiter import Reservation
 from libs.ids import JobId, TenantId
-from services.ratelimiter import keys
-from services.ratelimiter.policy import TIERS
+from services.ratelimiter.keys import form as keys
+from services.ratelimiter.tiers.policy import TIERS
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 RESERVE = "/darkroom.ratelimiter.v1.LimiterService/Reserve"

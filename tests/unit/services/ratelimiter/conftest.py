@@ -11,14 +11,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from libs.ids import JobId
 from libs.testing.clock import ManualClock
-from services.ratelimiter.bucket import Rate
+from services.ratelimiter.balances.bucket import Rate
+from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
+from services.ratelimiter.ledgers.rebuilding import Rebuilder
 from services.ratelimiter.limiter import Limiter
-from services.ratelimiter.memory_ledger import MemoryLedger
 from services.ratelimiter.meters import Meters
-from services.ratelimiter.policy import ANONYMOUS, Limits, Policy
-from services.ratelimiter.rebuilding import Rebuilder
-from services.ratelimiter.tariffs import Tariffs
-from services.ratelimiter.usage import DayTotal, UsageRow
+from services.ratelimiter.tiers.policy import ANONYMOUS, Limits, Policy
+from services.ratelimiter.tiers.tariffs import Tariffs
+from services.ratelimiter.usage.book import DayTotal, UsageRow
 
 LIMITS = Limits("pro", requests=Rate(60, 30), units=Rate(1000, 1000))
 ANONYMOUS_LIMITS = Limits(ANONYMOUS, requests=Rate(5, 5), units=Rate(100, 200))

@@ -11,8 +11,8 @@ from libs.errors import Unavailable
 from libs.ids import JobId, TenantId
 from libs.testing.clock import ManualClock
 from services.ratelimiter import agent
+from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.expirer import Expirer
-from services.ratelimiter.reservation import Hold
 
 
 async def test_the_expirer_gives_back_what_nobody_confirmed(bench):

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from libs.ids import JobId, TenantId
-from services.ratelimiter.balance import Amount, Balance, lease, shift
-from services.ratelimiter.bucket import Rate
+from services.ratelimiter.balances.balance import Amount, Balance, lease, shift
+from services.ratelimiter.balances.bucket import Rate
+from services.ratelimiter.balances.leases import Lease
+from services.ratelimiter.balances.refusal import Ask, Denial, binding, refusals
+from services.ratelimiter.balances.scope import Scope, scopes_of
 from services.ratelimiter.headers import Header, duration, limit_headers
-from services.ratelimiter.leases import Lease
-from services.ratelimiter.policy import Limits
-from services.ratelimiter.refusal import Ask, Denial, binding, refusals
-from services.ratelimiter.scope import Scope, scopes_of
+from services.ratelimiter.tiers.policy import Limits
 
 NOW_S = 1_700_000_000.5
 LIMITS = Limits("free", requests=Rate(10, 10), units=Rate(30_000, 60_000))

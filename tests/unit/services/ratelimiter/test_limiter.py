@@ -8,9 +8,9 @@ import pytest
 
 from libs.errors import InvalidRequest
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.refusal import Dimension
-from services.ratelimiter.reservation import Hold
-from services.ratelimiter.usage import Settlement, UsageRow
+from services.ratelimiter.balances.refusal import Dimension
+from services.ratelimiter.balances.reservation import Hold
+from services.ratelimiter.usage.book import Settlement, UsageRow
 
 TENANT = TenantId("t")
 

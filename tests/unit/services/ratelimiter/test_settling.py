@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter.causes import BLOCK_UNITS, FREE_BLOCKS, Cause
-from services.ratelimiter.refusal import Denial, Dimension
-from services.ratelimiter.reservation import Hold
-from services.ratelimiter.usage import Settlement
+from services.ratelimiter.balances.causes import BLOCK_UNITS, FREE_BLOCKS, Cause
+from services.ratelimiter.balances.refusal import Denial, Dimension
+from services.ratelimiter.balances.reservation import Hold
+from services.ratelimiter.usage.book import Settlement
 
 TENANT = TenantId("t")
 

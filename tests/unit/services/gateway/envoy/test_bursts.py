@@ -9,7 +9,7 @@ import pytest
 from libs.testing import rest
 from services.gateway.envoy import bursts
 from services.gateway.envoy.bursts import Bursts
-from services.ratelimiter.callers import Question
+from services.ratelimiter.door.callers import Question
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from libs.errors import Unavailable
 from libs.ids import KeyId, TenantId
 from libs.testing.clock import ManualClock
 from services.ratelimiter.abuse.key_watch import KIND, KeyWatch, WatchedKeys
-from services.ratelimiter.callers import Caller, Question
-from services.ratelimiter.tenant_events import TenantEvent
+from services.ratelimiter.door.callers import Caller, Question
+from services.ratelimiter.tenants.events import TenantEvent
 
 ACME, KEY = TenantId("acme"), KeyId("key_1")
 HOME, AWAY = "203.0.113.7", "198.51.100.7"

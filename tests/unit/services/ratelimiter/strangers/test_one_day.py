@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
-from services.ratelimiter import policy
+from services.ratelimiter.balances.refusal import Denial, Dimension
+from services.ratelimiter.balances.reservation import Hold
+from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
 from services.ratelimiter.limiter import Limiter
-from services.ratelimiter.memory_ledger import MemoryLedger
-from services.ratelimiter.refusal import Denial, Dimension
-from services.ratelimiter.reservation import Hold
 from services.ratelimiter.strangers import ages
 from services.ratelimiter.strangers.addresses import tenant_at
-from services.ratelimiter.tariffs import Tariffs
-from services.ratelimiter.usage import Settlement
+from services.ratelimiter.tiers import policy
+from services.ratelimiter.tiers.tariffs import Tariffs
+from services.ratelimiter.usage.book import Settlement
 
 HERE, DAY_S = "203.0.113.7", 86_400.0
 

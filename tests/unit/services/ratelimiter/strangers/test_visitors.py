@@ -9,7 +9,7 @@ from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.ratelimiter.abuse.reputation import Reputation
 from services.ratelimiter.abuse.watch import Watch
-from services.ratelimiter.callers import Caller, Question
+from services.ratelimiter.door.callers import Caller, Question
 from services.ratelimiter.strangers.ages import came_today
 from services.ratelimiter.strangers.cookies import Cookies
 from services.ratelimiter.strangers.pseudonyms import Pseudonyms

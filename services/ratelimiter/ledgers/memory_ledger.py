@@ -1,0 +1,76 @@
+"""The ledger of one process: dictionaries on one event loop, where no call awaits, so each is a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from types import MappingProxyType
+
+from libs.clock import Clock
+from libs.ids import JobId, TenantId
+from services.ratelimiter.balances.balance import Balance
+from services.ratelimiter.balances.booking import Booking, Outcome, Touched
+from services.ratelimiter.balances.reservation import OVER, Hold, Reservation, State
+from services.ratelimiter.balances.scope import AccountId
+from services.ratelimiter.ledgers.ledger import Change
+
+_Id = tuple[TenantId, JobId]
+
+
+class MemoryLedger:
+    """Keeps the promises of `ledger.Ledger`; all is lost with the process and rebuilt from usage."""
+
+    def __init__(self, clock: Clock, balances: Mapping[AccountId, Balance] | None = None) -> None:
+        """Begin empty, or with what stands in some accounts."""
+        self._clock = clock
+        self._balances = dict(balances or {})
+        self._reservations: dict[_Id, Reservation] = {}
+        self._tentative: dict[_Id, Reservation] = {}  # in order of time, as dictionaries keep it
+        self._over: dict[_Id, Reservation] = {}  # in order of time
+
+    @property
+    def balances(self) -> Mapping[AccountId, Balance]:
+        """What stands in every account that is not empty."""
+        return MappingProxyType(self._balances)
+
+    async def transact(self, touched: Touched, change: Change) -> Outcome:
+        """Apply a change to what is touched."""
+        outcome = change(self._booking(touched), self._clock.now())
+        if outcome.applied:
+            self._balances.update(outcome.booking.balances)
+            for reservation in outcome.booking.reservations.values():
+                self._keep((touched.tenant_id, reservation.hold.reservation_id), reservation)
+        return outcome
+
+    async def read(self, touched: Touched) -> tuple[Booking, float]:
+        """Return what is held."""
+        return self._booking(touched), self._clock.now()
+
+    async def unconfirmed(self, age_s: float) -> Sequence[Hold]:
+        """Return what is still tentative, oldest first."""
+        before_s = self._clock.now() - age_s
+        return [r.hold for r in takewhile(lambda r: r.reserved_s < before_s, self._tentative.values())]
+
+    async def forget(self, age_s: float) -> None:
+        """Drop what no longer matters."""
+        now_s = self._clock.now()
+        for key, _ in list(takewhile(lambda item: item[1].changed_s < now_s - age_s, self._over.items())):
+            del self._over[key], self._reservations[key]
+        for account in [a for a, balance in self._balances.items() if balance.empty_from_s <= now_s]:
+            del self._balances[account]
+
+    def _booking(self, touched: Touched) -> Booking:
+        balances = {a: self._balances[a] for a in touched.accounts if a in self._balances}
+        ids = ((reservation_id, (touched.tenant_id, reservation_id)) for reservation_id in touched.reservation_ids)
+        return Booking(balances, {name: self._reservations[key] for name, key in ids if key in self._reservations})
+
+    def _keep(self, key: _Id, reservation: Reservation) -> None:
+        if self._reservations.get(key) == reservation:
+            return
+        self._reservations[key] = reservation
+        self._tentative.pop(key, None)
+        self._over.pop(key, None)
+        if reservation.state is State.TENTATIVE:
+            self._tentative[key] = reservation
+        if reservation.state in OVER:
+            self._over[key] = reservation

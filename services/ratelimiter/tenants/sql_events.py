@@ -1,0 +1,46 @@
+"""Events of tenants in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.ids import TenantId
+from libs.sql.inserts import insert_if_absent
+from services.ratelimiter import schema
+from services.ratelimiter.sql_database import Database
+from services.ratelimiter.tenants.events import TenantEvent
+
+
+class SqlTenantEvents:
+    """Keeps the promises of `tenant_events.TenantEvents`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._events = database, schema.build().tables["tenant_events"]
+
+    async def add(self, events: Sequence[TenantEvent]) -> int:
+        """Keep events; returns how many of them were new."""
+        rows = [
+            {"id": e.id, "tenant_id": e.tenant_id, "kind": e.kind, "message": e.message, "at": e.at_s} for e in events
+        ]
+
+        async def write(within: AsyncConnection) -> int:
+            return sum([await insert_if_absent(within, self._events, row) for row in rows])
+
+        return await self._database.write(write)
+
+    async def latest(self, tenant_id: TenantId, most: int) -> Sequence[TenantEvent]:
+        """Return events of a tenant, or of all, newest first."""
+        events = self._events
+        asked = select(events).order_by(events.c.at.desc(), events.c.id.desc()).limit(most)
+        if tenant_id:
+            asked = asked.where(events.c.tenant_id == tenant_id)
+        rows = await self._database.rows(asked)
+        return [TenantEvent(row.id, TenantId(row.tenant_id), row.kind, row.message, row.at) for row in rows]
+
+    async def forget(self, before_s: float) -> None:
+        """Remove those before a moment."""
+        gone = delete(self._events).where(self._events.c.at < before_s)
+        await self._database.write(lambda within: within.execute(gone))
