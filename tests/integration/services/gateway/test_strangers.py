@@ -257,7 +257,6 @@ async def test_a_machine_is_slowed_and_a_neighbour_with_a_key_is_not(edge: Edge)
     async with edge.browser(MACHINE) as machine:
         jobs = 0
         while jobs < 12:
-            machine.client.cookies.clear()
             await machine.client.get("/")
             await edge.clock.advance(5)
             answer = await machine.draw()
