@@ -23,7 +23,7 @@ PROMPT = "a red circle left of a blue square"
 JOBS, STEPS = 20, 8
 VICTIMS = ("modelserver-0", "scheduler", "gateway", "ratelimiter", "etcd", "envoy")
 LARGE_JOB = {"prompt": PROMPT, "images": 4, "steps": 50}
-SHIPPED_TIERS = Path(__file__).parents[2] / "services" / "ratelimiter" / "tiers.toml"
+SHIPPED_TIERS = Path(__file__).parents[2] / "services" / "ratelimiter" / "tiers" / "tiers.toml"
 ALL_DONE_WITHIN_S = 180.0
 TTL_S = 2
 # Twice the reservation's life and a little for the loop that looks for expired ones. Refill alone brings 8 units.
