@@ -18,10 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from libs.devstack import launcher
+from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
 from libs.devstack.process import log_tail
 
@@ -36,7 +36,7 @@ class PostgresBroken(RuntimeError):
     """It could not be made or started; the message says why."""
 
 
-class PostgresServer:
+class PostgresServer(OwnServer):
     """One cluster on loopback, in a temporary folder, while the context lasts. Passwords are checked (scram).
 
     PostgreSQL refuses to run as root; then it runs as `nobody`, and its programs are copied to where that user
@@ -58,22 +58,13 @@ class PostgresServer:
         """The database's address for SQLAlchemy with asyncpg; the same over restarts."""
         return f"postgresql+asyncpg://{_USER}:{self._password}@127.0.0.1:{self._port}/postgres"
 
-    async def __aenter__(self) -> Self:
-        try:
-            await asyncio.to_thread(self._create)
-            await self.start()
-        except BaseException:
-            await self._clean_up()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._clean_up()
-
     async def start(self) -> None:
-        """Start it, redoing its log if it was stopped at once, and wait until it takes connections."""
+        """Start it, redoing its log if it was stopped at once, and wait until it takes connections.
+
+        The first start makes the cluster, which takes seconds.
+        """
+        if not self._data.exists():
+            await asyncio.to_thread(self._create)
         (self._data / "postmaster.pid").unlink(missing_ok=True)  # of a killed server: it would read as ready
         with self._log.open("ab") as log:
             self._running = await asyncio.create_subprocess_exec(

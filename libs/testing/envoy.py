@@ -10,19 +10,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import httpx
 
 from libs.devstack.binaries import find_envoy
+from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
 from libs.devstack.process import Process, log_tail, signal_group, spawn
 
 _START_TIMEOUT_S = 30.0
 
 
-class EnvoyServer:
+class EnvoyServer(OwnServer):
     """Envoy with the project's own configuration while the context lasts; `address` is its door.
 
     `flags` are more arguments of the renderer. The bounds of one address are off unless they set them.
@@ -45,22 +44,16 @@ class EnvoyServer:
         """What it has written, the access log among it."""
         return (self._folder / "log").read_text(errors="replace")
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Render its configuration, start it and wait until it is live."""
         await self._render()
         self._running = await spawn(self._process())
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                while not await self._live():
-                    if self._running.returncode is not None:
-                        raise RuntimeError(f"envoy did not start:\n{log_tail(self._folder / 'log', 0)}")
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while not await self._live():
+                if self._running.returncode is not None:
+                    raise RuntimeError(f"envoy did not start:\n{log_tail(self._folder / 'log', 0)}")
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _clean_up(self) -> None:
         if self._running is not None:
             signal_group(self._running.pid, signal.SIGKILL)
             await self._running.wait()

@@ -9,19 +9,18 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from libs.coordination.client import EtcdClient
 from libs.coordination.errors import CoordinationUnavailable
 from libs.devstack.binaries import find_etcd
+from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
 from libs.devstack.process import Process, log_tail, signal_group, spawn
 
 _START_TIMEOUT_S = 30.0
 
 
-class EtcdServer:
+class EtcdServer(OwnServer):
     """One member on loopback, in a temporary folder, while the context lasts.
 
     Its ticks are short, so that it elects itself quickly and grants leases from one second up.
@@ -37,19 +36,6 @@ class EtcdServer:
     def endpoint(self) -> str:
         """host:port for clients; the same over restarts."""
         return f"127.0.0.1:{self._client_port}"
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self._clean_up()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._clean_up()
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError with the end of its log if it does not."""

@@ -8,10 +8,9 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from libs.devstack import redis
+from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
 from libs.devstack.process import Process, log_tail, signal_group, spawn
 from libs.testing import waiting
@@ -19,7 +18,7 @@ from libs.testing import waiting
 _START_TIMEOUT_S = 30.0
 
 
-class RedisServer:
+class RedisServer(OwnServer):
     """One server on loopback, in a temporary folder, while the context lasts. `fsync` as in libs.devstack.redis."""
 
     def __init__(self, fsync: str = "everysec") -> None:
@@ -37,19 +36,6 @@ class RedisServer:
     def port(self) -> int:
         """Where it listens on 127.0.0.1."""
         return int(self._address.rpartition(":")[2])
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self._clean_up()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._clean_up()
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError with the end of its log if it does not."""

@@ -72,8 +72,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
     blobs = await asyncio.to_thread(open_blobs, settings.blob_place)
     await persistently(clock, lambda: upgrade(settings.database))
     store, results = open_store(settings.database), Results(blobs, settings.keeping)
-    server = mesh.server(settings.listen)
-    holder = leadership.new_holder()
+    server, holder = mesh.server(settings.listen), leadership.new_holder()
     line = LeaderLine(store, holder, lambda at: mesh.channel(at, SCHEDULER, as_operator=True))
     try:
         async with (
@@ -89,9 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[RpcServer]:
             _serve(scheduler, server.grpc, line)
             following = agents.create_task(fleet.run())
             if is_sqlite(settings.database):
-                scheduler.lead.epoch = await leadership.take(store, clock, holder)
-                leading = await _lead(scheduler, server, agents)
-                await server.start(SERVICES)
+                leading = await _lead_alone(scheduler, server, agents, holder)
             else:
                 await server.start(SERVICES)
                 candidacy = _candidacy(settings, etcd, store, holder, server.port)
@@ -138,6 +135,16 @@ def _serve(scheduler: Scheduler, server: grpc.aio.Server, line: LeaderLine) -> N
 def _candidacy(settings: Settings, etcd: EtcdClient, store: JobStore, holder: str, port: int) -> Candidacy:
     address, ttl_s = reachable_address(settings.listen, port), settings.lease_ttl_s
     return Candidacy(etcd, store, SystemClock(), holder=holder, address=address, lease_ttl_s=ttl_s)
+
+
+async def _lead_alone(
+    scheduler: Scheduler, server: RpcServer, tasks: asyncio.TaskGroup, holder: str
+) -> asyncio.Task[None]:
+    """Take the lead of a database that nobody else has, and serve once memory is rebuilt; returns the task that leads."""
+    scheduler.lead.epoch = await leadership.take(scheduler.parts.store, scheduler.parts.clock, holder)
+    leading = await _lead(scheduler, server, tasks)
+    await server.start(SERVICES)
+    return leading
 
 
 async def _lead_once_elected(scheduler: Scheduler, server: RpcServer, candidacy: Candidacy, line: LeaderLine) -> None:

@@ -17,10 +17,8 @@ import platform
 import random
 import statistics
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -31,40 +29,12 @@ from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as rpc
 from libs.clients.limiter import LimiterClient, Reservation
 from libs.ids import JobId, TenantId
+from tests.bench.calls import Call, Sample, measured
 from tests.bench.limiter_parts import site as sites
 from tests.bench.limiter_parts.site import Site
 
 IN_FLIGHT = (1, 16, 64)
 TENANTS = 10_000
-Call = Callable[[], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round: call times in seconds, sorted, and calls per second."""
-
-    times: list[float]
-    rate: float
-
-    def quantile_ms(self, share: float) -> float:
-        """Return the time that `share` of the calls stayed below."""
-        return 1000 * self.times[min(len(self.times) - 1, int(share * len(self.times)))]
-
-
-async def measured(call: Call, calls: int, in_flight: int) -> Sample:
-    """Make calls with so many in flight."""
-    times: list[float] = []
-    left = iter(range(calls))
-
-    async def caller() -> None:
-        for _ in left:
-            began = time.perf_counter()
-            await call()
-            times.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return Sample(sorted(times), calls / (time.perf_counter() - began))
 
 
 def reserving(client: LimiterClient, tenants: int, ids: Iterator[int]) -> Call:

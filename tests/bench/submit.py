@@ -15,10 +15,8 @@ import signal
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -29,39 +27,11 @@ from darkroom.v1 import generation_service_pb2_grpc as rpc
 from darkroom.v1 import job_pb2
 from libs.testing.stack import RunningStack
 from tests.bench import echo
+from tests.bench.calls import Call, Sample, measured
 
 ROUNDS, CALLS = 3, 400
 CONCURRENCY = (1, 16)
 BODY = b'{"prompt": "a red circle left of a blue square"}'
-Call = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One round: call times in seconds, sorted, and calls per second."""
-
-    times: list[float]
-    rate: float
-
-    def quantile(self, share: float) -> float:
-        """Return the time in milliseconds that `share` of the calls stayed below."""
-        return 1000 * self.times[min(len(self.times) - 1, int(share * len(self.times)))]
-
-
-async def measure(call: Call, concurrency: int) -> Sample:
-    """Make CALLS calls with `concurrency` in flight."""
-    times: list[float] = []
-    left = iter(range(CALLS))
-
-    async def caller() -> None:
-        for _ in left:
-            began = time.perf_counter()
-            await call()
-            times.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(concurrency)))
-    return Sample(sorted(times), CALLS / (time.perf_counter() - began))
 
 
 def posting(client: httpx.AsyncClient, status: int) -> Call:
@@ -116,7 +86,7 @@ async def main() -> None:
             "Darkroom, REST submit": posting(product, 202),
         }
         for call in calls.values():
-            await measure(call, 4)
+            await measured(call, CALLS, 4)
         print(f"{platform.machine()}, Python {platform.python_version()}, {ROUNDS} rounds of {CALLS} calls each\n")
         print(
             "| what | in flight | p50 ms | p99 ms | calls/s | p50 against transcoded echo |\n|---|---|---|---|---|---|"
@@ -130,11 +100,11 @@ async def table(calls: dict[str, Call], concurrency: int) -> None:
     samples: dict[str, list[Sample]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            samples[name].append(await measure(call, concurrency))
+            samples[name].append(await measured(call, CALLS, concurrency))
     medians = {
         name: tuple(
             statistics.median(value)
-            for value in zip(*((s.quantile(0.5), s.quantile(0.99), s.rate) for s in taken), strict=True)
+            for value in zip(*((s.quantile_ms(0.5), s.quantile_ms(0.99), s.rate) for s in taken), strict=True)
         )
         for name, taken in samples.items()
     }

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.devstack.postgres import PostgresServer
 from services.ratelimiter import migrate
 from services.ratelimiter.sql_database import Database
+from tests.databases import new_database
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -45,12 +43,3 @@ async def database(url: str) -> AsyncIterator[Database]:
     opened = Database(url, deadline_s=10.0)  # a loaded machine is no failure here
     yield opened
     await opened.close()
-
-
-async def new_database(server: PostgresServer) -> str:
-    name = f"test_{uuid4().hex}"
-    engine = create_async_engine(server.url, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-    return make_url(server.url).set(database=name).render_as_string(hide_password=False)

@@ -7,11 +7,10 @@ import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.devstack.backup import Places, back_up, restore
@@ -20,6 +19,7 @@ from libs.devstack.postgres import PostgresServer
 from libs.sql import exports
 from services.ratelimiter import migrate
 from services.scheduler.migrations.upgrade import upgrade
+from tests.databases import new_database
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -29,15 +29,6 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 async def server() -> AsyncIterator[PostgresServer]:
     async with PostgresServer() as running:
         yield running
-
-
-async def new_database(server: PostgresServer) -> str:
-    name = f"test_{uuid4().hex}"
-    engine = create_async_engine(server.url, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-    return make_url(server.url).set(database=name).render_as_string(hide_password=False)
 
 
 async def run_sql(url: str, *statements: str) -> list[tuple[object, ...]]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import text
 
 from libs.devstack.postgres import PostgresServer
 from libs.sql.engines import Engines, open_engines
 from libs.sql.transactions import Transactions
+from tests.databases import new_database
 
 PATIENT_S = 30.0  # the machine may be busy; being away has its own tests
 
@@ -40,12 +39,7 @@ async def url(server: PostgresServer | None, tmp_path: Path) -> str:
     """Address of a database without tables."""
     if server is None:
         return f"sqlite+aiosqlite:///{tmp_path / 'some.db'}"
-    name = f"test_{uuid4().hex}"
-    engine = create_async_engine(server.url, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-    return make_url(server.url).set(database=name).render_as_string(hide_password=False)
+    return await new_database(server)
 
 
 @pytest.fixture
