@@ -4,6 +4,9 @@
     ratio  of measured to base, by class of requests: an average that forgets (typical) and the quantile that covers
            nine of ten (high, Robbins-Monro); while a class has few measurements, drawn towards what holds for all
 
+A job is told its price some time before it is measured, and devices are slower for minutes and faster again. So the
+quantile is not that of measurements around what is known by then: it goes by whether the price told covered them.
+
 A measurement that is three times off what its class is known for is not learned: a device that is ill, or somebody who
 wants other prices. When the next ones are off the same way it is no accident: if they are of one class, it begins anew
 from them, and if they are of several, the whole base moves there.
@@ -29,7 +32,8 @@ STAYS = 10  # measurements in a row that jumped: it is so now
 _KNOWN, _WELL_KNOWN = 5, 30  # measurements after which a class is known for something; after which the whole model is
 _SLOWEST = 0.05  # weight of a new measurement in an average: half of it is from the last 14
 _SPREAD_WEIGHT = 0.02
-_STEP_OF_ALL, _STEP = 0.1, 0.2  # by which a quantile moves at most, in spreads: that of all classes, and of one
+_STEP_OF_ALL, _STEP = 0.05, 0.1  # by which a quantile moves at most, in spreads: that of all classes, and of one
+_BEHIND = 25  # measurements that came since a job was told its price, about
 _BLEND_TYPICAL, _BLEND_HIGH = 2.0, 10.0  # measurements that what holds for all counts for in a class
 _REFIT = 8  # refits come when there are an eighth more measurements, at the latest after …
 _REFIT_AT_LATEST = 64
@@ -81,6 +85,7 @@ class Calibration:
     row: Row = field(default_factory=Row)  # of those that followed one of another class
     last_jump: str = ""
     classes: dict[Bucket, _Class] = field(default_factory=dict)
+    told: CostEntry | None = None  # prices as jobs that are measured now were told them
 
     @classmethod
     def begin(cls, prior: CostEntry) -> Calibration:
@@ -109,6 +114,7 @@ class Calibration:
         self.work = _average(self.work, done, max(_SLOWEST, 1.0 / self.jobs))
         self._refit()
         self._learn_ratio(known, done, math.log(took_ms / self.fit.of(done)))
+        self._learn_covering(known, spec, took_ms)
         return True
 
     def _jumped(self, known: _Class, took_ms: float, done: Work) -> bool:
@@ -125,20 +131,29 @@ class Calibration:
             self.fit.jump(math.exp(self.row.by))
         else:
             return True
+        self.told = None
         self.row.end()
         for each in self.classes.values():
             each.row.end()
         return False
 
     def _learn_ratio(self, known: _Class, done: Work, ratio: float) -> None:
-        off = ratio - self._typical(known)  # of what was told: a quantile has to cover that it was not known well, too
-        self.spread += _SPREAD_WEIGHT * (min(abs(off), JUMP) - self.spread)
-        self.above += _STEP_OF_ALL * self.spread * _toward(self.above, off)
-        known.beyond += max(_STEP, 1.0 / (known.jobs + 1)) * self.spread * _toward(self.above + known.beyond, off)
         known.jobs += 1
         weight = max(_SLOWEST, 1.0 / known.jobs)
         known.typical += weight * (ratio - known.typical)
         known.work = _average(known.work, done, weight)
+
+    def _learn_covering(self, known: _Class, spec: GenerationSpec, took_ms: float) -> None:
+        """Move the quantiles by what was told: they have to cover that it was not known well, and is old, too."""
+        if self.told is None:
+            self.told = self.entry()
+        off = math.log(took_ms / self.told.typical_units(spec))
+        self.spread += _SPREAD_WEIGHT * (min(abs(off), JUMP) - self.spread)
+        self.above += _STEP_OF_ALL * self.spread * _toward(took_ms <= self.told.high_units(spec))
+        step = max(_STEP, 1.0 / known.jobs)
+        known.beyond += step * self.spread * _toward(off <= self.above + known.beyond)
+        if self.jobs % _BEHIND == 0:
+            self.told = self.entry()
 
     def _refit(self) -> None:
         """Fit the base anew where enough has come; what is known of classes stays the same in milliseconds."""
@@ -188,8 +203,9 @@ class Calibration:
 
     def to_document(self) -> dict[str, Any]:
         """Return what is kept."""
-        document = dataclasses.asdict(dataclasses.replace(self, classes={}))
-        return document | {"classes": [dataclasses.asdict(each) for each in self.classes.values()]}
+        document = dataclasses.asdict(dataclasses.replace(self, classes={}, told=None))
+        told = self.told.to_document() if self.told else None
+        return document | {"classes": [dataclasses.asdict(each) for each in self.classes.values()], "told": told}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Calibration:
@@ -198,18 +214,19 @@ class Calibration:
             raise ValueError("other kinds of work were counted then")
         fit = dict(document["fit"])
         read = [_class(each) for each in document["classes"]]
-        plain = {name: value for name, value in document.items() if name not in ("fit", "classes", "row")}
+        plain = {name: value for name, value in document.items() if name not in ("fit", "classes", "row", "told")}
         coefficients, row = Coefficients(**{**fit, "prior": tuple(fit["prior"])}), Row(**document["row"])
-        return cls(**plain, fit=coefficients, row=row, classes={each.bucket: each for each in read})
+        told = CostEntry.from_document(document["told"]) if document.get("told") else None
+        return cls(**plain, fit=coefficients, row=row, classes={each.bucket: each for each in read}, told=told)
 
 
 def _class(document: Mapping[str, Any]) -> _Class:
     return _Class(**{**document, "bucket": Bucket(**document["bucket"]), "row": Row(**document["row"])})
 
 
-def _toward(quantile: float, seen: float) -> float:
-    """Return which way and how far, of 1, a quantile moves by what was seen: it rests where nine of ten are below."""
-    return COVERED - (seen <= quantile)
+def _toward(covered: bool) -> float:
+    """Return which way and how far, of 1, a quantile moves by what was seen: it rests where nine of ten are covered."""
+    return COVERED - covered
 
 
 def _average(before: list[float], done: Work, weight: float) -> list[float]:

@@ -40,8 +40,8 @@ from services.scheduler.pricing.book import PriceBook
 from tests.bench.throughput import Silent
 
 THREADS = 1  # as a worker of two cores has
-LEARNED, TOLD, RENEWED_EVERY = 500, 200, 25
-MOST_S = 300.0  # then what was measured by then is printed
+LEARNED, TOLD, RENEWED_EVERY = 500, 500, 25
+MOST_S = 500.0  # then what was measured by then is printed
 SIDES, STEPS, IMAGES, GUIDANCES = (120, 128), (2, 3, 4, 6, 8, 12), (1, 1, 1, 2, 4), (1.0, 2.5)
 GOALS = (0.85, 0.95), 0.15
 

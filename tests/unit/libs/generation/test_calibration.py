@@ -60,6 +60,18 @@ def test_after_500_mixed_jobs_prices_cover_nine_of_ten_and_miss_by_little_more_t
     assert 0.85 <= statistics.mean(covered) <= 0.95
 
 
+def test_prices_told_a_while_ago_cover_nine_of_ten_on_a_device_that_is_slower_for_minutes() -> None:
+    rng, learns, told, covered = random.Random(3), Calibration.begin(CostEntry()), CostEntry(), []
+    for number in range(2500):
+        if number % 25 == 0:
+            told = learns.entry()
+        asked, pace = mixed(rng), 0.2 * math.sin(number / 25)
+        took = small_machine(asked) * math.exp(rng.gauss(pace, 0.08))
+        covered.append(took <= told.high_units(asked))
+        learns.learn(asked, took)
+    assert 0.88 <= statistics.mean(covered[500:]) <= 0.92
+
+
 def test_one_measurement_scales_every_price() -> None:
     learns, asked = Calibration.begin(CostEntry()), spec(guidance_scale=1.0)
     learns.learn(asked, 10.0 * CostEntry().high_units(asked))
