@@ -11,6 +11,7 @@ TenantId = NewType("TenantId", str)
 KeyId = NewType("KeyId", str)
 WorkerId = NewType("WorkerId", str)
 UploadId = NewType("UploadId", str)
+EndpointId = NewType("EndpointId", str)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID_CHARS, _ULID_TIME_CHARS = 26, 10
@@ -46,3 +47,8 @@ def new_key_id() -> KeyId:
 def new_upload_id(now_s: float | None = None) -> UploadId:
     """Return a new id of an uploaded picture; the time in it says until when it is kept."""
     return UploadId("upl_" + new_ulid(now_s))
+
+
+def new_endpoint_id(now_s: float | None = None) -> EndpointId:
+    """Return a new id of an address that events are sent to."""
+    return EndpointId("wh_" + new_ulid(now_s))

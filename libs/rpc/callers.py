@@ -19,6 +19,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "/darkroom.ratelimiter.v1.IdentityService/": (GATEWAY,),
     "/darkroom.ratelimiter.v1.TenantService/": (OPERATOR,),
     "/darkroom.ratelimiter.v1.UsageService/": (OPERATOR,),
+    "/darkroom.ratelimiter.v1.WebhookService/": (GATEWAY,),
     "/darkroom.scheduler.v1.": (GATEWAY, RATELIMITER, SCHEDULER, OPERATOR),
     "/darkroom.scheduler.v1.DeliveryService/": (GATEWAY,),
     "/darkroom.scheduler.v1.AdminService/": (SCHEDULER, OPERATOR),  # a scheduler that stands by passes it on

@@ -54,6 +54,7 @@ REASONS: dict[str, type[errors.DarkroomError]] = {
     "MODEL_NOT_FOUND": errors.NotFound,
     "KEY_NOT_FOUND": errors.NotFound,
     "TENANT_NOT_FOUND": errors.NotFound,
+    "WEBHOOK_NOT_FOUND": errors.NotFound,
     "KEY_INVALID": errors.Unauthenticated,
     "KEY_REQUIRED": errors.Unauthenticated,
     "KEY_REVOKED": errors.Unauthenticated,

@@ -29,6 +29,7 @@ def build() -> MetaData:
     _add_agreements(metadata)
     _add_wallets(metadata)
     _add_sign_ups(metadata)
+    _add_webhooks(metadata)
     return metadata
 
 
@@ -179,3 +180,39 @@ def _add_sign_ups(metadata: MetaData) -> None:
         Column("day", Integer, primary_key=True),
         Column("accounts", Integer, nullable=False),
     )
+
+
+def _add_webhooks(metadata: MetaData) -> None:
+    """Addresses that events are sent to, `kinds` with spaces between them, and what is sent; `due_at` ends with NULL."""
+    Table(
+        "webhook_endpoints",
+        metadata,
+        Column("id", String(64), primary_key=True),
+        Column("tenant_id", Text, nullable=False),
+        Column("url", Text, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("kinds", Text, nullable=False),
+        Column("created_at", Double, nullable=False),
+        Column("disabled_at", Double),
+        Index("webhook_endpoints_by_tenant", "tenant_id"),
+    )
+    deliveries = Table(
+        "event_deliveries",
+        metadata,
+        Column("event_id", String(64), primary_key=True),
+        Column("endpoint_id", String(64), primary_key=True),
+        Column("tenant_id", Text, nullable=False),
+        Column("url", Text, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("kind", String(32), nullable=False),
+        Column("message", Text, nullable=False),
+        Column("time", Double, nullable=False),
+        Column("tries", Integer, nullable=False),
+        Column("due_at", Double),
+        Column("fate", String(16), nullable=False),
+        Column("status", Integer, nullable=False),
+        Column("reason", Text, nullable=False),
+        Index("event_deliveries_by_endpoint", "endpoint_id", "time"),
+    )
+    waits = deliveries.c.due_at.is_not(None)
+    Index("event_deliveries_due", deliveries.c.due_at, sqlite_where=waits, postgresql_where=waits)

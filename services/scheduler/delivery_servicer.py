@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +11,12 @@ import grpc
 from darkroom.scheduler.v1 import delivery_service_pb2 as pb
 from darkroom.scheduler.v1 import delivery_service_pb2_grpc as pb_grpc
 from libs.clock import Clock
+from libs.webhooks.counting import Waiting
 from services.scheduler.faults import told_to_callers
 from services.scheduler.webhooks import wire
 from services.scheduler.webhooks.store import DeliveryStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-MOST_COUNTED = 10_000  # deliveries that wait; counting more would cost more than it tells
-COUNTED_EVERY_S = 15.0  # as often as anybody looks at the number; claims come every second from every gateway
 
 
 def add_to(server: grpc.aio.Server, store: DeliveryStore, clock: Clock) -> None:
@@ -34,8 +31,7 @@ class DeliveryServicer(pb_grpc.DeliveryServiceServicer):
         self._store = store
         self._clock = clock
         self._jitter = jitter
-        self._waiting = 0
-        self._counted_at = -math.inf
+        self._waiting = Waiting(store.deliveries_waiting, clock)
 
     async def ClaimDeliveries(
         self, request: pb.ClaimDeliveriesRequest, _context: Context
@@ -43,7 +39,7 @@ class DeliveryServicer(pb_grpc.DeliveryServiceServicer):
         """Lease deliveries that are due."""
         with told_to_callers():
             claimed = await self._store.claim_deliveries(wire.claim_from_pb(request, self._clock.now()))
-            waiting = await self._count()
+            waiting = await self._waiting.deliveries()
         return pb.ClaimDeliveriesResponse(deliveries=[wire.delivery_to_pb(each) for each in claimed], waiting=waiting)
 
     async def ReportDelivery(self, request: pb.ReportDeliveryRequest, _context: Context) -> pb.ReportDeliveryResponse:
@@ -51,10 +47,3 @@ class DeliveryServicer(pb_grpc.DeliveryServiceServicer):
         report = wire.report_from_pb(request, self._clock.now(), self._jitter())
         with told_to_callers():
             return wire.fate_to_pb(await self._store.report_delivery(report))
-
-    async def _count(self) -> int:
-        now = self._clock.monotonic()
-        if now - self._counted_at >= COUNTED_EVERY_S:
-            self._counted_at = now  # first, so that claims at this moment do not count as well
-            self._waiting = await self._store.deliveries_waiting(MOST_COUNTED)
-        return self._waiting

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 
+from libs.account_events import EventKind
 from libs.clock import Clock
 from libs.errors import Unavailable
 from libs.ids import KeyId, TenantId
@@ -18,11 +19,10 @@ from services.ratelimiter.abuse.memory import Memory
 from services.ratelimiter.door.callers import Caller, Question, Recogniser
 from services.ratelimiter.strangers.addresses import network
 from services.ratelimiter.strangers.ages import day_of
-from services.ratelimiter.tenants.events import TenantEvent, TenantEvents
+from services.ratelimiter.tenants.events import TenantEvent, TenantEvents, event_of
 
 logger = logging.getLogger(__name__)
 
-KIND = "key_in_new_network"
 _LIFE_S, _LEARNING_S, _NEW_S, _WINDOW_S = 7 * 86_400.0, 3600.0, 86_400.0, 600.0
 _LEAST, _TIMES = 20, 3.0  # a spike is so many creating requests in ten minutes, and so many times the most before
 _MOST_USES, _MOST_NETWORKS, _MOST_WAITING = 1000, 64, 1000
@@ -65,10 +65,11 @@ class KeyWatch:
         """Note that a key wants something made from an address."""
         now_s, place = self._clock.now(), network(address)
         count = self._habits.at(key_id.encode(), now_s).used(place, now_s)
-        event_id = f"{KIND}:{key_id}:{place}:{day_of(now_s)}"
-        if not count or event_id in self._waiting or len(self._waiting) >= _MOST_WAITING:
+        if not count or len(self._waiting) >= _MOST_WAITING:
             return
-        self._waiting[event_id] = TenantEvent(event_id, tenant_id, KIND, _told(key_id, place, count), now_s)
+        about, told = f"{key_id}:{place}:{day_of(now_s)}", _told(key_id, place, count)
+        event = event_of(tenant_id, EventKind.KEY_IN_NEW_NETWORK, about, told, now_s)
+        self._waiting.setdefault(event.id, event)
 
     async def run(self) -> None:
         """Write down what was noticed until cancelled."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.account_events import EventKind
 from libs.ids import TenantId
 
 
@@ -18,6 +20,12 @@ class TenantEvent:
     kind: str
     message: str
     at_s: float
+
+
+def event_of(tenant_id: TenantId, kind: EventKind, about: str, told: str, now_s: float) -> TenantEvent:
+    """Return an event whose id follows from whom and what it is about, and tells nobody either."""
+    digest = hashlib.sha256(f"{tenant_id}\n{kind.value}\n{about}".encode()).hexdigest()
+    return TenantEvent(f"evt_{digest[:40]}", tenant_id, kind.value, told, now_s)
 
 
 class TenantEvents(Protocol):

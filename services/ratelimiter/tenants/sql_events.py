@@ -1,4 +1,4 @@
-"""Events of tenants in SQL."""
+"""Events of tenants in SQL; what is to be sent of one is committed with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.tenants.events import TenantEvent
+from services.ratelimiter.webhooks.sql_deliveries import SqlEventDeliveries
 
 
 class SqlTenantEvents:
@@ -19,15 +20,14 @@ class SqlTenantEvents:
 
     def __init__(self, database: Database) -> None:
         self._database, self._events = database, schema.build().tables["tenant_events"]
+        self._deliveries = SqlEventDeliveries(database)
 
     async def add(self, events: Sequence[TenantEvent]) -> int:
         """Keep events; returns how many of them were new."""
-        rows = [
-            {"id": e.id, "tenant_id": e.tenant_id, "kind": e.kind, "message": e.message, "at": e.at_s} for e in events
-        ]
+        ordered = sorted(events, key=lambda event: event.id)  # so that no two who keep the same wait for each other
 
         async def write(within: AsyncConnection) -> int:
-            return sum([await insert_if_absent(within, self._events, row) for row in rows])
+            return sum([await self._add(within, event) for event in ordered])
 
         return await self._database.write(write)
 
@@ -43,4 +43,16 @@ class SqlTenantEvents:
     async def forget(self, before_s: float) -> None:
         """Remove those before a moment."""
         gone = delete(self._events).where(self._events.c.at < before_s)
-        await self._database.write(lambda within: within.execute(gone))
+
+        async def write(within: AsyncConnection) -> None:
+            await within.execute(gone)
+            await self._deliveries.forget(within, before_s)
+
+        await self._database.write(write)
+
+    async def _add(self, within: AsyncConnection, event: TenantEvent) -> bool:
+        row = {"id": event.id, "tenant_id": event.tenant_id, "kind": event.kind, "message": event.message}
+        new = await insert_if_absent(within, self._events, {**row, "at": event.at_s})
+        if new:
+            await self._deliveries.queue(within, event)
+        return new

@@ -1,4 +1,4 @@
-"""The parts that know tenants, put together: tiers, agreements, money and reports over one database.
+"""The parts that know tenants, put together: tiers, agreements, money, reports and webhooks over one database.
 
 With `app` the only module that knows which adapters are in use.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc
+from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc, webhook_service_pb2_grpc
 from libs.clock import Clock
 from libs.rpc.server import RpcServer
 from services.ratelimiter.decider import Decider
@@ -32,8 +32,12 @@ from services.ratelimiter.usage.retention import Retention
 from services.ratelimiter.usage.servicer import UsageServicer
 from services.ratelimiter.usage.sql_book import SqlUsage
 from services.ratelimiter.usage.sql_reports import SqlReports
+from services.ratelimiter.webhooks.endpoints import OwnEndpoints
+from services.ratelimiter.webhooks.servicer import WebhookServicer
+from services.ratelimiter.webhooks.sql_deliveries import SqlEventDeliveries
+from services.ratelimiter.webhooks.sql_endpoints import SqlEndpoints
 
-SERVICES = ("darkroom.ratelimiter.v1.TenantService", "darkroom.ratelimiter.v1.UsageService")
+SERVICES = tuple(f"darkroom.ratelimiter.v1.{name}Service" for name in ("Tenant", "Usage", "Webhook"))
 
 TIERS = "darkroom.tiers"  # health checks by this name: SERVING while the file as it lies there is in force
 
@@ -55,7 +59,7 @@ class Tenancy:
         return Till(limiter, self.tariffs, self._wallets, self._clock)
 
     def add_to(self, server: grpc.aio.Server, limiter: Decider) -> None:
-        """Serve the operators' calls."""
+        """Serve the operators' calls, and gateways what they ask of webhooks."""
         tenants = Tenants(
             SqlTenants(self._database),
             SqlAccounts(self._database),
@@ -68,6 +72,9 @@ class Tenancy:
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(servicer, server)
         reports = UsageServicer(SqlReports(self._database))
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server(reports, server)
+        own = OwnEndpoints(SqlEndpoints(self._database), self._clock)
+        webhooks = WebhookServicer(own, SqlEventDeliveries(self._database), self._clock)
+        webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, server)
 
     async def prepare(self) -> None:
         """Learn what is agreed, before the first decision. Raises Unavailable."""

@@ -4,22 +4,20 @@
     money    of what the month had: spent, against spent and what is left; and against the cap
     spike    more units today than three times the most of the last seven days
 
-Each is told once: its id names tenant, day or month and percentage. Pure but for the ids' hash.
+Each is told once: its id names tenant, day or month and percentage. Pure.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from libs.account_events import EventKind
 from libs.ids import TenantId
-from services.ratelimiter.tenants.events import TenantEvent
+from services.ratelimiter.tenants.events import TenantEvent, event_of
 from services.ratelimiter.tenants.wallets import MICROS, Wallet, month_of
 from services.ratelimiter.tiers.policy import Limits
 
-USED, MONEY, SPIKE = "usage_threshold", "balance_threshold", "usage_spike"
-KINDS = (USED, MONEY, SPIKE)
 PERCENTS = (100, 80, 50)
 SPIKE_TIMES, SPIKE_LEAST_UNITS = 3.0, 100_000.0  # below that much a day nothing is worth a word
 SPIKE_DAYS = 7
@@ -42,7 +40,7 @@ def of_day(today: Today, limits: Limits, now_s: float) -> Iterator[TenantEvent]:
         percent = reached(used, most)
         if most is not None and percent:
             told = f"{percent} % of today's {most:.0f} {what} are used ({used:.0f}). They reset at 00:00 UTC."
-            yield _event(today.tenant_id, USED, f"{today.day}:{what}:{percent}", told, now_s)
+            yield event_of(today.tenant_id, EventKind.USAGE_THRESHOLD, f"{today.day}:{what}:{percent}", told, now_s)
 
 
 def of_money(wallet: Wallet, now_s: float) -> Iterator[TenantEvent]:
@@ -52,11 +50,11 @@ def of_money(wallet: Wallet, now_s: float) -> Iterator[TenantEvent]:
     if percent:
         left = max(0, wallet.balance_micros) / MICROS
         told = f"{percent} % of the money of this month are spent; {left:.2f} are left. Without money no job is taken."
-        yield _event(wallet.tenant_id, MONEY, f"{month}:balance:{percent}", told, now_s)
+        yield event_of(wallet.tenant_id, EventKind.BALANCE_THRESHOLD, f"{month}:balance:{percent}", told, now_s)
     percent = reached(spent, wallet.cap_micros)
     if wallet.cap_micros is not None and percent:
         told = f"{percent} % of the cap of {wallet.cap_micros / MICROS:.2f} a month are spent."
-        yield _event(wallet.tenant_id, MONEY, f"{month}:cap:{percent}", told, now_s)
+        yield event_of(wallet.tenant_id, EventKind.BALANCE_THRESHOLD, f"{month}:cap:{percent}", told, now_s)
 
 
 def may_spike(today: Today) -> bool:
@@ -72,14 +70,9 @@ def of_spike(today: Today, most_before: float, now_s: float) -> Iterator[TenantE
             f"Today {today.units:.0f} units are used, {times:.1f} times the most of the {SPIKE_DAYS} days before. "
             "If that was not you, withdraw the keys that you do not know."
         )
-        yield _event(today.tenant_id, SPIKE, f"{today.day}", told, now_s)
+        yield event_of(today.tenant_id, EventKind.USAGE_SPIKE, f"{today.day}", told, now_s)
 
 
 def reached(used: float, most: float | None) -> int:
     """Return the highest percentage that is reached; 0 for none, and without a limit."""
     return next((percent for percent in PERCENTS if most is not None and used * 100 >= most * percent), 0)
-
-
-def _event(tenant_id: TenantId, kind: str, about: str, told: str, now_s: float) -> TenantEvent:
-    digest = hashlib.sha256(f"{tenant_id}\n{kind}\n{about}".encode()).hexdigest()
-    return TenantEvent(f"evt_{digest[:40]}", tenant_id, kind, told, now_s)

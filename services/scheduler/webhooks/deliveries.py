@@ -1,8 +1,4 @@
-"""Which deliveries an event makes, and what a report makes of one. Pure; every store applies it.
-
-A delivery that fails is tried again at a random moment of a window that grows from 5 s to 4 h, for 24 h after its
-event; the last try is at the end of that day. Then it is dead.
-"""
+"""Which deliveries an event makes, and what a claim or a report makes of one. Pure; every store applies it."""
 
 from __future__ import annotations
 
@@ -12,18 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from libs.generation.webhook import receiver_of
+from libs.webhooks import tries
+from libs.webhooks.tries import Fate
 from services.scheduler.job import Job
-from services.scheduler.webhooks.store import Delivery, Fate, Report, Told
+from services.scheduler.webhooks.store import Delivery, Report
 
 if TYPE_CHECKING:
     from services.scheduler.storage.changes import NewEvent
 
 logger = logging.getLogger(__name__)
-
-TRIED_FOR_S = 24 * 3600.0
-FIRST_WINDOW_S, GROWTH, LAST_WINDOW_S = 5.0, 4.0, 4 * 3600.0
-LEAST_WAIT_S = 1.0
-_GROWS = 16  # times at most: beyond them the window is at its widest, and the power would overflow
 
 
 def deliveries_of(job: Job, events: Sequence[NewEvent], first_seq: int) -> list[Delivery]:
@@ -74,32 +67,14 @@ def claimed(delivery: Delivery, now: float, lease_s: float) -> Delivery:
 
 
 def reported(delivery: Delivery, report: Report) -> Delivery | None:
-    """Return a delivery after a try; None when that changes nothing.
-
-    That it arrived, or is wanted by nobody, holds whoever has claimed it since; that it failed or was given back does not.
-    """
-    mine = report.told in (Told.DELIVERED, Told.GONE) or report.tries == delivery.tries
-    if delivery.due_at is None or not mine:
+    """Return a delivery after a try; None when that changes nothing."""
+    after = tries.reported(delivery, report)
+    if after is None:
         return None
-    if report.told is Told.RETURNED:
-        return dataclasses.replace(delivery, tries=max(0, delivery.tries - 1), due_at=report.now)
-    tried = dataclasses.replace(delivery, status=report.status, reason=report.reason)
-    if report.told is Told.FAILED:
-        due_at = next_try_at(delivery, report)
-        return dataclasses.replace(tried, due_at=due_at, fate=Fate.DEAD if due_at is None else Fate.WAITING)
-    return over(tried, Fate.DELIVERED if report.told is Told.DELIVERED else Fate.GONE)
+    changed = {field.name: getattr(after, field.name) for field in dataclasses.fields(after)}
+    return dataclasses.replace(delivery, **changed)
 
 
 def over(delivery: Delivery, fate: Fate) -> Delivery:
     """Return a delivery that is not tried any more."""
     return dataclasses.replace(delivery, due_at=None, fate=fate)
-
-
-def next_try_at(delivery: Delivery, report: Report) -> float | None:
-    """Return when a delivery that failed is tried again; None when it has been for long enough."""
-    last_at = delivery.time + TRIED_FOR_S
-    if report.now >= last_at:
-        return None
-    window_s = min(LAST_WINDOW_S, FIRST_WINDOW_S * GROWTH ** min(_GROWS, max(0, report.tries - 1)))
-    wait_s = max(LEAST_WAIT_S, report.roll * window_s, min(report.retry_after_s, LAST_WINDOW_S))
-    return min(last_at, report.now + wait_s)

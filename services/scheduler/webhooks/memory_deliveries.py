@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.ids import JobId
+from libs.webhooks.shares import Claim, Shares
+from libs.webhooks.tries import Fate
 from services.scheduler.job import Job
 from services.scheduler.storage.changes import NewEvent
 from services.scheduler.webhooks import deliveries
-from services.scheduler.webhooks.shares import Shares
-from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report
+from services.scheduler.webhooks.store import Delivery, Report
 
 
 class MemoryDeliveries:

@@ -1,4 +1,4 @@
-"""Deliveries of webhooks, in SQL. Claimers side by side skip the rows that others are claiming."""
+"""Deliveries of webhooks, in SQL."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, tuple_, update
+from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId
+from libs.sql import claims
+from libs.webhooks import tries
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import Fate, Told
 from services.scheduler.job import Job, JobState
 from services.scheduler.storage.changes import NewEvent
 from services.scheduler.storage.sql_schema import webhook_deliveries as table
 from services.scheduler.storage.sql_transactions import Transactions
 from services.scheduler.webhooks import deliveries
-from services.scheduler.webhooks.shares import Shares
-from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
+from services.scheduler.webhooks.store import Delivery, Report
 
 logger = logging.getLogger(__name__)
 
-LOOK, LOOKS = 64, 16  # rows at a time for a claim, and how many times, should few tenants have most of what is due
 _DETAIL = ("model", "model_version", "labels", "error_reason", "image_index")  # kept as one document
 _PLAIN = tuple(
     field.name for field in dataclasses.fields(Delivery) if field.name not in (*_DETAIL, "state", "fate")
@@ -37,13 +39,10 @@ class SqlDeliveries:
         """Lease deliveries that are due."""
 
         async def look(connection: AsyncConnection) -> bool:
-            due = select(table.c.seq).where(*_due(claim, Shares(claim)))
-            return (await connection.execute(due.limit(1))).first() is not None
+            return await claims.any_due(connection, table, claim)
 
         async def apply(connection: AsyncConnection) -> list[Delivery]:
-            rows = await _pick(connection, claim)
-            leased = {"tries": table.c.tries + 1, "due_at": claim.now + claim.lease_s}
-            await connection.execute(update(table).where(*_these(rows)).values(leased))
+            rows = await claims.lease(connection, table, claim)
             read = [(row, _read(row)) for row in rows]
             await _put_off(connection, [row for row, delivery in read if delivery is None], claim.now)
             return [deliveries.claimed(delivery, claim.now, claim.lease_s) for _, delivery in read if delivery]
@@ -99,12 +98,6 @@ async def forget(connection: AsyncConnection, job_ids: Sequence[str]) -> None:
     await connection.execute(delete(table).where(table.c.job_id.in_(job_ids)))
 
 
-def _these(rows: Sequence[RowMapping]) -> tuple[ColumnElement[bool], ...]:
-    """Return what holds of these rows; SQLite finds no index for pairs, so that jobs and pairs are both named."""
-    pairs = tuple_(table.c.job_id, table.c.seq).in_([(row["job_id"], row["seq"]) for row in rows])
-    return table.c.job_id.in_({row["job_id"] for row in rows}), pairs
-
-
 def _read(row: RowMapping) -> Delivery | None:
     """Return the delivery of a row; None when another release wrote what is not understood here."""
     try:
@@ -117,33 +110,10 @@ def _read(row: RowMapping) -> Delivery | None:
 async def _put_off(connection: AsyncConnection, rows: Sequence[RowMapping], now: float) -> None:
     """Take rows that nobody here can read out of the way of the others, in the end for good."""
     for row in rows:
-        over = now >= row["time"] + deliveries.TRIED_FOR_S
-        later = {"due_at": None, "fate": Fate.DEAD.value} if over else {"due_at": now + deliveries.LAST_WINDOW_S}
-        await connection.execute(update(table).where(*_these([row])).values(later | {"reason": "unreadable"}))
-
-
-async def _pick(connection: AsyncConnection, claim: Claim) -> list[RowMapping]:
-    """Return and lock rows for a claim. Whoever used up a share is left out of the next look, however much is due."""
-    shares, picked, seen = Shares(claim), list[RowMapping](), set[tuple[str, int]]()
-    for _ in range(LOOKS):
-        due = select(table).where(*_due(claim, shares)).order_by(table.c.due_at, table.c.job_id, table.c.seq)
-        limit = LOOK + len(picked)
-        rows = (await connection.execute(due.limit(limit).with_for_update(skip_locked=True))).mappings().all()
-        new = [row for row in rows if (row["job_id"], row["seq"]) not in seen]
-        picked += [row for row in new if shares.take(row["tenant_id"], row["host"])]
-        seen = {(row["job_id"], row["seq"]) for row in picked}
-        if shares.full or len(rows) < limit:
-            break
-    return picked
-
-
-def _due(claim: Claim, shares: Shares) -> list[ColumnElement[bool]]:
-    due = [table.c.due_at <= claim.now]
-    if tenants := sorted(shares.busy_tenants):
-        due.append(table.c.tenant_id.not_in(tenants))
-    if receivers := sorted(shares.busy_receivers):
-        due.append(tuple_(table.c.tenant_id, table.c.host).not_in(receivers))
-    return due
+        over = now >= row["time"] + tries.TRIED_FOR_S
+        later = {"due_at": None, "fate": Fate.DEAD.value} if over else {"due_at": now + tries.LAST_WINDOW_S}
+        put_off = update(table).where(*claims.these(table, [row])).values(later | {"reason": "unreadable"})
+        await connection.execute(put_off)
 
 
 async def _stop(connection: AsyncConnection, job_id: JobId) -> None:

@@ -6,33 +6,14 @@ a claim moves it to the end of the lease, so that a claimer that dies leaves it 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from libs.ids import JobId, TenantId
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import Fate, Told
 from services.scheduler.job import JobState
-
-Receiver = tuple[TenantId, str]  # a host, for one tenant: what others send there does not make it busy
-
-
-class Fate(enum.Enum):
-    """What came of a delivery; the values stand in its row."""
-
-    WAITING = "waiting"  # it is tried, now or later
-    DELIVERED = "delivered"  # its receiver took it
-    DEAD = "dead"  # it failed for as long as deliveries are tried
-    GONE = "gone"  # nobody wants it there any more
-
-
-class Told(enum.Enum):
-    """What a claimer says of its try."""
-
-    DELIVERED = "delivered"  # a 2xx answer
-    FAILED = "failed"  # anything else
-    GONE = "gone"  # 410
-    RETURNED = "returned"  # not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +38,6 @@ class Delivery:
     fate: Fate = Fate.WAITING
     status: int = 0  # HTTP status of the latest try that was answered
     reason: str = ""  # why the latest try failed
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claimer has `lease_s` for each of at most `limit` deliveries, none to those whom it calls busy."""
-
-    limit: int
-    lease_s: float
-    now: float
-    busy_receivers: frozenset[Receiver] = frozenset()
-    busy_tenants: frozenset[TenantId] = frozenset()
-    most_a_receiver: int = 8
-    most_a_tenant: int = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from darkroom.scheduler.v1 import delivery_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest
 from libs.ids import JobId, TenantId
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import Fate, Told
 from libs.wire.timestamp import timestamp
-from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
+from services.scheduler.webhooks.store import Delivery, Report
 
 MOST_CLAIMED = 256
 LEAST_LEASE_S, MOST_LEASE_S = 1.0, 3600.0

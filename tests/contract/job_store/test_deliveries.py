@@ -9,11 +9,12 @@ import pytest
 
 from libs.generation.webhook import FINAL_EVENTS, Webhook
 from libs.ids import TenantId
+from libs.sql import claims
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import TRIED_FOR_S, Fate, Told
 from services.scheduler.job import Change, Job, JobState
 from services.scheduler.storage.store import JobStore
-from services.scheduler.webhooks import sql_deliveries
-from services.scheduler.webhooks.deliveries import TRIED_FOR_S
-from services.scheduler.webhooks.store import Claim, Delivery, Fate, Report, Told
+from services.scheduler.webhooks.store import Delivery, Report
 from tests.contract.job_store.samples import NOW, TENANT, a_spec, a_success, an_ending, queued, running, succeeded
 from tests.contract.job_store.test_reuse import drawn, offer
 
@@ -114,7 +115,7 @@ async def test_no_tenant_and_no_receiver_gets_more_than_its_share(
     store: JobStore, look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much of one is due before the others."""
-    monkeypatch.setattr(sql_deliveries, "LOOK", look)
+    monkeypatch.setattr(claims, "LOOK", look)
     other = TenantId("other")
     for number in range(1, 8):
         await done(store, number, "started", "image", "completed")

@@ -25,6 +25,7 @@ from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
 from libs.testing import waiting
 from libs.testing.clock import ManualClock
+from libs.webhooks.shares import Claim
 from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import Destinations
 from services.gateway.webhooks.look_ups import LookUps
@@ -33,7 +34,6 @@ from services.gateway.webhooks.sender import Sender
 from services.scheduler.delivery_servicer import add_to
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.storage.sql_store import open_store
-from services.scheduler.webhooks.store import Claim
 from services.scheduler.webhooks.store import Delivery as Row
 from tests.integration.services.gateway.receiver import BROKEN, GONE, OK, Receiver
 from tests.unit.services.gateway.webhooks.deliveries import SECRET

@@ -14,10 +14,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from libs.generation.webhook import FINAL_EVENTS, Webhook
+from libs.webhooks.shares import Claim
 from services.scheduler.job import Change
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.storage.sql_store import SqlStore, open_store
-from services.scheduler.webhooks.store import Claim
 from tests.contract.job_store.samples import NOW, a_job, a_spec, an_ending
 
 

@@ -13,10 +13,12 @@ from sqlalchemy.engine import Engine
 
 from libs.generation.webhook import FINAL_EVENTS, Webhook
 from libs.sql.engines import open_engines
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import Told
 from services.scheduler.job import Change
 from services.scheduler.storage.sql_store import SqlStore
 from services.scheduler.storage.store import Revival
-from services.scheduler.webhooks.store import Claim, Report, Told
+from services.scheduler.webhooks.store import Report
 from tests.contract.job_store.samples import NOW, a_job, a_spec, a_start, an_ending
 
 FEW, MANY = range(1, 4), range(4, 44)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from libs.generation.webhook import FINAL_EVENTS, Webhook
+from libs.webhooks.shares import Claim
+from libs.webhooks.tries import LAST_WINDOW_S, TRIED_FOR_S
 from services.scheduler.job import Change
 from services.scheduler.migrations.upgrade import upgrade
 from services.scheduler.storage.sql_store import SqlStore, open_store
-from services.scheduler.webhooks.deliveries import LAST_WINDOW_S, TRIED_FOR_S
-from services.scheduler.webhooks.store import Claim
 from tests.contract.job_store.samples import NOW, a_job, a_spec, an_ending
 
 

@@ -26,6 +26,7 @@ def callers_of(method: str) -> set[str]:
         ("/darkroom.ratelimiter.v1.AdminService/CreateKey", {OPERATOR}),
         ("/darkroom.ratelimiter.v1.TenantService/Any", {OPERATOR}),
         ("/darkroom.ratelimiter.v1.UsageService/Any", {OPERATOR}),
+        ("/darkroom.ratelimiter.v1.WebhookService/Any", {GATEWAY}),
         ("/darkroom.scheduler.v1.DeliveryService/Any", {GATEWAY}),
         ("/darkroom.scheduler.v1.SchedulerService/Submit", {GATEWAY, RATELIMITER, SCHEDULER, OPERATOR}),
         ("/darkroom.scheduler.v1.AdminService/Drain", {OPERATOR, SCHEDULER}),

@@ -9,7 +9,7 @@ import pytest
 from libs.errors import Unavailable
 from libs.ids import KeyId, TenantId
 from libs.testing.clock import ManualClock
-from services.ratelimiter.abuse.key_watch import KIND, KeyWatch, WatchedKeys
+from services.ratelimiter.abuse.key_watch import KeyWatch, WatchedKeys
 from services.ratelimiter.door.callers import Caller, Question
 from services.ratelimiter.tenants.events import TenantEvent
 
@@ -63,7 +63,7 @@ async def test_a_spike_from_a_new_network_is_told_once_a_day(bench: Bench):
     await bench.told()
     await bench.use(AWAY, 100)
     [event] = await bench.told()
-    assert (event.tenant_id, event.kind) == (ACME, KIND)
+    assert (event.tenant_id, event.kind) == (ACME, "key_in_new_network")
     assert "198.51.100.0/24" in event.message
     assert f"darkroom keys revoke {KEY}" in event.message
 

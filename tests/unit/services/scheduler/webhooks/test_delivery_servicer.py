@@ -7,10 +7,11 @@ from typing import Any, cast
 from darkroom.scheduler.v1 import delivery_service_pb2 as pb
 from libs.generation.webhook import FINAL_EVENTS, Webhook
 from libs.testing.clock import ManualClock
-from services.scheduler.delivery_servicer import COUNTED_EVERY_S, DeliveryServicer
+from libs.webhooks.counting import COUNTED_EVERY_S
+from libs.webhooks.tries import TRIED_FOR_S
+from services.scheduler.delivery_servicer import DeliveryServicer
 from services.scheduler.job import Change
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.webhooks.deliveries import TRIED_FOR_S
 from tests.contract.job_store.samples import NOW, a_job, a_spec, an_ending
 
 CONTEXT = cast("Any", None)

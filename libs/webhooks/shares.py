@@ -6,9 +6,24 @@ Otherwise whoever has the most due would have every place of every gateway. Pure
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from libs.ids import TenantId
-from services.scheduler.webhooks.store import Claim, Receiver
+
+Receiver = tuple[TenantId, str]  # a host, for one tenant: what others send there does not make it busy
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimer has `lease_s` for each of at most `limit` deliveries, none to those whom it calls busy."""
+
+    limit: int
+    lease_s: float
+    now: float
+    busy_receivers: frozenset[Receiver] = frozenset()
+    busy_tenants: frozenset[TenantId] = frozenset()
+    most_a_receiver: int = 8
+    most_a_tenant: int = 16
 
 
 class Shares:
