@@ -24,6 +24,7 @@ _CREATIONS = 32  # of one caller, the latest
 _SEEN = 128  # of visitors behind an address, of addresses with a fingerprint
 _NEAR_BITS = 6  # of 64 by which the hashes of prompts differ that say nearly the same
 _COARSE = ("accept-language", "sec-ch-ua", "sec-ch-ua-platform", "user-agent")
+_NOTHING = Doing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Creation:
 @dataclass(slots=True)
 class _Trail:
     creations: deque[Creation] = field(default_factory=lambda: deque(maxlen=_CREATIONS))
+    doing: Doing = field(default_factory=Doing)  # of all of them: every request asks for it, few add to it
+
+    def add(self, made: Creation) -> None:
+        self.creations.append(made)
+        self.doing = _doing(tuple(self.creations))
 
 
 @dataclass(slots=True)
@@ -65,13 +71,14 @@ class Watch:
 
     def created(self, tenant_id: TenantId, address: str, prompt: int | None, *, largest: bool) -> None:
         """Remember a job that was let in, of a caller at a counted address."""
-        now_s = self._clock.now()
+        now_s, who = self._clock.now(), self._hash(tenant_id)
         hidden = None if prompt is None else prompt ^ self._mask  # which changes no distance between two
         made = Creation(now_s, hidden, largest)
-        self._trails.at(self._hash(tenant_id), now_s).creations.append(made)
+        self._trails.at(who, now_s).add(made)
         if came_today(tenant_id, now_s):
-            self._together.at(self._hash(address), now_s).creations.append(made)
-            self._visitors.at(self._hash(address), now_s).note(self._hash(tenant_id), now_s)
+            place = self._hash(address)
+            self._together.at(place, now_s).add(made)
+            self._visitors.at(place, now_s).note(who, now_s)
 
     def came(self, headers: Mapping[str, str], address: str) -> None:
         """Remember that a browser with these headers wants something made at a counted address."""
@@ -80,13 +87,14 @@ class Watch:
 
     def score(self, tenant_id: TenantId, headers: Mapping[str, str], address: str, exact: str) -> int:
         """Return 0 to 100 for a caller at a counted address, of which `exact` is the one that called."""
-        now_s = self._clock.now()
-        together = self._together.find(self._hash(address), now_s) if came_today(tenant_id, now_s) else None
-        visitors = self._visitors.find(self._hash(address), now_s)
+        now_s, place = self._clock.now(), self._hash(address)
+        own = self._trails.find(self._hash(tenant_id), now_s)
+        together = self._together.find(place, now_s) if came_today(tenant_id, now_s) else None
+        visitors = self._visitors.find(place, now_s)
         places = self._places.find(self._fingerprint(headers), now_s)
         signals = Signals(
-            own=_doing(self._trails.find(self._hash(tenant_id), now_s)),
-            together=_doing(together),
+            own=own.doing if own else _NOTHING,
+            together=together.doing if together else _NOTHING,
             newcomers=visitors.since(now_s - _HOUR_S) if visitors else 0,
             places=places.since(now_s - _HOUR_S) if places else 0,
             listed=self._reputation.lists(exact),
@@ -100,12 +108,11 @@ class Watch:
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16, key=self._key).digest()
 
 
-def _doing(trail: _Trail | None) -> Doing:
-    creations = tuple(trail.creations) if trail else ()
+def _doing(creations: tuple[Creation, ...]) -> Doing:
     return Doing(
         creations_s=[creation.at_s for creation in creations],
         alike=_alike(creations),
-        largest=sum(creation.largest for creation in creations) / max(1, len(creations)),
+        largest=sum(creation.largest for creation in creations) / len(creations),
     )
 
 
