@@ -48,6 +48,8 @@ class Standby:
     journal: Journal
     breaker: Breaker
     replicas: int
+    lease_s: float
+    """For which pictures in flight keep their place, as in the ledger."""
 
 
 class OutageLimiter:
@@ -63,7 +65,8 @@ class OutageLimiter:
         meters: Meters,
     ) -> None:
         share = Share(tariffs, standby.replicas)
-        self._whole, self._alone = whole, Limiter(share, standby.ledger, usage, clock, meters)
+        self._whole = whole
+        self._alone = Limiter(share, standby.ledger, usage, clock, meters, standby.lease_s)
         self._breaker, self._journal = standby.breaker, standby.journal
         self._tariffs, self._clock, self._meters = tariffs, clock, meters
 

@@ -38,8 +38,9 @@ LIMITS = Limits(
     outage=Outage(share=0.5, lasts_s=300.0),
 )
 FREE = Limits("free", requests=Rate(600, 600), units=Rate(1, 1000))
+LEASED = Limits("payg", requests=Rate(600, 600), units=Rate(1, 1000), in_flight_images=2, outage=Outage(share=0.5))
 TENANT = TenantId("t")
-TTL_S = 60.0
+TTL_S, LEASE_S = 60.0, 600.0
 
 
 @dataclass
@@ -91,11 +92,11 @@ class Site:
 
     def __post_init__(self) -> None:
         self.clock, meters = self.bench.clock, self.bench.meters
-        tariffs = Tariffs(Policy({"pro": LIMITS, "free": FREE}))
+        tariffs = Tariffs(Policy({"pro": LIMITS, "payg": LEASED, "free": FREE}))
         self.ledger = Shaky(MemoryLedger(self.clock))
-        whole = Limiter(tariffs, self.ledger, self.bench.usage, self.clock, meters)
+        whole = Limiter(tariffs, self.ledger, self.bench.usage, self.clock, meters, LEASE_S)
         self.journal = Journal(self.folder / "journal")
-        standby = Standby(StandIn(self.clock), self.journal, Breaker(), self.replicas)
+        standby = Standby(StandIn(self.clock), self.journal, Breaker(), self.replicas, LEASE_S)
         self.limiter = OutageLimiter(whole, standby, tariffs, self.bench.usage, self.clock, meters)
         self.recovery = Recovery(whole, standby, self.ledger, self.clock, meters, TTL_S)  # type: ignore[arg-type]
         self.whole = whole
@@ -178,6 +179,16 @@ async def test_a_tier_is_closed_when_its_time_is_over_and_one_without_a_share_at
     with pytest.raises(Unavailable):
         await site.limiter.reserve(hold("late"))
     assert DEGRADED in (await site.limiter.peek(hold("late"))).headers  # the door stays open for reading
+
+
+async def test_pictures_in_flight_keep_their_place_as_long_as_with_the_ledger(site: Site):
+    site.away(LedgerLost.because("a test"))
+    await site.limiter.reserve(hold("open", tier="payg"))
+    await site.limiter.confirm(hold("open", tier="payg"))
+    await site.clock.advance(LEASE_S - 1)
+    assert (await site.limiter.peek(hold("next", tier="payg"))).denial is not None
+    await site.clock.advance(2)
+    assert (await site.limiter.peek(hold("next", tier="payg"))).denial is None
 
 
 async def test_what_no_outage_changes_is_denied_as_ever(site: Site):
