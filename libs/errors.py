@@ -28,6 +28,11 @@ class Violation:
     description: str
 
 
+def listed(problems: Sequence[Violation]) -> str:
+    """Return every invalid field, as a message names them."""
+    return "; ".join(f"{problem.field} {problem.description}" for problem in problems)
+
+
 class DarkroomError(Exception):
     """A failure with a machine-readable reason.
 

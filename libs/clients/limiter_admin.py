@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import admin_service_pb2_grpc as rpc
 from libs.ids import KeyId, TenantId
 from libs.rpc import deadlines
 from libs.rpc.status import translated
+from libs.wire.timestamp import seconds
 
 _PEER = "rate limiter"
 
@@ -100,7 +100,7 @@ class LimiterAdminClient:
         request = pb.CreateInviteRequest(uses=uses, lifetime_s=lifetime_s, name=name)
         with translated(_PEER):
             answer = await self._admin.CreateInvite(request, timeout=deadlines.ADMIN_S)
-        return NewInvite(answer.code, _seconds(answer.expire_time) if answer.HasField("expire_time") else None)
+        return NewInvite(answer.code, seconds(answer.expire_time) if answer.HasField("expire_time") else None)
 
 
 def key_from_pb(message: pb.Key) -> ApiKey:
@@ -111,14 +111,10 @@ def key_from_pb(message: pb.Key) -> ApiKey:
         message.tier,
         message.prefix,
         message.name,
-        _seconds(message.create_time),
-        _seconds(message.revoke_time) if message.HasField("revoke_time") else None,
-        _seconds(message.last_used_time) if message.HasField("last_used_time") else None,
+        seconds(message.create_time),
+        seconds(message.revoke_time) if message.HasField("revoke_time") else None,
+        seconds(message.last_used_time) if message.HasField("last_used_time") else None,
         tuple(message.scopes),
-        _seconds(message.expire_time) if message.HasField("expire_time") else None,
+        seconds(message.expire_time) if message.HasField("expire_time") else None,
         message.replaced_by,
     )
-
-
-def _seconds(stamp: Timestamp) -> float:
-    return stamp.ToMilliseconds() / 1000

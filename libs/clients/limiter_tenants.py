@@ -12,6 +12,7 @@ from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc as rpc
 from libs.ids import KeyId, TenantId
 from libs.rpc import deadlines
 from libs.rpc.status import translated
+from libs.wire.timestamp import seconds
 
 _PEER = "rate limiter"
 _PAGE = 100
@@ -131,10 +132,7 @@ class TenantsClient:
         with translated(_PEER):
             request = pb.ListTenantEventsRequest(tenant_id=tenant_id or "")
             answer = await self._service.ListTenantEvents(request, timeout=deadlines.ADMIN_S)
-        return [
-            TenantNews(e.id, TenantId(e.tenant_id), e.kind, e.message, e.time.ToMilliseconds() / 1000)
-            for e in answer.events
-        ]
+        return [TenantNews(e.id, TenantId(e.tenant_id), e.kind, e.message, seconds(e.time)) for e in answer.events]
 
     async def tiers(self) -> TiersInForce:
         """Return the tiers in force."""
@@ -165,7 +163,7 @@ def _tenant(message: pb.Tenant) -> TenantRecord:
         TenantId(message.id),
         message.tier,
         message.verified,
-        message.create_time.ToMilliseconds() / 1000,
+        seconds(message.create_time),
         dict(message.limits),
         {KeyId(own.key_id): dict(own.limits) for own in message.key_limits},
         message.balance_micros,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from libs.generation import media
 from libs.generation.model import TEXT, Model
 from libs.generation.webhook import Webhook
@@ -174,9 +174,8 @@ def invalid(problems: list[Violation]) -> InvalidRequest:
     sizes = fields <= {"width", "height", "size", "aspect_ratio"}
     unknown = all(p.description.startswith("is not a field") for p in problems)
     reason = "UNKNOWN_FIELD" if unknown else "INVALID_DIMENSIONS" if sizes else "INVALID_REQUEST"
-    told = "; ".join(f"{p.field} {p.description}" for p in problems)
     return InvalidRequest(
-        f"The request was not accepted: {told}. Nothing was charged.", reason=reason, violations=problems
+        f"The request was not accepted: {listed(problems)}. Nothing was charged.", reason=reason, violations=problems
     )
 
 

@@ -1,4 +1,4 @@
-"""Moments on the wire: Unix seconds → `google.protobuf.Timestamp`."""
+"""Moments on the wire: Unix seconds ⇄ `google.protobuf.Timestamp`."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ def timestamp(seconds: float) -> Timestamp:
     moment = Timestamp()
     moment.FromMicroseconds(round(seconds * 1e6))
     return moment
+
+
+def seconds(moment: Timestamp) -> float:
+    """Return a timestamp as Unix seconds, to the millisecond."""
+    return moment.ToMilliseconds() / 1000

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from darkroom.v1 import job_pb2
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from services.gateway.drafts import Draft
 
 REQUEST_ID = "request_id"
@@ -84,8 +84,9 @@ def parse_message(body: bytes, message: M) -> M:
         except (json_format.ParseError, ValueError):
             problems.append(Violation(field.name, f"must be {_words(field)}"))
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"The request was not accepted: {told}. Nothing was made.", violations=problems)
+        raise InvalidRequest(
+            f"The request was not accepted: {listed(problems)}. Nothing was made.", violations=problems
+        )
     return message
 
 

@@ -9,6 +9,7 @@ from libs import settings
 from libs.rpc.process import ProcessSettings
 from libs.sql import addresses
 from services.ratelimiter.abuse import reputation as abuse
+from services.ratelimiter.balances.days import DAY_S
 from services.ratelimiter.door.token_recogniser import ClaimNames
 from services.ratelimiter.keys.sign_up import Mode
 from services.ratelimiter.tiers import policy
@@ -36,14 +37,14 @@ class Settings(ProcessSettings):
     redis: str = field(default="", metadata={"secret": True, "check": _is_redis})
     """Address of the Redis in which several ratelimiters keep one ledger; by default this process keeps its own."""
     redis_deadline_s: float = field(default=0.05, metadata={"check": settings.is_positive})
-    """Seconds in which Redis must answer; a decision takes one or two milliseconds."""
+    """Seconds in which Redis must answer; a decision takes a millisecond or two, and who waits long had better go alone."""
     replicas: int = field(default=1, metadata={"check": settings.is_positive})
     """How many ratelimiters share the Redis: each grants so small a part of a tier's `outage_share` while it is away."""
     reservation_ttl_s: float = field(default=60.0, metadata={"check": settings.is_positive})
     """Seconds after which a reservation that nobody confirmed is given back."""
     lease_s: float = field(default=120.0, metadata={"check": settings.is_positive})
     """Seconds for which pictures in flight keep their place; the scheduler renews it every 30 s for open jobs."""
-    usage_life_s: float = field(default=400 * 86_400.0, metadata={"check": settings.is_positive})
+    usage_life_s: float = field(default=400.0 * DAY_S, metadata={"check": settings.is_positive})
     """Seconds that usage, by job and by day, and events of tenants are kept."""
     wrong_keys_per_min: float = field(default=10.0, metadata={"check": settings.is_positive})
     """Requests a minute with a key or token that is not good, from one address, that are answered with 401."""

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as pb
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from libs.ids import JobId, KeyId, TenantId
 from services.ratelimiter.balances.causes import Cause
 from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.limiter import Decision
-from services.ratelimiter.usage.book import Settlement
+from services.ratelimiter.usage.book import OUTCOMES, Settlement
 
-OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _CAUSES = tuple(cause.value for cause in Cause)
 # Of a scheduler that names no cause yet, and of its own outcomes.
 _CAUSE_OF = {"succeeded": "succeeded", "failed": "platform", "cancelled": "cancelled", "expired": "expired"}
@@ -158,5 +157,4 @@ def _is_amount(value: float) -> bool:
 
 def _refuse(problems: list[Violation]) -> None:
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"The call to the rate limiter is invalid: {told}.", violations=problems)
+        raise InvalidRequest(f"The call to the rate limiter is invalid: {listed(problems)}.", violations=problems)

@@ -16,14 +16,14 @@ from libs.errors import Unavailable
 from libs.ids import KeyId, TenantId
 from services.ratelimiter import agent
 from services.ratelimiter.abuse.memory import Memory
+from services.ratelimiter.balances.days import DAY_S, number_of
 from services.ratelimiter.door.callers import Caller, Question, Recogniser
 from services.ratelimiter.strangers.addresses import network
-from services.ratelimiter.strangers.ages import day_of
 from services.ratelimiter.tenants.events import TenantEvent, TenantEvents, event_of
 
 logger = logging.getLogger(__name__)
 
-_LIFE_S, _LEARNING_S, _NEW_S, _WINDOW_S = 7 * 86_400.0, 3600.0, 86_400.0, 600.0
+_LIFE_S, _LEARNING_S, _NEW_S, _WINDOW_S = 7.0 * DAY_S, 3600.0, DAY_S, 600.0
 _LEAST, _TIMES = 20, 3.0  # a spike is so many creating requests in ten minutes, and so many times the most before
 _MOST_USES, _MOST_NETWORKS, _MOST_WAITING = 1000, 64, 1000
 _WRITE_EVERY_S = 10.0
@@ -67,7 +67,7 @@ class KeyWatch:
         count = self._habits.at(key_id.encode(), now_s).used(place, now_s)
         if not count or len(self._waiting) >= _MOST_WAITING:
             return
-        about, told = f"{key_id}:{place}:{day_of(now_s)}", _told(key_id, place, count)
+        about, told = f"{key_id}:{place}:{number_of(now_s)}", _told(key_id, place, count)
         event = event_of(tenant_id, EventKind.KEY_IN_NEW_NETWORK, about, told, now_s)
         self._waiting.setdefault(event.id, event)
 

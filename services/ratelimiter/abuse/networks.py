@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.ratelimiter.strangers.addresses import parsed
+
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -21,11 +23,9 @@ class Networks:
 
     def holds(self, address: str) -> bool:
         """Whether an address is in one; False for what is no address."""
-        try:
-            parsed = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
+        plain = parsed(address)
+        if plain is None:
             return False
-        plain = getattr(parsed, "ipv4_mapped", None) or parsed
         number, bits = int(plain), plain.max_prefixlen
         return any(
             version == plain.version and number >> (bits - length) in known

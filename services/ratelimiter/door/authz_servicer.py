@@ -23,7 +23,7 @@ class AuthzServicer:
         """Let the caller in with their identity, or refuse with 401."""
         question = authz_wire.question_from_envoy(request)
         answer = await self._door.check(question)
-        return authz_wire.answer_to_envoy(answer, in_grpc=authz_wire.is_grpc(question))
+        return authz_wire.answer_to_envoy(answer, in_grpc=question.is_grpc)
 
 
 def handler(servicer: AuthzServicer) -> grpc.GenericRpcHandler:

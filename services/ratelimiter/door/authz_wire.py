@@ -53,11 +53,6 @@ def _texts(value: struct_pb2.Value) -> tuple[str, ...]:
     return tuple(item.string_value for item in items if item.HasField("string_value"))
 
 
-def is_grpc(question: Question) -> bool:
-    """Whether the caller speaks gRPC or gRPC-web, and is to be refused in it."""
-    return question.headers.get("content-type", "").startswith("application/grpc")
-
-
 def answer_to_envoy(answer: Answer, *, in_grpc: bool) -> pb.CheckResponse:
     """Return the welcome with the trusted headers, or the 401 in the caller's own protocol."""
     if answer.refusal is not None:

@@ -53,6 +53,11 @@ class Question:
         return self.headers.get("authorization", "")
 
     @property
+    def is_grpc(self) -> bool:
+        """Whether the caller speaks gRPC or gRPC-web, and is to be answered in it."""
+        return self.headers.get("content-type", "").startswith("application/grpc")
+
+    @property
     def creates(self) -> bool:
         """Whether it asks for a job or brings a picture."""
         return self.method == "POST" and _CREATING.fullmatch(self.path) is not None

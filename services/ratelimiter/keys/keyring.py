@@ -14,6 +14,7 @@ from libs.errors import PreconditionFailed, Unauthenticated, Unavailable
 from libs.ids import KeyId, TenantId, new_key_id
 from libs.scopes import Scopes
 from services.ratelimiter import agent
+from services.ratelimiter.balances.days import DAY_S
 from services.ratelimiter.keys import form as keys
 from services.ratelimiter.keys.accounts import Accounts, KeptKey, Key
 
@@ -25,7 +26,7 @@ _CACHED_S = 3.0  # a key that another process withdrew works no longer than this
 _CACHED_KEYS = 10_000
 _UNKNOWN_S, _UNKNOWN_KEYS = 3.0, 10_000  # nobody knows a key before it is made: one that is unknown stays so
 _WRITE_USE_EVERY_S = 10.0
-_FORGET_EVERY_S, _ENDED_KEPT_S = 3600.0, 30 * 86_400.0
+_FORGET_EVERY_S, _ENDED_KEPT_S = 3600.0, 30.0 * DAY_S
 _USE_GRAIN_S = 60.0  # "last used" is right to the minute
 _ADVICE = "Send `Authorization: Bearer dk_…` with a key of `darkroom keys create`, or no Authorization at all."
 

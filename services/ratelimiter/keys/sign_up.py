@@ -14,6 +14,7 @@ from libs import scopes
 from libs.clock import Clock
 from libs.errors import InvalidRequest, LimitExceeded, PermissionDenied
 from libs.ids import TenantId, new_key_id, new_ulid
+from services.ratelimiter.balances import days
 from services.ratelimiter.keys import form as keys
 from services.ratelimiter.keys.accounts import KeptKey, Key
 
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 MOST_A_DAY = 3  # of one address
 _TIER = "free"
-_DAY_S = 86_400.0
 _CODE_BYTES = 16
 
 
@@ -77,11 +77,11 @@ class SignUp:
         tenant_id = TenantId(f"acct_{new_ulid(now_s)}")
         key = Key(new_key_id(), tenant_id, _TIER, keys.prefix_of(secret), name, now_s, scopes=scopes.EVERY)
         by = _digest(code) if self._mode is Mode.INVITE else None
-        outcome = await self._kept.open(KeptKey(key, keys.digest(secret)), address, int(now_s // _DAY_S), by)
+        outcome = await self._kept.open(KeptKey(key, keys.digest(secret)), address, days.number_of(now_s), by)
         if outcome is Outcome.NO_INVITE:
             raise _no_invite("This invite is not known here, used up or expired.")
         if outcome is Outcome.TOO_MANY:
-            raise _too_many(_DAY_S - now_s % _DAY_S)
+            raise _too_many(days.DAY_S - now_s % days.DAY_S)
         logger.info("made an account", extra={"tenant_id": tenant_id, "key_id": key.id})
         return key, secret
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from darkroom.ratelimiter.v1 import admin_service_pb2 as pb
 from darkroom.ratelimiter.v1 import identity_service_pb2 as own_pb
 from libs import scopes
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
 from libs.wire.timestamp import timestamp
+from services.ratelimiter.balances.days import DAY_S
 from services.ratelimiter.keys.accounts import Key
 from services.ratelimiter.keys.keyring import Rotation
 from services.ratelimiter.keys.own_keys import Holder
 from services.ratelimiter.tenants import names as tenant_names
 
 _NAME_CHARS = 200
-_DAY_S = 86_400.0
-_LONGEST_LIFE_S, _LONGEST_OVERLAP_S = 3_660 * _DAY_S, 30 * _DAY_S
-USUAL_OVERLAP_S = _DAY_S
+_LONGEST_LIFE_S, _LONGEST_OVERLAP_S = 3_660 * DAY_S, 30 * DAY_S
+USUAL_OVERLAP_S = float(DAY_S)
 _MOST_USES = 1_000
 
 
@@ -147,5 +147,4 @@ def _scope_problems(strange: Sequence[str]) -> Iterator[Violation]:
 
 def _refuse(problems: Sequence[Violation], what: str = "key") -> None:
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"No {what} was made: {told}.", violations=problems)
+        raise InvalidRequest(f"No {what} was made: {listed(problems)}.", violations=problems)

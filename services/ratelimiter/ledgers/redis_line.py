@@ -25,7 +25,6 @@ from services.ratelimiter.ledgers.redis_scripts import Script
 
 logger = logging.getLogger(__name__)
 
-DEADLINE_S = 0.05  # a decision takes a millisecond; who waits longer had better decide alone
 TRIES = 2
 _COMMAND_S = 5.0
 _OPEN_S = 1.0
@@ -75,7 +74,7 @@ class _Call:
 class RedisLine:
     """Runs scripts, and now and then a plain command."""
 
-    def __init__(self, url: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, url: str, deadline_s: float) -> None:
         self._pool = ConnectionPool.from_url(
             url,
             protocol=2,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TypeAlias
 
 from libs.ids import TenantId
+from services.ratelimiter.strangers.ages import PREFIX
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNKNOWN = "unknown"
 _HOST_BITS, _NETWORK_BITS = {4: 32, 6: 64}, {4: 24, 6: 48}
@@ -12,7 +16,7 @@ _HOST_BITS, _NETWORK_BITS = {4: 32, 6: 64}, {4: 24, 6: 48}
 
 def tenant_at(address: str) -> TenantId:
     """Return the tenant of everybody without a cookie at a counted address."""
-    return TenantId(f"anon:{address}")
+    return TenantId(PREFIX + address)
 
 
 def counted(address: str) -> str:
@@ -28,11 +32,18 @@ def network(address: str) -> str:
     return _prefix(address, _NETWORK_BITS)
 
 
-def _prefix(address: str, bits: dict[int, int]) -> str:
+def parsed(address: str) -> Address | None:
+    """Return an address without its zone, one of IPv4 as such also where it is written in IPv6; None for what is none."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _prefix(address: str, bits: dict[int, int]) -> str:
+    plain = parsed(address)
+    if plain is None:
         return UNKNOWN
-    plain = getattr(parsed, "ipv4_mapped", None) or parsed
     found = ipaddress.ip_network(f"{plain}/{bits[plain.version]}", strict=False)
     return str(found.network_address if found.prefixlen == found.max_prefixlen else found)

@@ -6,20 +6,15 @@ import re
 import secrets
 
 from libs.ids import TenantId
+from services.ratelimiter.balances.days import number_of
 
 PREFIX = "anon:"
-_DAY_S = 86_400
 _ID = re.compile(r"(\d{1,7})-[A-Za-z0-9_-]{22}", re.ASCII)
 
 
 def new_id(now_s: float) -> str:
     """Return the id of somebody who was never here: the day, and 128 random bits."""
-    return f"{day_of(now_s)}-{secrets.token_urlsafe(16)}"
-
-
-def day_of(now_s: float) -> int:
-    """Return the day in days since 1970, in UTC."""
-    return int(now_s // _DAY_S)
+    return f"{number_of(now_s)}-{secrets.token_urlsafe(16)}"
 
 
 def made_on(visitor_id: str) -> int:
@@ -33,6 +28,6 @@ def made_on(visitor_id: str) -> int:
 def came_today(tenant_id: TenantId, now_s: float) -> bool:
     """Whether an anonymous tenant has no cookie, or one of today."""
     try:
-        return made_on(tenant_id.removeprefix(PREFIX)) >= day_of(now_s)
+        return made_on(tenant_id.removeprefix(PREFIX)) >= number_of(now_s)
     except ValueError:
         return True

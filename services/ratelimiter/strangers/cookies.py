@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from libs.signing import Signer
+from services.ratelimiter.balances.days import DAY_S, number_of
 from services.ratelimiter.headers import Header
 from services.ratelimiter.strangers import ages
 
 NAME = "darkroom_visitor"
 LIFE_DAYS = 400  # as long as browsers keep any cookie
 _PURPOSE = "visitor"
-_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Cookies:
         """Return the header that hands the cookie out, signed with the current key."""
         key_id, signature = self._signer.sign(_PURPOSE, (visitor.id, network))
         value = f"{visitor.id}.{signature}.{quote(key_id, safe='')}"
-        kept = f"Path=/; Max-Age={LIFE_DAYS * _DAY_S}; HttpOnly; SameSite=Lax"
+        kept = f"Path=/; Max-Age={LIFE_DAYS * DAY_S}; HttpOnly; SameSite=Lax"
         return "set-cookie", f"{NAME}={value}; {kept}{'; Secure' if secure else ''}"
 
     def read(self, header: str, network: str, now_s: float) -> Shown | None:
@@ -70,7 +70,7 @@ def new_visitor(now_s: float) -> Visitor:
 
 def _is_alive(visitor_id: str, now_s: float) -> bool:
     try:
-        age_days = ages.day_of(now_s) - ages.made_on(visitor_id)
+        age_days = number_of(now_s) - ages.made_on(visitor_id)
     except ValueError:
         return False
     return -1 <= age_days <= LIFE_DAYS  # another rate limiter's clock may be ahead

@@ -37,7 +37,7 @@ class Visitors:
         network = addresses.network(question.address)
         shown = self._cookies.read(question.headers.get("cookie", ""), network, self._clock.now())
         caller = self._taken(self._pseudonyms.of(question.address), shown)
-        told = self._renewed(shown, question, network) if shown else self._welcome(question, network)
+        told = self._renewed(shown, question, network) if shown else self._welcome(question, caller.address, network)
         return dataclasses.replace(caller, told=told, trusted=self._looked_at(caller, question))
 
     def at(self, address: str) -> Caller:
@@ -54,11 +54,11 @@ class Visitors:
         found = self._watch.score(caller.tenant_id, question.headers, caller.address, question.address)
         return ((ABUSE, str(found)),) if found else ()
 
-    def _welcome(self, question: Question, network: str) -> tuple[Header, ...]:
+    def _welcome(self, question: Question, address: str, network: str) -> tuple[Header, ...]:
         if not _keeps_cookies(question):
             return ()
         now_s = self._clock.now()
-        if self._newcomers.take(self._pseudonyms.of(question.address), now_s):
+        if self._newcomers.take(address, now_s):
             return ()
         return (self._cookies.header(cookies.new_visitor(now_s), network, secure=_is_secure(question)),)
 
@@ -76,8 +76,7 @@ def strangers_at(secrets_folder: Path, watch: Watch, clock: Clock) -> Visitors:
 
 
 def _keeps_cookies(question: Question) -> bool:
-    is_grpc = question.headers.get("content-type", "").startswith("application/grpc")
-    return not is_grpc and not question.path.startswith(_NO_COOKIE)
+    return not question.is_grpc and not question.path.startswith(_NO_COOKIE)
 
 
 def _is_secure(question: Question) -> bool:

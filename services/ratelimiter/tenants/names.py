@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from services.ratelimiter.strangers.ages import PREFIX
+
 _MOST_CHARS = 200
 _PLAIN = re.compile(r"[!-~]+")
-_STRANGERS = "anon:"
 
 
 def problem(name: str) -> str | None:
@@ -15,6 +16,6 @@ def problem(name: str) -> str | None:
         return f"must have 1 to {_MOST_CHARS} printable characters"
     if not _PLAIN.fullmatch(name):
         return "must be ASCII letters, digits and signs without spaces"
-    if name.startswith(_STRANGERS):
-        return f"must not begin with {_STRANGERS} – those are callers without a key"
+    if name.startswith(PREFIX):
+        return f"must not begin with {PREFIX} – those are callers without a key"
     return None

@@ -11,6 +11,7 @@ from libs.clock import Clock
 from libs.errors import InvalidRequest, NotFound, Violation
 from libs.ids import KeyId, TenantId
 from services.ratelimiter.keys.accounts import Accounts
+from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.tenants.wallets import Credit, Wallet, Wallets
 from services.ratelimiter.tiers import fields as tier_fields
 from services.ratelimiter.tiers import policy
@@ -127,7 +128,7 @@ class Tenants:
 
     async def tier_of(self, tenant_id: TenantId) -> str:
         """Return the tier of a tenant, also of callers without a key. Raises NotFound."""
-        return policy.ANONYMOUS if tenant_id.startswith("anon:") else (await self._known(tenant_id)).tier
+        return policy.ANONYMOUS if tenant_id.startswith(PREFIX) else (await self._known(tenant_id)).tier
 
     async def _changed(self, change: Change) -> Tenant:
         if change.tier and change.tier not in self._tariffs.policy.tiers:

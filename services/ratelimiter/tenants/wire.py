@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from darkroom.ratelimiter.v1 import tenant_service_pb2 as pb
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from libs.ids import KeyId, TenantId
 from libs.wire.timestamp import timestamp
 from services.ratelimiter.headers import Header
@@ -119,5 +119,4 @@ def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def _refuse(problems: list[Violation]) -> None:
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"Nothing was changed: {told}.", violations=problems)
+        raise InvalidRequest(f"Nothing was changed: {listed(problems)}.", violations=problems)

@@ -11,21 +11,21 @@ from collections.abc import AsyncIterator, Sequence
 from libs.clock import Clock
 from libs.ids import TenantId
 from services.ratelimiter import agent
+from services.ratelimiter.balances.days import number_of
 from services.ratelimiter.meters import Meters
+from services.ratelimiter.strangers.ages import PREFIX
 from services.ratelimiter.tenants.events import TenantEvent, TenantEvents
 from services.ratelimiter.tenants.tenants import TenantBook
 from services.ratelimiter.tenants.wallets import Wallets
 from services.ratelimiter.tiers.tariffs import Tariffs
 from services.ratelimiter.usage import alerts as usage_alerts
 from services.ratelimiter.usage.alerts import SPIKE_DAYS, Today
-from services.ratelimiter.usage.book import day_of
 from services.ratelimiter.usage.reports import Part, Reports, UsageQuery
 
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 60.0
 _AT_ONCE = 200  # tenants
-_STRANGERS = "anon:"
 
 
 class Alerting:
@@ -52,14 +52,14 @@ class Alerting:
 
     async def look(self) -> None:
         """Look once."""
-        day = day_of(self._clock.now())
+        day = number_of(self._clock.now())
         if day != self._day:
             self._day, self._told, self._most_before = day, set(), {}
         used = [line async for line in self._reports.read(UsageQuery((Part.TENANT,), from_day=day, to_day=day))]
         tenants = [
             Today(TenantId(line.tenant_id or ""), day, line.images, line.charged_units)
             for line in used
-            if not (line.tenant_id or "").startswith(_STRANGERS)
+            if not (line.tenant_id or "").startswith(PREFIX)
         ]
         for first in range(0, len(tenants), _AT_ONCE):
             await self._tell([event async for event in self._of(tenants[first : first + _AT_ONCE])])

@@ -10,15 +10,15 @@ from libs.ids import JobId, KeyId
 from services.ratelimiter.balances.causes import Cause, Charge
 from services.ratelimiter.balances.reservation import Hold
 
-_DAY_S = 86_400
+OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What a job came to cost. Units as in libs.generation.cost; `gpu_ms` as measured on the device.
 
-    `outcome` is `succeeded`, `failed`, `cancelled` or `expired`, `cause` the reason in full; `hold` is what was reserved
-    and `images` are the pictures delivered.
+    `outcome` is one of OUTCOMES, `cause` the reason in full; `hold` is what was reserved and `images` are the
+    pictures delivered.
     """
 
     hold: Hold
@@ -77,8 +77,3 @@ class UsageBook(Protocol):
     async def day_totals(self, begin_s: float) -> Sequence[DayTotal]:
         """Return what everybody has spent on jobs that were reserved from a moment on."""
         ...
-
-
-def day_of(moment_s: float) -> int:
-    """Return the day of UTC, in days since 1970."""
-    return int(moment_s // _DAY_S)

@@ -13,10 +13,11 @@ from libs.ids import JobId, KeyId, TenantId
 from libs.sql.inserts import dialect_insert, insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.balances.causes import Cause
+from services.ratelimiter.balances.days import number_of
 from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import LONG_S, Database
 from services.ratelimiter.tenants.sql_wallets import SqlWallets
-from services.ratelimiter.usage.book import DayTotal, Settlement, UsageRow, day_of
+from services.ratelimiter.usage.book import DayTotal, Settlement, UsageRow
 
 _AT_ONCE = 1000  # rows that one step of `forget` removes
 
@@ -49,7 +50,7 @@ class SqlUsage:
 
         async def write(within: AsyncConnection) -> int:
             gone = (await within.execute(delete(usage).where(usage.c.job_id.in_(old)))).rowcount
-            await within.execute(delete(days).where(days.c.day < day_of(before_s)))
+            await within.execute(delete(days).where(days.c.day < number_of(before_s)))
             return int(gone)
 
         return await self._database.write(write)
@@ -87,7 +88,7 @@ class SqlUsage:
             "micros": row.micros,
         }
         place = {
-            "day": day_of(row.settled_s),
+            "day": number_of(row.settled_s),
             "tenant_id": settlement.hold.tenant_id,
             "key_id": settlement.key_id,
             "model_version": settlement.model_version,

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, select, tuple_
 
 from services.ratelimiter import schema
 from services.ratelimiter.sql_database import LONG_S, Database
+from services.ratelimiter.usage.book import OUTCOMES
 from services.ratelimiter.usage.reports import Part, UsageQuery, UsageSum
 
 _PAGE = 500
-_OUTCOMES = ("succeeded", "failed", "cancelled", "expired")
 _SUMS = ("jobs", "images", "gpu_ms", "actual_units", "charged_units", "micros")
 
 
@@ -44,8 +44,8 @@ class SqlReports:
     def _asked(self, query: UsageQuery, after: Sequence[Any] | None) -> Select[Any]:
         days, places = self._days, [self._columns[part] for part in query.by]
         sums = [func.sum(days[name]).label(name) for name in _SUMS]
-        ends = [func.sum(case((days.outcome == name, days.jobs), else_=0)).label(name) for name in _OUTCOMES]
-        done = func.sum(case((days.outcome == _OUTCOMES[0], days.gpu_ms), else_=0.0)).label("succeeded_gpu_ms")
+        ends = [func.sum(case((days.outcome == name, days.jobs), else_=0)).label(name) for name in OUTCOMES]
+        done = func.sum(case((days.outcome == OUTCOMES[0], days.gpu_ms), else_=0.0)).label("succeeded_gpu_ms")
         asked = select(*places, *sums, *ends, done).where(*self._wanted(query))
         if not places:
             return asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom.ratelimiter.v1 import usage_service_pb2 as pb
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from services.ratelimiter.usage.reports import Part, UsageQuery, UsageSum, day_from, day_text
 
 _PARTS = tuple(part.value for part in Part)
@@ -18,8 +18,7 @@ def query_from_pb(message: pb.ReadUsageRequest) -> UsageQuery:
     if days[0] is not None and days[1] is not None and days[0] > days[1]:
         problems.append(Violation("to_day", "must not be before from_day"))
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"This usage cannot be read: {told}.", violations=problems)
+        raise InvalidRequest(f"This usage cannot be read: {listed(problems)}.", violations=problems)
     return UsageQuery(
         tuple(Part(part) for part in message.by), message.tenant_id, message.key_id, message.model, days[0], days[1]
     )

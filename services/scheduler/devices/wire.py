@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 from darkroom.scheduler.v1 import admin_service_pb2 as pb
-from libs.errors import InvalidRequest, Violation
+from libs.errors import InvalidRequest, Violation, listed
 from libs.ids import WorkerId
 from services.scheduler.devices.book import DeviceCosts, WorkerDay, day_of
 
@@ -20,8 +20,7 @@ def days_from_pb(message: pb.GetDeviceTimeRequest, now: float) -> tuple[int, int
     to_day = _day("to_day", message.to_day, day_of(now), problems)
     from_day = _day("from_day", message.from_day, to_day - _USUAL_DAYS, problems)
     if problems:
-        told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-        raise InvalidRequest(f"These days cannot be read: {told}.", violations=problems)
+        raise InvalidRequest(f"These days cannot be read: {listed(problems)}.", violations=problems)
     return from_day, min(to_day, day_of(now))
 
 

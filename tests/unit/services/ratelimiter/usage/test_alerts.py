@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from libs.ids import TenantId
+from services.ratelimiter.balances.days import number_of
 from services.ratelimiter.tenants.events import TenantEvent
 from services.ratelimiter.tenants.tenants import Tenant
 from services.ratelimiter.tenants.wallets import Wallet
@@ -16,7 +17,6 @@ from services.ratelimiter.tiers.tariffs import Tariffs
 from services.ratelimiter.usage import alerts as usage_alerts
 from services.ratelimiter.usage.alerting import Alerting
 from services.ratelimiter.usage.alerts import Today
-from services.ratelimiter.usage.book import day_of
 from services.ratelimiter.usage.reports import UsageQuery, UsageSum
 
 ACME = TenantId("acme")
@@ -104,7 +104,7 @@ class Kept:
 
 
 async def test_each_thing_is_told_once_a_day_and_strangers_are_told_nothing(bench):
-    day = day_of(bench.clock.now())
+    day = number_of(bench.clock.now())
     kept = Kept({day: 1_600_000.0})
     tariffs = Tariffs(policy.load(policy.SHIPPED))
     alerting = Alerting(kept, kept, kept, kept, tariffs, bench.meters, bench.clock)  # type: ignore[arg-type]
