@@ -114,7 +114,13 @@ def find(folder: Path) -> list[Certificate]:
 
 
 def _wish(name: str, hosts: tuple[str, ...]) -> _Wish:
-    """Services go by their name, whatever the address that they are called at: it is the one DNS name they carry."""
+    """Services go by their name, whatever the address that they are called at: it is the one DNS name they carry.
+
+    Nobody else may carry it: whoever called that service would believe them.
+    """
+    taken = [host for host in hosts if host.lower().rstrip(".") in roles.SERVICES and host != name]
+    if taken:
+        raise CertificateProblem(f"{taken[0]} is what a service of the mesh goes by; name another host for {name}")
     if name in roles.SERVICES:
         return _Wish(name, roles.identity(name), (name, *(host for host in hosts if host != name)), True, True)
     if name in roles.EVERY:

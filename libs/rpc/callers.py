@@ -2,6 +2,7 @@
 
 The door takes the public API to the gateway and asks the rate limiter who is calling; the gateway and the scheduler
 call each other's peers; only the scheduler speaks with the devices; operators reach what the operator token opens.
+Everybody with a role may ask for health and reflection; callers at the door have none.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from libs import roles
-from libs.roles import ENVOY, GATEWAY, OPERATOR, RATELIMITER, SCHEDULER
+from libs.roles import ENVOY, EVERY, GATEWAY, OPERATOR, RATELIMITER, SCHEDULER
 
 CALLERS: dict[str, tuple[str, ...]] = {
+    "/grpc.health.v1.Health/": EVERY,
+    "/grpc.reflection.": EVERY,
     "/darkroom.v1.": (ENVOY,),
     "/envoy.": (ENVOY,),
     "/darkroom.ratelimiter.v1.": (GATEWAY, SCHEDULER, OPERATOR),

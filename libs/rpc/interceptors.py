@@ -6,6 +6,7 @@ One ordered list for all services (see `libs.rpc.server`), so that no RPC can be
 from __future__ import annotations
 
 import hmac
+import inspect
 import logging
 import math
 import re
@@ -70,8 +71,9 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 class CertificateInterceptor(grpc.aio.ServerInterceptor):
     """Refuses callers whose certificate is of a role that has no business here (`libs.rpc.callers`).
 
-    Connections without a certificate of the mesh's authority never come so far. Calls for operators need their
-    token as well.
+    Connections without a certificate of the mesh's authority never come so far. Health and reflection are for every
+    role: a caller at the door, whose certificate may be of the same authority, has none. Calls for operators need
+    their token as well.
     """
 
     def __init__(self, operator_token: str = "") -> None:
@@ -81,7 +83,7 @@ class CertificateInterceptor(grpc.aio.ServerInterceptor):
         """Go on, or answer with the refusal."""
         method = details.method or ""
         handler = await continuation(details)
-        if handler is None or method.startswith(OPEN_PREFIXES):
+        if handler is None:
             return handler
         metadata = dict(details.invocation_metadata or ())
         if _FOR_OPERATORS.search(method) and not _same(metadata.get(OPERATOR_KEY), self._operator):
@@ -188,17 +190,20 @@ def _refusing(handler: Handler, error: errors.DarkroomError) -> Handler:
 def _for_callers(handler: Handler, method: str) -> Handler:
     """Ask in the call itself who is calling: only there the connection is known."""
 
-    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    inner = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         await _check_caller(method, context)
-        return await (handler.unary_unary or handler.stream_unary)(request, context)
+        return await inner(request, context)
 
     async def streaming(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         await _check_caller(method, context)
-        async with aclosing((handler.unary_stream or handler.stream_stream)(request, context)) as messages:
+        async with aclosing(inner(request, context)) as messages:
             async for message in messages:
                 yield message
 
-    return _rebuilt(handler, streaming if handler.response_streaming else unary)
+    # Streams that write by themselves, as the one of health does, are awaited like one answer.
+    return _rebuilt(handler, streaming if inspect.isasyncgenfunction(inner) else call)
 
 
 async def _check_caller(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -91,6 +91,14 @@ def test_a_caller_of_the_door_has_no_role_whatever_it_is_called(tmp_path: Path) 
     assert (made.identity, made.hosts) == ("spiffe://darkroom/client/gateway", ())
 
 
+@pytest.mark.parametrize("name", ["door", "clients/acme", "operator", "gateway"])
+def test_nobody_goes_by_the_name_of_a_service(tmp_path: Path, name: str) -> None:
+    certificates.init(tmp_path, NOW)
+    for host in ("scheduler", "Scheduler."):
+        with pytest.raises(CertificateProblem, match="what a service of the mesh goes by"):
+            certificates.issue(tmp_path, name, NOW, hosts=["images.example", host])
+
+
 @pytest.mark.parametrize("name", ["gatway", "clients/", "clients/../ca", "ca", "clients/a/b", ""])
 def test_names_that_nobody_has_are_refused(tmp_path: Path, name: str) -> None:
     certificates.init(tmp_path, NOW)

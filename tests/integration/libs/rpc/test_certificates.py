@@ -10,6 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from libs import certificates, roles
 from libs.errors import DarkroomError, PermissionDenied, Unavailable
@@ -85,6 +88,33 @@ async def test_another_role_is_refused_in_words(folder: Path, role: str) -> None
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stream.read()
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_caller_of_the_door_learns_nothing_inside_though_its_authority_is_ours(folder: Path) -> None:
+    for name in ("clients/acme", "clients/operator"):
+        certificates.issue(folder, name, datetime.now(UTC))
+    for role in roles.SERVICES:
+        async with listening(folder, role) as address:
+            for name in ("clients/acme", "clients/operator"):
+                connect = health.connect_as(Identity(folder, name), role)
+                assert not await health.serves(address, connect=connect)
+                async with connect(address) as channel:
+                    assert await refusal_of(HealthStub(channel).Watch(HealthCheckRequest())) == "CERTIFICATE_ROLE"
+                    asked = ServerReflectionStub(channel).ServerReflectionInfo()
+                    assert await refusal_of(asked) == "CERTIFICATE_ROLE"
+            ours = health.connect_as(Identity(folder, roles.OPERATOR), role)
+            assert await health.serves(address, connect=ours)
+            async with ours(address) as channel:
+                watched = HealthStub(channel).Watch(HealthCheckRequest())
+                assert (await watched.read()).status == HealthCheckResponse.SERVING
+                watched.cancel()
+
+
+async def refusal_of(call: Any) -> str:
+    """Return the reason with which a stream is refused."""
+    with pytest.raises(DarkroomError) as error, translated("probe"):
+        await call.read()
+    return error.value.reason
 
 
 async def test_without_a_certificate_of_the_mesh_there_is_no_connection(folder: Path, tmp_path: Path) -> None:

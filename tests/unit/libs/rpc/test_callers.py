@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool
 
 from libs import roles
 from libs.roles import ENVOY, GATEWAY, MODELSERVER, OPERATOR, RATELIMITER, SCHEDULER
-from libs.rpc.callers import may_call
+from libs.rpc.callers import CALLERS, may_call
 
 PROTOS = Path(__file__).parents[4] / "protos"
 
@@ -31,6 +31,8 @@ def callers_of(method: str) -> set[str]:
         ("/darkroom.scheduler.v1.SchedulerService/Submit", {GATEWAY, RATELIMITER, SCHEDULER, OPERATOR}),
         ("/darkroom.scheduler.v1.AdminService/Drain", {OPERATOR, SCHEDULER}),
         ("/darkroom.modelserver.v1.ModelServerService/Execute", {SCHEDULER}),
+        ("/grpc.health.v1.Health/Check", set(roles.EVERY)),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", set(roles.EVERY)),
         ("/somebody.Elses/Call", set()),
     ],
 )
@@ -39,9 +41,10 @@ def test_each_call_has_its_callers(method: str, callers: set[str]) -> None:
 
 
 def test_who_has_no_role_may_call_nothing() -> None:
-    method = "/darkroom.ratelimiter.v1.AdminService/CreateKey"
-    assert not may_call(method, [])
-    assert not may_call(method, [roles.client_identity("operator"), "operator", "spiffe://elsewhere/operator"])
+    for method in (*(prefix + "Call" for prefix in CALLERS), "/darkroom.ratelimiter.v1.AdminService/CreateKey"):
+        assert not may_call(method, [])
+        assert not may_call(method, [roles.client_identity(role) for role in roles.EVERY])
+        assert not may_call(method, ["operator", "spiffe://elsewhere/operator"])
 
 
 def test_every_service_of_ours_has_callers() -> None:
