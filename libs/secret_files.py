@@ -14,6 +14,7 @@ from pathlib import Path
 _LEAST_LENGTH = 16  # characters of a token, bytes of a signing key: anyone could sign with an empty one
 MESH_TOKEN, OPERATOR_TOKEN, SIGNING_KEYS = "mesh-token", "operator-token", "signing-keys"
 WEBHOOK_SECRET, COOKIE_KEYS, ADDRESS_SECRET = "webhook-secret", "cookie-keys", "address-secret"
+REDIS_PASSWORD = "redis-password"
 
 
 class SecretMissing(Exception):
@@ -74,6 +75,7 @@ def ensure(folder: Path) -> None:
         WEBHOOK_SECRET: secrets.token_urlsafe(32),
         COOKIE_KEYS: _new_signing_keys(),
         ADDRESS_SECRET: secrets.token_urlsafe(32),
+        REDIS_PASSWORD: secrets.token_urlsafe(32),
     }
     for name, value in wanted.items():
         path = folder / name

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.devstack import redis
 from libs.devstack.addresses import Addresses
 from libs.devstack.folder import DataFolder
 from libs.devstack.settings import StackSettings
@@ -33,6 +32,8 @@ class ServiceEnvironment:
     parent: Mapping[str, str]
     mtls: Path | None = None
     """Folder of the mesh's certificates."""
+    redis: str = field(default="", repr=False)
+    """Address of the stack's own Redis, with its password; empty where it has none."""
 
     def gateway(self) -> dict[str, str]:
         """Return the gateway's."""
@@ -71,7 +72,7 @@ class ServiceEnvironment:
             TIERS=self.settings.tiers,
             WRONG_KEYS_PER_MIN=f"{self.settings.wrong_keys_per_min:g}",
             REPUTATION=self.settings.reputation,
-            REDIS=self._redis(),
+            REDIS=self.redis or self.settings.redis,
             RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
             SIGN_UP=self.settings.sign_up,
             JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
@@ -99,10 +100,6 @@ class ServiceEnvironment:
             CHECKPOINT_WORTH_S=f"{self.settings.checkpoint_worth_s:g}",
             PROMPT_BLOCKLIST=self.settings.prompt_blocklist,
         )
-
-    def _redis(self) -> str:
-        embedded = self.settings.redis == redis.EMBEDDED
-        return f"redis://{self.addresses.redis}/0" if embedded else self.settings.redis
 
     def _service(self, name: str, **own: str) -> dict[str, str]:
         """Return the environment of a service; a variable without a value is left out: the service has a default."""

@@ -81,7 +81,12 @@ class Stack:
         return scheduler_names(self.settings.schedulers)
 
     def _environment(self) -> ServiceEnvironment:
-        return ServiceEnvironment(self.settings, self.folder, self.addresses, self.parent, self.trust.mesh)
+        own = redis.url(self.addresses.redis, self._redis_password) if self.addresses.redis else ""
+        return ServiceEnvironment(self.settings, self.folder, self.addresses, self.parent, self.trust.mesh, own)
+
+    @property
+    def _redis_password(self) -> str:
+        return secret_files.read_token(self.secrets, secret_files.REDIS_PASSWORD)
 
     def _log(self, name: str) -> Path:
         return self.folder.logs / f"{name}.log"
@@ -128,11 +133,13 @@ class Stack:
 
     def _redis(self) -> Process:
         self.folder.redis.mkdir(exist_ok=True, mode=0o700)
+        password = self._redis_password
+        redis.configure(self.folder.redis, password)
         return Process(
             name="redis",
             argv=redis.command(self.addresses.redis, self.folder.redis),
             env=inherited(self.parent),
-            is_ready=redis.answers(self.addresses.redis),
+            is_ready=redis.answers(self.addresses.redis, password),
             log_path=self._log("redis"),
             hopeless=_NEVER,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -24,13 +25,13 @@ class RedisServer(OwnServer):
     def __init__(self, fsync: str = "everysec") -> None:
         self._fsync = fsync
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-redis-"))
-        self._address = f"127.0.0.1:{free_port()}"
+        self._address, self._password = f"127.0.0.1:{free_port()}", secrets.token_urlsafe(16)
         self._running: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        """Its address for clients; the same over restarts."""
-        return f"redis://{self._address}/0"
+        """Its address for clients, with the password; the same over restarts."""
+        return redis.url(self._address, self._password)
 
     @property
     def port(self) -> int:
@@ -87,10 +88,11 @@ class RedisServer(OwnServer):
     def _process(self) -> Process:
         data = self._folder / "data"
         data.mkdir(exist_ok=True)
+        redis.configure(data, self._password)
         return Process(
             name="redis",
             argv=redis.command(self._address, data, self._fsync),
             env={"PATH": os.environ.get("PATH", os.defpath)},
-            is_ready=redis.answers(self._address),
+            is_ready=redis.answers(self._address, self._password),
             log_path=self._folder / "log",
         )

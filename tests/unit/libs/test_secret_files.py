@@ -26,6 +26,7 @@ def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
         "webhook-secret",
         "cookie-keys",
         "address-secret",
+        "redis-password",
     }
     assert mode(folder) == 0o700
     assert all(mode(path) == 0o600 for path in folder.iterdir())

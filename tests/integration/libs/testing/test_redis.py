@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from libs.devstack import redis
@@ -32,6 +33,15 @@ async def test_a_frozen_server_holds_its_connections_and_answers_nothing():
             await client.ping()
         server.thaw()
         assert await client.ping()
+
+
+async def test_who_does_not_know_the_password_reads_and_writes_nothing() -> None:
+    async with RedisServer() as server:
+        for credentials in ("", ":wrong@"):
+            async with Redis.from_url(f"redis://{credentials}127.0.0.1:{server.port}/0") as stranger:
+                with pytest.raises(AuthenticationError):
+                    await stranger.set("balance", "0")
+        assert not await redis.answers(f"127.0.0.1:{server.port}", "wrong")()
 
 
 @pytest.mark.parametrize("value", ["", "embedded", "redis://h:1/0", "rediss://h", "unix:///run/redis"])

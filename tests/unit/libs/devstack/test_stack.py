@@ -212,11 +212,25 @@ def test_a_redis_of_its_own_starts_first_and_the_ratelimiter_is_told(tmp_path: P
     stack = make_stack(tmp_path, DARKROOM_REDIS="embedded")
     assert [process.name for process in stack.groups()[0]] == ["redis"]
     started = processes(stack)
-    assert started["ratelimiter"].env["DARKROOM_REDIS"] == f"redis://{stack.addresses.redis}/0"
+    password = secret_files.read_token(stack.secrets, secret_files.REDIS_PASSWORD)
+    assert started["ratelimiter"].env["DARKROOM_REDIS"] == f"redis://:{password}@{stack.addresses.redis}/0"
     assert stack.addresses.redis.rpartition(":")[2] in started["redis"].argv
     elsewhere = processes(make_stack(tmp_path, DARKROOM_REDIS="rediss://there/1"))
     assert elsewhere["ratelimiter"].env["DARKROOM_REDIS"] == "rediss://there/1"
     assert "redis" not in elsewhere
+
+
+def test_the_password_of_its_redis_stands_where_only_its_owner_reads(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, DARKROOM_REDIS="embedded")
+    started = processes(stack)
+    password = secret_files.read_token(stack.secrets, secret_files.REDIS_PASSWORD)
+    kept = tmp_path / "redis" / "redis.conf"
+    assert started["redis"].argv[1] == str(kept)
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (f"requirepass {password}\n", 0o600)
+    assert not [name for name, each in started.items() if any(password in word for word in each.argv)]
+    assert [name for name, each in started.items() if password in str(each.env)] == ["ratelimiter"]
+    stack.addresses.write(tmp_path / "addresses.json", stack.told)
+    assert password not in (tmp_path / "addresses.json").read_text() + repr(stack._environment())
 
 
 def test_envoy_is_told_what_one_address_may_send_and_whom_to_believe(tmp_path: Path) -> None:
