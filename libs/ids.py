@@ -44,6 +44,11 @@ def new_key_id() -> KeyId:
     return KeyId("key_" + new_ulid())
 
 
+def is_key_id(key_id: KeyId) -> bool:
+    """Return whether it is the id of an API key, and not what stands in for one of a token, or nothing."""
+    return key_id.startswith("key_")
+
+
 def new_upload_id(now_s: float | None = None) -> UploadId:
     """Return a new id of an uploaded picture; the time in it says until when it is kept."""
     return UploadId("upl_" + new_ulid(now_s))

@@ -17,6 +17,7 @@ from libs.rpc.status import translated
 from libs.scopes import Scopes
 
 _PEER = "rate limiter"
+MOST_ASKED = 1_000  # keys in one question
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ class Holder:
     scopes: Scopes
     ends_s: float | None = None
     """When their own key or token ends, in Unix seconds; None for never."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedKey:
+    """A key that works no more; `reason` is KEY_REVOKED or KEY_EXPIRED."""
+
+    key_id: KeyId
+    reason: str
 
 
 class IdentityClient:
@@ -69,6 +78,13 @@ class IdentityClient:
         request = pb.RevokeOwnKeyRequest(holder=_holder(holder), key_id=key_id)
         with translated(_PEER):
             return key_from_pb((await self._identity.RevokeOwnKey(request, timeout=deadlines.LIMITER_S)).key)
+
+    async def ended_keys(self, key_ids: Sequence[KeyId]) -> Sequence[EndedKey]:
+        """Return those of at most MOST_ASKED keys that work no more."""
+        request = pb.FindEndedKeysRequest(key_ids=key_ids)
+        with translated(_PEER):
+            answer = await self._identity.FindEndedKeys(request, timeout=deadlines.LIMITER_S)
+        return [EndedKey(KeyId(each.key_id), each.reason) for each in answer.ended]
 
 
 def _holder(holder: Holder) -> pb.Holder:

@@ -63,6 +63,7 @@ from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
 from services.gateway.webhooks.look_ups import LOOK_UPS, LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.sender import Sender
+from services.gateway.withdrawals import Keys, Withdrawals
 
 _Served: TypeAlias = tuple[str, object, Callable[[Any, grpc.aio.Server], None]]
 
@@ -96,18 +97,20 @@ class Gateway:
         self.watcher = CatalogWatcher(scheduler, self.catalog, clock)
         links = Links(signer)
         presenter = Presenter(links)
-        self.relay = EventRelay(scheduler, presenter, clock)
+        self.relay, self.withdrawals = EventRelay(scheduler, presenter, clock), Withdrawals(clock)
         self._uploads, self._requests = Uploads(blobs, limiter, clock), RequestCount(limiter)
         admission = Admission(scheduler, limiter, self.catalog, self._uploads, clock, after_reserve, destinations)
+        waiting = Waiting(scheduler, self.relay, self.withdrawals, clock)
         self._parts = Parts(
             scheduler=scheduler,
-            creation=Creation(admission, self._uploads, Waiting(scheduler, self.relay, clock), presenter),
+            creation=Creation(admission, self._uploads, waiting, presenter),
             estimator=Estimator(scheduler, limiter, self.catalog, self._uploads, destinations),
             relay=self.relay,
             downloads=Downloads(scheduler, blobs, links, clock),
             presenter=presenter,
             links=links,
             pages=PageTokens(signer),
+            withdrawals=self.withdrawals,
             clock=clock,
         )
         self._health = HealthCheck(scheduler, limiter, self.catalog)
@@ -149,15 +152,17 @@ async def main(settings: Settings) -> None:
         gateway = Gateway(*peers, blobs, keys, SystemClock(), _failpoint(settings), destinations)
         server = mesh.server(settings.listen)
         gateway.add_to(server.grpc)
-        gateway.add_accounts_to(server.grpc, IdentityClient(limiter))
+        identity = IdentityClient(limiter)
+        gateway.add_accounts_to(server.grpc, identity)
         await server.start(SERVICES)
         async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:
-            await _serve(gateway, server, agent, settings.drain_s)
+            await _serve(gateway, server, agent, identity, settings.drain_s)
 
 
-async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, drain_s: float) -> None:
+async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, keys: Keys, drain_s: float) -> None:
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(gateway.watcher.run())
+        loops = (gateway.watcher.run(), gateway.withdrawals.run(keys))
+        watching = [tasks.create_task(loop) for loop in loops]
         await server.set_ready(True)
         await wait_for_stop()
 
@@ -165,7 +170,8 @@ async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, drain
             gateway.relay.stop()
 
         await asyncio.gather(server.drain(drain_s, end_streams), agent.drain(drain_s))
-        watching.cancel()
+        for task in watching:
+            task.cancel()
 
 
 @asynccontextmanager

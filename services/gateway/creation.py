@@ -40,7 +40,7 @@ class Creation:
         if admitted.replayed:
             headers.add([("idempotent-replayed", "true")])
         wait_s = preferred_wait_s(given.get("prefer", ""))
-        job = await self._waiting.finished(caller.tenant_id, admitted.job, wait_s)
+        job = await self._waiting.finished(caller, admitted.job, wait_s)
         if wait_s:
             headers.add([("preference-applied", f"wait={wait_s}")])
         headers.add(job_headers(job))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TypeAlias
 
 from google.api import httpbody_pb2
@@ -16,6 +17,7 @@ from libs.ids import JobId, TenantId
 from libs.rpc import headers
 from services.gateway.links import Links
 from services.gateway.peers import Scheduler
+from services.gateway.withdrawals import Standing
 
 _DAY_S = 86_400
 
@@ -32,15 +34,20 @@ class Downloads:
         self._clock = clock
 
     async def image(
-        self, tenant_id: TenantId, job_id: JobId, index: int, if_none_match: str
+        self, tenant_id: TenantId, job_id: JobId, index: int, if_none_match: str, standing: Standing
     ) -> AsyncGenerator[Body, None]:
-        """Yield a picture of a tenant's job; raises NotFound. An unchanged one is 304 and empty."""
+        """Yield a picture of a tenant's job. An unchanged one is 304 and empty.
+
+        Raises NotFound, and Unauthenticated when what the reader came with stands no more.
+        """
         job = await self._scheduler.get_job(tenant_id, job_id)
         image = _image(job, index)
         kept = f"private, max-age={_DAY_S}, immutable"
         own = [("vary", "Authorization, Cookie"), *_headers(image.sha256, kept)]
-        async for body in self._body(image.sha256, image.content_type, own, if_none_match):
-            yield body
+        async with aclosing(self._body(image.sha256, image.content_type, own, if_none_match)) as bodies:
+            async for body in bodies:
+                standing.check()  # a reader may take a part of it now and the next one in an hour
+                yield body
 
     async def linked(self, request: pb.DownloadBlobRequest, if_none_match: str) -> AsyncGenerator[Body, None]:
         """Yield the picture that a signed link leads to; raises NotFound."""

@@ -17,6 +17,7 @@ from libs.ids import JobId, TenantId
 from services.gateway.peers import Scheduler
 from services.gateway.presentation import FINAL_EVENTS, Presenter, is_final
 from services.gateway.sse import KEEPALIVE, KEEPALIVE_S, OPENING, error_frame, frame
+from services.gateway.withdrawals import Standing
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,21 +37,24 @@ class EventRelay:
         self._stopping.set()
 
     async def events(
-        self, tenant_id: TenantId, job_id: JobId, after_sequence: int
+        self, tenant_id: TenantId, job_id: JobId, after_sequence: int, standing: Standing
     ) -> AsyncGenerator[job_pb2.JobEvent, None]:
         """Yield a job's events up to the final one.
 
-        Raises NotFound, or Unavailable when the scheduler is away at the beginning or this process is going away.
+        Raises NotFound, Unavailable when the scheduler is away at the beginning or this process is going away, and
+        Unauthenticated when what the reader came with stands no more.
         """
         await self._scheduler.get_job(tenant_id, job_id)
-        async with aclosing(self._followed(tenant_id, job_id, after_sequence)) as followed:
+        async with aclosing(self._followed(tenant_id, job_id, after_sequence, standing)) as followed:
             async for event in followed:
                 if event is not None:
                     yield event
         if self._stopping.is_set():
             raise Unavailable("This server is going away; follow the job again.", reason="DRAINING", retry_after_s=1.0)
 
-    async def frames(self, tenant_id: TenantId, job_id: JobId, after_sequence: int) -> AsyncGenerator[bytes, None]:
+    async def frames(
+        self, tenant_id: TenantId, job_id: JobId, after_sequence: int, standing: Standing
+    ) -> AsyncGenerator[bytes, None]:
         """Yield a job's events as server-sent events, with a comment in every 15 s of silence.
 
         Nothing is yielded when the final event lies before `after_sequence`. Raises only before the first frame;
@@ -60,19 +64,19 @@ class EventRelay:
         if not is_final(job):
             yield OPENING
         try:
-            async with aclosing(self._followed(tenant_id, job_id, after_sequence)) as followed:
+            async with aclosing(self._followed(tenant_id, job_id, after_sequence, standing)) as followed:
                 async for event in followed:
                     yield KEEPALIVE if event is None else frame(event)
         except DarkroomError as error:
             yield error_frame(error)
 
     async def _followed(
-        self, tenant_id: TenantId, job_id: JobId, after_sequence: int
+        self, tenant_id: TenantId, job_id: JobId, after_sequence: int, standing: Standing
     ) -> AsyncGenerator[job_pb2.JobEvent | None, None]:
         """Yield events, and None for every silence, with everything behind them closed at the end."""
         async with (
             aclosing(self._over_restarts(tenant_id, job_id, after_sequence)) as found,
-            aclosing(self._paced(found)) as paced,
+            aclosing(self._paced(found, standing)) as paced,
         ):
             async for event in paced:
                 yield event
@@ -104,13 +108,17 @@ class EventRelay:
         except Unavailable as error:
             logger.info("the scheduler went away from a reader", extra={"job_id": job_id, "reason": error.reason})
 
-    async def _paced(self, items: AsyncIterator[T]) -> AsyncGenerator[T | None, None]:
-        """Yield the items, and None in every 15 s without one; end with them or when the process is going away."""
+    async def _paced(self, items: AsyncIterator[T], standing: Standing) -> AsyncGenerator[T | None, None]:
+        """Yield the items, and None in every 15 s without one; end with them or when the process is going away.
+
+        Raises Unauthenticated when what the reader came with stands no more.
+        """
         stop = asyncio.ensure_future(self._stopping.wait())
         pending = asyncio.ensure_future(_next(items))
         try:
             while True:
-                await self._first_of(stop, pending)
+                await self._first_of(stop, standing.over, pending)
+                standing.check()
                 if not pending.done() and not stop.done():
                     yield None
                     continue

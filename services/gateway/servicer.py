@@ -29,6 +29,7 @@ from services.gateway.parsing import parse_draft
 from services.gateway.peers import Scheduler
 from services.gateway.presentation import Presenter, job_headers
 from services.gateway.relay import EventRelay
+from services.gateway.withdrawals import Withdrawals
 
 _JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
 _STREAM_HEADERS = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]
@@ -46,6 +47,7 @@ class Parts:
     presenter: Presenter
     links: Links
     pages: PageTokens
+    withdrawals: Withdrawals
     clock: Clock
 
 
@@ -97,10 +99,11 @@ class GenerationServicer(GenerationServiceServicer):
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.JobEvent]:
         """Follow a job, typed."""
         tenant_id, job_id = await self._owned(context, request.id)
-        followed = self._parts.relay.events(tenant_id, job_id, request.after_sequence)
-        async with aclosing(followed) as events:
-            async for event in events:
-                yield event
+        with self._parts.withdrawals.watched(caller_of(context)) as standing:
+            followed = self._parts.relay.events(tenant_id, job_id, request.after_sequence, standing)
+            async with aclosing(followed) as events:
+                async for event in events:
+                    yield event
 
     async def StreamJobEvents(
         self, request: pb.StreamJobEventsRequest, context: Context
@@ -110,10 +113,11 @@ class GenerationServicer(GenerationServiceServicer):
         after = sse.last_event_id(headers_of(context).get("last-event-id", ""))
         headers.add(_STREAM_HEADERS)
         begun = False
-        async with aclosing(self._parts.relay.frames(tenant_id, job_id, after)) as frames:
-            async for data in frames:
-                yield httpbody_pb2.HttpBody(content_type=sse.CONTENT_TYPE, data=data)
-                begun = True
+        with self._parts.withdrawals.watched(None if request.token else caller_of(context)) as standing:
+            async with aclosing(self._parts.relay.frames(tenant_id, job_id, after, standing)) as frames:
+                async for data in frames:
+                    yield httpbody_pb2.HttpBody(content_type=sse.CONTENT_TYPE, data=data)
+                    begun = True
         if not begun:  # all was seen before: 204 tells a browser not to come back
             headers.add([("x-http-code", "204")])
             yield httpbody_pb2.HttpBody(content_type=sse.CONTENT_TYPE)
@@ -124,10 +128,11 @@ class GenerationServicer(GenerationServiceServicer):
         """Read a picture with a key."""
         tenant_id, job_id = await self._owned(context, request.id)
         unchanged = headers_of(context).get("if-none-match", "")
-        wanted = self._parts.downloads.image(tenant_id, job_id, request.index, unchanged)
-        async with aclosing(wanted) as bodies:
-            async for body in bodies:
-                yield body
+        with self._parts.withdrawals.watched(caller_of(context)) as standing:
+            wanted = self._parts.downloads.image(tenant_id, job_id, request.index, unchanged, standing)
+            async with aclosing(wanted) as bodies:
+                async for body in bodies:
+                    yield body
 
     async def DownloadBlob(
         self, request: pb.DownloadBlobRequest, context: Context

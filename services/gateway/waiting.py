@@ -11,9 +11,11 @@ from darkroom.v1 import job_pb2
 from libs.clock import Clock
 from libs.errors import DarkroomError
 from libs.ids import JobId, TenantId
+from services.gateway.identity import Caller
 from services.gateway.peers import Scheduler
 from services.gateway.presentation import is_final
 from services.gateway.relay import EventRelay
+from services.gateway.withdrawals import Standing, Withdrawals
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +32,28 @@ def preferred_wait_s(prefer: str) -> int:
 class Waiting:
     """Waits for jobs."""
 
-    def __init__(self, scheduler: Scheduler, relay: EventRelay, clock: Clock) -> None:
+    def __init__(self, scheduler: Scheduler, relay: EventRelay, withdrawals: Withdrawals, clock: Clock) -> None:
         self._scheduler = scheduler
+        self._withdrawals = withdrawals
         self._relay = relay
         self._clock = clock
 
-    async def finished(self, tenant_id: TenantId, job: job_pb2.Job, wait_s: int) -> job_pb2.Job:
-        """Return the job as it is when it ends or after `wait_s`; never an error: the job is accepted already."""
+    async def finished(self, caller: Caller, job: job_pb2.Job, wait_s: int) -> job_pb2.Job:
+        """Return the job as it is when it ends or after `wait_s`. The job is accepted already, so nothing that goes wrong
+        with the waiting is an error; raises Unauthenticated when what the caller came with stands no more.
+        """
         if wait_s <= 0 or is_final(job) or not job.id:
             return job
-        job_id = JobId(job.id)
-        end = asyncio.ensure_future(self._end(tenant_id, job_id))
+        with self._withdrawals.watched(caller) as standing:
+            await self._wait(caller.tenant_id, JobId(job.id), wait_s, standing)
+            standing.check()
+        try:
+            return await self._scheduler.get_job(caller.tenant_id, JobId(job.id))
+        except DarkroomError:
+            return job
+
+    async def _wait(self, tenant_id: TenantId, job_id: JobId, wait_s: int, standing: Standing) -> None:
+        end = asyncio.ensure_future(self._end(tenant_id, job_id, standing))
         timer = asyncio.ensure_future(self._clock.sleep(wait_s))
         try:
             await asyncio.wait((end, timer), return_when=asyncio.FIRST_COMPLETED)
@@ -48,15 +61,11 @@ class Waiting:
             end.cancel()
             timer.cancel()
             await asyncio.wait((end, timer))
-        try:
-            return await self._scheduler.get_job(tenant_id, job_id)
-        except DarkroomError:
-            return job
 
-    async def _end(self, tenant_id: TenantId, job_id: JobId) -> None:
-        """Return when the job has ended, or at once when it cannot be followed."""
+    async def _end(self, tenant_id: TenantId, job_id: JobId, standing: Standing) -> None:
+        """Return when the job has ended, or at once when it cannot be followed or its caller's key was withdrawn."""
         try:
-            async with aclosing(self._relay.events(tenant_id, job_id, 0)) as events:
+            async with aclosing(self._relay.events(tenant_id, job_id, 0, standing)) as events:
                 async for _ in events:
                     pass
         except DarkroomError as error:

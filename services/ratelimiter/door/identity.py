@@ -61,7 +61,7 @@ class Identity:
         """Serve what operators and tenants ask about keys."""
         admin = AdminServicer(self._keyring, tariffs, self._sign_up)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
-        own = IdentityServicer(OwnKeys(self._keyring), self._sign_up)
+        own = IdentityServicer(OwnKeys(self._keyring), self._sign_up, self._keyring)
         identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(own, server)
 
     def add_door(self, server: grpc.aio.Server, limiter: Decider, meters: Meters) -> None:

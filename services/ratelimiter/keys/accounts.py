@@ -59,6 +59,10 @@ class Accounts(Protocol):
         """Return a key. Raises NotFound."""
         ...
 
+    async def named(self, key_ids: Sequence[KeyId]) -> Sequence[Key]:
+        """Return those of these keys that there are."""
+        ...
+
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return keys of a tenant, or of all for None, oldest first; of very many, those that work or ended last."""
         ...

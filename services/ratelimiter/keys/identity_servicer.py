@@ -10,6 +10,7 @@ from darkroom.ratelimiter.v1 import identity_service_pb2 as pb
 from darkroom.ratelimiter.v1 import identity_service_pb2_grpc as rpc
 from libs.ids import KeyId
 from services.ratelimiter.keys import wire as key_wire
+from services.ratelimiter.keys.keyring import Keyring
 from services.ratelimiter.keys.own_keys import OwnKeys
 from services.ratelimiter.keys.sign_up import SignUp
 
@@ -19,8 +20,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class IdentityServicer(rpc.IdentityServiceServicer):
     """What the gateway asks for tenants; it has checked the scopes of the call, and of the keys made it is checked here."""
 
-    def __init__(self, own: OwnKeys, sign_up: SignUp) -> None:
-        self._own, self._sign_up = own, sign_up
+    def __init__(self, own: OwnKeys, sign_up: SignUp, keyring: Keyring) -> None:
+        self._own, self._sign_up, self._keyring = own, sign_up, keyring
 
     async def SignUp(self, request: pb.SignUpRequest, _context: _Context) -> pb.SignUpResponse:
         """Make a free tenant and its first key."""
@@ -50,3 +51,9 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         """Withdraw a key."""
         gone = await self._own.revoke(key_wire.holder_from_pb(request.holder), KeyId(request.key_id))
         return pb.RevokeOwnKeyResponse(key=key_wire.key_to_pb(gone))
+
+    async def FindEndedKeys(self, request: pb.FindEndedKeysRequest, _context: _Context) -> pb.FindEndedKeysResponse:
+        """Say which keys work no more."""
+        ended = await self._keyring.ended(key_wire.key_ids_from_pb(request))
+        told = [pb.EndedKey(key_id=key_id, reason=why.reason) for key_id, why in ended.items()]
+        return pb.FindEndedKeysResponse(ended=told)

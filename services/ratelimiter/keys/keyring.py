@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -68,7 +68,9 @@ class Keyring:
         kept = await self._lookup(digest)
         if kept is None or not hmac.compare_digest(kept.digest, digest):
             raise Unauthenticated(f"This API key is not known here. Nothing was charged. {_ADVICE}")
-        _check_works(kept.key, self._clock.now())
+        fault = _fault(kept.key, self._clock.now())
+        if fault is not None:
+            raise fault
         self._note_use(kept.key)
         return kept.key
 
@@ -123,6 +125,13 @@ class Keyring:
     async def working(self, tenant_id: TenantId) -> int:
         """Return how many keys of a tenant work."""
         return await self._accounts.working(tenant_id, self._clock.now())
+
+    async def ended(self, key_ids: Sequence[KeyId]) -> Mapping[KeyId, Unauthenticated]:
+        """Return those of some keys that work no more, with what their callers are told; never from the cache."""
+        found = {key.id: key for key in await self._accounts.named(key_ids)}
+        now_s = self._clock.now()
+        told = {key_id: _fault(found.get(key_id), now_s) for key_id in key_ids}
+        return {key_id: fault for key_id, fault in told.items() if fault is not None}
 
     async def revoke(self, key_id: KeyId) -> Key:
         """Withdraw a key; the next call with it is refused. Raises NotFound."""
@@ -205,8 +214,10 @@ def _shorten(kept: dict[bytes, _Kept], most: int) -> None:
         del kept[next(iter(kept))]
 
 
-def _check_works(key: Key, now_s: float) -> None:
-    if key.revoked_s is not None:
-        raise Unauthenticated(f"This API key was withdrawn. Nothing was charged. {_ADVICE}", reason="KEY_REVOKED")
+def _fault(key: Key | None, now_s: float) -> Unauthenticated | None:
+    """Return why a key works no more; one that is not there any more ended long ago."""
+    if key is None or key.revoked_s is not None:
+        return Unauthenticated(f"This API key was withdrawn. Nothing was charged. {_ADVICE}", reason="KEY_REVOKED")
     if key.expires_s is not None and key.expires_s <= now_s:
-        raise Unauthenticated(f"This API key has expired. Nothing was charged. {_ADVICE}", reason="KEY_EXPIRED")
+        return Unauthenticated(f"This API key has expired. Nothing was charged. {_ADVICE}", reason="KEY_EXPIRED")
+    return None

@@ -83,6 +83,10 @@ class SqlAccounts:
             raise _no_key(key_id)
         return _key(rows[0])
 
+    async def named(self, key_ids: Sequence[KeyId]) -> Sequence[Key]:
+        """Return those of these keys that there are."""
+        return [_key(row) for row in await self._database.rows(self._select().where(self._keys.c.id.in_(key_ids)))]
+
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return keys of a tenant, or of all, oldest first; of very many, those that work or ended last."""
         keys = self._keys

@@ -22,6 +22,7 @@ _NAME_CHARS = 200
 _LONGEST_LIFE_S, _LONGEST_OVERLAP_S = 3_660 * DAY_S, 30 * DAY_S
 USUAL_OVERLAP_S = float(DAY_S)
 _MOST_USES = 1_000
+_MOST_ASKED, _ID_CHARS = 1_000, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,16 @@ def key_to_pb(key: Key) -> pb.Key:
     if key.expires_s is not None:
         message.expire_time.CopyFrom(timestamp(key.expires_s))
     return message
+
+
+def key_ids_from_pb(message: own_pb.FindEndedKeysRequest) -> Sequence[KeyId]:
+    """Return the keys that are asked about. Raises InvalidRequest."""
+    if len(message.key_ids) > _MOST_ASKED or not all(
+        0 < len(i) <= _ID_CHARS and i.isascii() and i.isprintable() for i in message.key_ids
+    ):
+        wrong = Violation("key_ids", f"must be at most {_MOST_ASKED} ids of keys")
+        raise InvalidRequest(f"Which keys have ended cannot be told: key_ids {wrong.description}.", violations=[wrong])
+    return [KeyId(key_id) for key_id in message.key_ids]
 
 
 def rotation_to_pb(rotation: Rotation) -> pb.RotateKeyResponse:

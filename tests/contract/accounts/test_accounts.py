@@ -43,6 +43,17 @@ async def test_keys_are_listed_oldest_first_by_tenant_or_all(accounts: SqlAccoun
     assert await accounts.list(TenantId("nobody")) == []
 
 
+async def test_keys_are_found_by_their_ids_whoever_has_them(accounts: SqlAccounts):
+    for number, tenant in ((1, ACME), (2, OTHER), (3, ACME)):
+        await accounts.add(kept(number, tenant))
+    await accounts.revoke(KeyId("key_2"), NOW_S)
+    asked = [KeyId(f"key_{number}") for number in (1, 2, *range(10, 1008))]
+    found = {key.id: key for key in await accounts.named(asked)}
+    assert set(found) == {"key_1", "key_2"}
+    assert (found[KeyId("key_1")], found[KeyId("key_2")].revoked_s) == (kept(1).key, NOW_S)
+    assert await accounts.named([]) == []
+
+
 async def test_a_tenant_keeps_its_tier_and_a_refused_key_is_not_added(accounts: SqlAccounts):
     await accounts.add(kept(1, tier="pro"))
     with pytest.raises(PreconditionFailed, match="has the tier pro, not free"):

@@ -9,7 +9,12 @@ from typing import Any
 
 import grpc
 
+from darkroom.ratelimiter.v1 import identity_service_pb2 as identity_pb
 from darkroom.ratelimiter.v1 import limiter_service_pb2 as limiter_pb
+from darkroom.ratelimiter.v1.identity_service_pb2_grpc import (
+    IdentityServiceServicer,
+    add_IdentityServiceServicer_to_server,
+)
 from darkroom.ratelimiter.v1.limiter_service_pb2_grpc import (
     LimiterServiceServicer,
     add_LimiterServiceServicer_to_server,
@@ -115,12 +120,24 @@ class FakeScheduler(SchedulerServiceServicer):
 
 
 @dataclass
+class FakeIdentity(IdentityServiceServicer):
+    """Knows which keys have ended, with the reason."""
+
+    ended: dict[str, str] = field(default_factory=dict)
+
+    async def FindEndedKeys(self, request: Any, context: Any) -> identity_pb.FindEndedKeysResponse:
+        told = [identity_pb.EndedKey(key_id=k, reason=self.ended[k]) for k in request.key_ids if k in self.ended]
+        return identity_pb.FindEndedKeysResponse(ended=told)
+
+
+@dataclass
 class FakeLimiter(LimiterServiceServicer):
     """Grants or denies as a test says."""
 
     denial: limiter_pb.Denial | None = None
     reserved: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    identity: FakeIdentity = field(default_factory=FakeIdentity)
 
     async def Reserve(self, request: limiter_pb.ReserveRequest, context: Any) -> limiter_pb.ReserveResponse:
         self.reserved.append(request.reservation_id)
@@ -147,6 +164,7 @@ class FakeLimiter(LimiterServiceServicer):
         """Start a listener; the caller stops it."""
         server = RpcServer("127.0.0.1:0", mesh_token=MESH)
         add_LimiterServiceServicer_to_server(self, server.grpc)
+        add_IdentityServiceServicer_to_server(self.identity, server.grpc)
         await server.start(())
         return server
 

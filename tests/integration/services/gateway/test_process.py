@@ -20,6 +20,7 @@ from darkroom.v1.model_service_pb2_grpc import ModelServiceStub
 from libs import secret_files
 from libs.devstack.ports import free_port
 from libs.rpc.channel import open_channel
+from libs.rpc.status import from_rpc_error
 from libs.testing import waiting
 from tests.integration.services.gateway.peers import MESH, FakeLimiter, FakeScheduler, as_caller
 
@@ -87,6 +88,34 @@ async def test_a_stop_ends_open_streams_and_logs_no_prompt(tmp_path: Path) -> No
     assert made.id in log.decode()
     assert SECRET not in log.decode()
     assert "Traceback" not in log.decode()
+
+
+async def test_open_calls_end_with_their_key(tmp_path: Path) -> None:
+    async with running(tmp_path) as (process, channel, scheduler, limiter):
+        jobs, scheduler.hold_at = GenerationServiceStub(channel), 3
+        request = pb.CreateJobRequest(spec=job_pb2.JobSpec(prompt="a"))
+        made = await jobs.CreateJob(request, metadata=as_caller())
+        read = jobs.StreamJobEvents(pb.StreamJobEventsRequest(id=made.id), metadata=as_caller())
+        watched = jobs.WatchJob(pb.WatchJobRequest(id=made.id), metadata=as_caller())
+        waited = jobs.CreateJob(request, metadata=as_caller(prefer="wait=60"))
+        linked = jobs.StreamJobEvents(
+            pb.StreamJobEventsRequest(id=made.id, token=made.events_url.partition("token=")[2]), metadata=as_caller()
+        )
+        assert [(await watched.read()).sequence, (await watched.read()).sequence] == [1, 2]
+        await linked.read()
+        limiter.identity.ended["key_1"] = "KEY_REVOKED"
+        frames = [body.data async for body in read]
+        assert frames[-1].startswith(b"event: error\n")
+        assert b'"KEY_REVOKED"' in frames[-1]
+        for call in (watched.read(), waited):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call
+            assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert from_rpc_error(error.value, "gateway").reason == "KEY_REVOKED"
+        scheduler.release.set()
+        assert b"event: completed" in [body.data async for body in linked][-1]  # a link is a permission of its own
+        process.terminate()
+        await process.communicate()
 
 
 async def test_the_failpoint_dies_between_reserve_and_submit(tmp_path: Path) -> None:

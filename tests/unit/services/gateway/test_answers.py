@@ -26,6 +26,7 @@ from services.gateway.relay import EventRelay
 from services.gateway.settings import Settings
 from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.waiting import Waiting
+from services.gateway.withdrawals import Withdrawals
 from tests.unit.services.gateway.fakes import (
     CALLER,
     COMPLETED,
@@ -59,7 +60,7 @@ def creation(scheduler: FakeScheduler) -> Creation:
     clock = ManualClock(NOW)
     relay = EventRelay(scheduler, PRESENTER, clock)
     admission = Admission(scheduler, FakeLimiter(), catalog(MODEL), uploads(), clock)
-    return Creation(admission, uploads(), Waiting(scheduler, relay, clock), PRESENTER)
+    return Creation(admission, uploads(), Waiting(scheduler, relay, Withdrawals(clock), clock), PRESENTER)
 
 
 async def test_a_waiting_job_is_202_with_where_and_when() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import aclosing
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -9,12 +10,13 @@ from darkroom.v1 import generation_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.blobs.memory import MemoryBlobs
 from libs.blobs.store import image_key
-from libs.errors import NotFound
+from libs.errors import NotFound, Unauthenticated
 from libs.rpc import headers
 from libs.signing import Signer
 from libs.testing.clock import ManualClock
 from services.gateway.downloads import Downloads, matches
 from services.gateway.links import Links
+from services.gateway.withdrawals import Standing
 from tests.unit.services.gateway.fakes import CALLER, JOB, KEYS, NOW, FakeScheduler, job
 
 DATA = b"picture" * 100_000
@@ -34,7 +36,7 @@ class Bench:
 
     async def image(self, index: int = 0, if_none_match: str = "") -> tuple[bytes, str, dict[str, str]]:
         collected = headers.begin()
-        bodies = [body async for body in self.downloads.image(CALLER.tenant_id, JOB, index, if_none_match)]
+        bodies = [body async for body in self.downloads.image(CALLER.tenant_id, JOB, index, if_none_match, Standing())]
         return b"".join(body.data for body in bodies), bodies[0].content_type, collected
 
     async def linked(self, ends: int, if_none_match: str = "") -> tuple[bytes, str, dict[str, str]]:
@@ -65,6 +67,15 @@ async def test_with_a_key_only_the_browser_keeps_it(bench: Bench) -> None:
             "x-content-type-options": "nosniff",
         },
     )
+
+
+async def test_a_download_ends_with_the_key_that_it_came_with(bench: Bench) -> None:
+    standing = Standing()
+    async with aclosing(bench.downloads.image(CALLER.tenant_id, JOB, 0, "", standing)) as bodies:
+        assert (await anext(bodies)).data
+        standing.end("KEY_REVOKED")
+        with pytest.raises(Unauthenticated):
+            await anext(bodies)
 
 
 @pytest.mark.parametrize(("life_s", "kept_s"), [(100, 100), (200_000, 86_400)])

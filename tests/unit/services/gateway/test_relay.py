@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import pytest
+from google.rpc import code_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.v1 import job_pb2
-from libs.errors import DarkroomError, NotFound, Unavailable
+from libs.clients.identity import EndedKey
+from libs.errors import DarkroomError, NotFound, Unauthenticated, Unavailable
+from libs.ids import KeyId
 from libs.rpc.status import to_status
 from libs.signing import Signer
 from libs.testing.clock import ManualClock
@@ -18,6 +22,7 @@ from services.gateway.links import Links
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
 from services.gateway.waiting import Waiting, preferred_wait_s
+from services.gateway.withdrawals import Standing, Withdrawals
 from tests.unit.services.gateway.fakes import (
     CALLER,
     COMPLETED,
@@ -36,6 +41,13 @@ PROGRESS = event(progress=job_pb2.Progress(attempt=1, step=0, total=4))
 AWAY = Unavailable("away", metadata={"part": "scheduler"})
 
 
+class Withdrawn:
+    """Knows that no key works any more."""
+
+    async def ended_keys(self, key_ids: Sequence[KeyId]) -> Sequence[EndedKey]:
+        return [EndedKey(key_id, "KEY_REVOKED") for key_id in key_ids]
+
+
 class Bench:
     """A relay of one job on a fake scheduler and a clock that stands still."""
 
@@ -43,12 +55,14 @@ class Bench:
         self.clock = ManualClock(NOW)
         self.scheduler = FakeScheduler(jobs={JOB: job()})
         self.relay = EventRelay(self.scheduler, Presenter(Links(Signer(KEYS))), self.clock)
+        self.withdrawals = Withdrawals(self.clock)
+        self.waiting = Waiting(self.scheduler, self.relay, self.withdrawals, self.clock)
 
     async def frames(self, after: int = 0) -> list[bytes]:
-        return [data async for data in self.relay.frames(TENANT, JOB, after)]
+        return [data async for data in self.relay.frames(TENANT, JOB, after, Standing())]
 
     async def events(self, after: int = 0) -> list[job_pb2.JobEvent]:
-        return [e async for e in self.relay.events(TENANT, JOB, after)]
+        return [e async for e in self.relay.events(TENANT, JOB, after, Standing())]
 
     async def moved(self, task: asyncio.Task[list[bytes]], seconds: float = 1.0) -> None:
         """Let time pass until the task is done."""
@@ -98,7 +112,7 @@ async def test_silence_is_filled_every_15_seconds(bench: Bench) -> None:
     seen: list[bytes] = []
 
     async def read() -> None:
-        async for frame in bench.relay.frames(TENANT, JOB, 0):
+        async for frame in bench.relay.frames(TENANT, JOB, 0, Standing()):
             seen.append(frame)
 
     reading = asyncio.create_task(read())
@@ -114,7 +128,7 @@ async def test_silence_is_filled_every_15_seconds(bench: Bench) -> None:
 async def test_an_event_begins_the_silence_anew(bench: Bench) -> None:
     gate, never = asyncio.Event(), asyncio.Event()
     bench.scheduler.scripts = [(gate, QUEUED, never)]
-    async with aclosing(bench.relay.frames(TENANT, JOB, 0)) as frames:
+    async with aclosing(bench.relay.frames(TENANT, JOB, 0, Standing())) as frames:
         await anext(frames)
         following = asyncio.ensure_future(anext(frames))
         await bench.clock.advance(14)
@@ -183,10 +197,55 @@ async def test_what_cannot_go_on_says_so_in_the_stream(bench: Bench) -> None:
 
 async def test_a_reader_that_leaves_ends_the_watch(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, asyncio.Event())]
-    async with aclosing(bench.relay.frames(TENANT, JOB, 0)) as frames:
+    async with aclosing(bench.relay.frames(TENANT, JOB, 0, Standing())) as frames:
         await anext(frames)
         await anext(frames)
         assert bench.scheduler.watches_open == 1
+    assert bench.scheduler.watches_open == 0
+
+
+async def test_a_withdrawn_key_ends_open_streams_and_says_so(bench: Bench) -> None:
+    bench.scheduler.scripts = [(QUEUED, asyncio.Event()), (QUEUED, asyncio.Event())]
+    standing = Standing()
+
+    async def read() -> list[bytes]:
+        return [data async for data in bench.relay.frames(TENANT, JOB, 0, standing)]
+
+    async def watch() -> list[job_pb2.JobEvent]:
+        return [each async for each in bench.relay.events(TENANT, JOB, 0, standing)]
+
+    plain, typed = asyncio.create_task(read()), asyncio.create_task(watch())
+    await bench.clock.settle()
+    assert not plain.done()
+    standing.end("KEY_REVOKED")
+    name, identity, document = parsed((await plain)[-1])
+    assert (name, identity, document["code"]) == ("error", "", code_pb2.UNAUTHENTICATED)
+    with pytest.raises(Unauthenticated, match="was withdrawn while its answer was open") as caught:
+        await typed
+    assert caught.value.reason == "KEY_REVOKED"
+    assert bench.scheduler.watches_open == 0
+
+
+async def test_what_comes_after_a_withdrawal_is_not_told(bench: Bench) -> None:
+    gate = asyncio.Event()
+    bench.scheduler.scripts = [(QUEUED, gate, COMPLETED)]
+    standing = Standing()
+    async with aclosing(bench.relay.events(TENANT, JOB, 0, standing)) as events:
+        assert (await anext(events)).sequence == 1
+        gate.set()
+        await bench.clock.settle()  # the next one is there, and its reader has not asked for it
+        standing.end("KEY_EXPIRED")
+        with pytest.raises(Unauthenticated, match="has expired"):
+            await anext(events)
+
+
+async def test_a_wait_ends_with_the_key_that_it_came_with(bench: Bench) -> None:
+    bench.scheduler.scripts = [(QUEUED, asyncio.Event())]
+    waiting = asyncio.create_task(bench.waiting.finished(CALLER, job(), 60))
+    await bench.clock.settle()
+    await bench.withdrawals.look(Withdrawn())
+    with pytest.raises(Unauthenticated, match="What was accepted goes on"):
+        await waiting
     assert bench.scheduler.watches_open == 0
 
 
@@ -225,12 +284,12 @@ def test_preferences(prefer: str, wait_s: int) -> None:
 async def test_a_wait_ends_with_the_job(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, COMPLETED)]
     bench.scheduler.jobs[JOB] = done = job(job_pb2.Job.SUCCEEDED)
-    assert await Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60) == done
+    assert await bench.waiting.finished(CALLER, job(), 60) == done
 
 
 async def test_a_wait_ends_with_its_time(bench: Bench) -> None:
     bench.scheduler.scripts = [(QUEUED, asyncio.Event())]
-    waiting = asyncio.create_task(Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60))
+    waiting = asyncio.create_task(bench.waiting.finished(CALLER, job(), 60))
     await bench.clock.advance(59)
     assert not waiting.done()
     await bench.clock.advance(1)
@@ -240,6 +299,6 @@ async def test_a_wait_ends_with_its_time(bench: Bench) -> None:
 
 async def test_a_wait_is_never_an_error(bench: Bench) -> None:
     bench.scheduler.jobs.clear()
-    waiting = asyncio.create_task(Waiting(bench.scheduler, bench.relay, bench.clock).finished(TENANT, job(), 60))
+    waiting = asyncio.create_task(bench.waiting.finished(CALLER, job(), 60))
     await bench.clock.settle()
     assert await waiting == job()

@@ -60,6 +60,11 @@ class IdentityServiceStub:
                 request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyRequest.SerializeToString,
                 response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyResponse.FromString,
                 _registered_method=True)
+        self.FindEndedKeys = channel.unary_unary(
+                '/darkroom.ratelimiter.v1.IdentityService/FindEndedKeys',
+                request_serializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysRequest.SerializeToString,
+                response_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -101,6 +106,13 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindEndedKeys(self, request, context):
+        """Says which of some keys work no more: calls that came with them and are still open are to end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.RevokeOwnKey,
                     request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyRequest.FromString,
                     response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyResponse.SerializeToString,
+            ),
+            'FindEndedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindEndedKeys,
+                    request_deserializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysRequest.FromString,
+                    response_serializer=darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class IdentityService:
             '/darkroom.ratelimiter.v1.IdentityService/RevokeOwnKey',
             darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyRequest.SerializeToString,
             darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.RevokeOwnKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindEndedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.ratelimiter.v1.IdentityService/FindEndedKeys',
+            darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysRequest.SerializeToString,
+            darkroom_dot_ratelimiter_dot_v1_dot_identity__service__pb2.FindEndedKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

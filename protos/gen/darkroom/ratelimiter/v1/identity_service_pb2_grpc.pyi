@@ -43,6 +43,8 @@ class IdentityServiceStub:
     """Makes a key in the place of one of the tenant."""
     RevokeOwnKey: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeOwnKeyRequest, _identity_service_pb2.RevokeOwnKeyResponse]
     """Withdraws a key of the tenant."""
+    FindEndedKeys: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.FindEndedKeysRequest, _identity_service_pb2.FindEndedKeysResponse]
+    """Says which of some keys work no more: calls that came with them and are still open are to end."""
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -59,6 +61,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Makes a key in the place of one of the tenant."""
     RevokeOwnKey: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeOwnKeyRequest, _identity_service_pb2.RevokeOwnKeyResponse]  # type: ignore[assignment]
     """Withdraws a key of the tenant."""
+    FindEndedKeys: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.FindEndedKeysRequest, _identity_service_pb2.FindEndedKeysResponse]  # type: ignore[assignment]
+    """Says which of some keys work no more: calls that came with them and are still open are to end."""
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes accounts where sign-up is on, and looks after the keys of a tenant."""
@@ -102,5 +106,13 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.RevokeOwnKeyResponse, _abc.Awaitable[_identity_service_pb2.RevokeOwnKeyResponse]]:
         """Withdraws a key of the tenant."""
+
+    @_abc_1.abstractmethod
+    def FindEndedKeys(
+        self,
+        request: _identity_service_pb2.FindEndedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_service_pb2.FindEndedKeysResponse, _abc.Awaitable[_identity_service_pb2.FindEndedKeysResponse]]:
+        """Says which of some keys work no more: calls that came with them and are still open are to end."""
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from libs import scopes
-from libs.clients.identity import Holder, IdentityClient
+from libs.clients.identity import MOST_ASKED, EndedKey, Holder, IdentityClient
 from libs.errors import InvalidRequest, LimitExceeded, NotFound, PermissionDenied, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scope
@@ -81,6 +81,23 @@ async def test_a_tenant_looks_after_its_keys_and_reaches_no_others(service):
         with pytest.raises(NotFound):
             await identity.revoke_key(ACME, key_id)
     assert (await service.admin.list_keys(TenantId("other")))[0].revoked_s is None
+
+
+async def test_the_gateway_learns_which_keys_have_ended(service, clock):
+    identity = IdentityClient(service.channel)
+    lasting, gone = [await identity.create_key(ACME, "", [], None) for _ in range(2)]
+    brief = await identity.create_key(ACME, "", [], 60)
+    asked = [lasting.key.id, gone.key.id, brief.key.id]
+    assert await identity.ended_keys(asked) == []
+    await service.admin.revoke_key(gone.key.id)
+    await clock.advance(60)
+    assert set(await identity.ended_keys(asked)) == {
+        EndedKey(gone.key.id, "KEY_REVOKED"),
+        EndedKey(brief.key.id, "KEY_EXPIRED"),
+    }
+    for strange in ([KeyId("")], [KeyId("ü")], [KeyId("x" * 65)], [KeyId("k")] * (MOST_ASKED + 1)):
+        with pytest.raises(InvalidRequest, match="must be at most 1000 ids of keys"):
+            await identity.ended_keys(strange)
 
 
 async def test_nobody_gets_a_key_that_may_do_more_than_theirs(service):

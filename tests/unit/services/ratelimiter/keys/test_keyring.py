@@ -55,6 +55,10 @@ class FakeAccounts:
         self.kept[digest] = replace(kept, key=replace(kept.key, revoked_s=now_s))
         return self.kept[digest].key
 
+    async def named(self, key_ids: Sequence[KeyId]) -> Sequence[Key]:
+        self.questions += 1
+        return [kept.key for kept in self.kept.values() if kept.key.id in key_ids]
+
     async def working(self, tenant_id: TenantId, now_s: float) -> int:
         return len(self.kept)
 
@@ -96,6 +100,26 @@ async def test_a_key_has_its_form_and_only_its_hash_is_kept(keyring: Keyring, ac
 async def test_two_keys_never_look_alike(keyring: Keyring):
     made = [await keyring.create(TENANT, "pro", "") for _ in range(50)]
     assert len({secret for _, secret in made}) == len({key.prefix for key, _ in made}) == 50
+
+
+async def test_keys_that_have_ended_are_told_as_they_stand_and_never_from_the_cache(
+    keyring: Keyring, accounts: FakeAccounts, clock: ManualClock
+):
+    (lasting, _), (brief, secret), (gone, _) = [
+        await keyring.create(TENANT, "pro", "", lifetime_s=60) for _ in range(3)
+    ]
+    await keyring.authenticate(secret)
+    asked = [lasting.id, brief.id, gone.id, KeyId("key_none")]
+    assert set(await keyring.ended(asked)) == {"key_none"}  # forgotten: it ended 30 days ago
+    await accounts.revoke(gone.id, clock.now())  # as another rate limiter does
+    await accounts.replace(brief.id, KeptKey(replace(brief, id=KeyId("key_new")), b"new"), clock.now())
+    told = await keyring.ended(asked)
+    assert {key_id: why.reason for key_id, why in told.items()} == {
+        brief.id: "KEY_EXPIRED",
+        gone.id: "KEY_REVOKED",
+        "key_none": "KEY_REVOKED",
+    }
+    assert (await keyring.authenticate(secret)).id == brief.id
 
 
 @pytest.mark.parametrize("text", ["", "dk_", "sk-123", "dk_ABCDEFGH_short", "dk_ABCDEFG!_" + "a" * 43])
