@@ -1,10 +1,14 @@
-"""Wallets in SQL. Rows are always taken in the order usage, hold, wallet, so that no two wait for each other."""
+"""Wallets in SQL. What is taken is always taken in the order job, usage, hold, wallet, so that no two wait for each other.
+
+The job is a lock without a row (`one_at_a_time`): what confirms a job's money and what settles it look for rows that the
+other may be about to write, and rows that are not there cannot be locked.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, exists, or_, select, update
+from sqlalchemy import Row, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import JobId, TenantId
@@ -13,7 +17,14 @@ from services.ratelimiter import schema
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.tenants.wallets import Credit, Wallet, month_of
 
+_JOBS = 0x44415248  # says what the lock is for: PostgreSQL knows such locks by two numbers
 _AT_ONCE = 1000  # holds that one sweep gives back in a transaction
+
+
+async def one_at_a_time(within: AsyncConnection, reservation_id: JobId) -> None:
+    """Let whoever else confirms or settles a job wait for this transaction; a file has one writer anyway."""
+    if within.dialect.name == "postgresql":
+        await within.execute(select(func.pg_advisory_xact_lock(_JOBS, func.hashtext(reservation_id))))
 
 
 class SqlWallets:
@@ -49,10 +60,13 @@ class SqlWallets:
         settled = select(exists().where(self._usage.c.job_id == reservation_id))
 
         async def write(within: AsyncConnection) -> None:
-            if (await within.execute(stands)).rowcount or (await within.execute(settled)).scalar_one():
+            await one_at_a_time(within, reservation_id)
+            if (await within.execute(settled)).scalar_one():
                 return
-            await self._note(within, tenant_id, reservation_id, micros, now_s, confirmed=True)
-            await self._move(within, tenant_id, now_s, held=micros)
+            if await self._note(within, tenant_id, reservation_id, micros, now_s, confirmed=True):
+                await self._move(within, tenant_id, now_s, held=micros)
+            else:
+                await within.execute(stands)
 
         await self._database.write(write)
 
@@ -70,6 +84,7 @@ class SqlWallets:
             .where(holds.c.confirmed.is_(False), holds.c.made_at < before_s)
             .order_by(holds.c.reservation_id)
             .limit(_AT_ONCE)
+            .with_for_update(skip_locked=True)  # two sweeps do not wait for each other, nor for who confirms
         )
         gone = and_(holds.c.reservation_id.in_(old), holds.c.confirmed.is_(False))
         return await self._database.write(lambda within: self._give_back(within, gone))
@@ -99,7 +114,10 @@ class SqlWallets:
     async def pay(
         self, within: AsyncConnection, tenant_id: TenantId, reservation_id: JobId, micros: int, now_s: float
     ) -> None:
-        """Spend an amount in the place of what was held for it, in the transaction of the settlement."""
+        """Spend an amount in the place of what was held for it, in the transaction of the settlement.
+
+        Whoever settles has called `one_at_a_time` first.
+        """
         gone = delete(self._holds).where(self._holds.c.reservation_id == reservation_id)
         held = (await within.execute(gone.returning(self._holds.c.micros))).scalar_one_or_none()
         if held is not None or micros:

@@ -16,7 +16,7 @@ from services.ratelimiter.balances.causes import Cause
 from services.ratelimiter.balances.days import number_of
 from services.ratelimiter.balances.reservation import Hold
 from services.ratelimiter.sql_database import LONG_S, Database
-from services.ratelimiter.tenants.sql_wallets import SqlWallets
+from services.ratelimiter.tenants.sql_wallets import SqlWallets, one_at_a_time
 from services.ratelimiter.usage.book import DayTotal, Settlement, UsageRow
 
 _AT_ONCE = 1000  # rows that one step of `forget` removes
@@ -35,6 +35,7 @@ class SqlUsage:
         hold = row.settlement.hold
 
         async def write(within: AsyncConnection) -> bool:
+            await one_at_a_time(within, hold.reservation_id)
             if not await insert_if_absent(within, self._usage, _columns(row)):
                 return False
             await self._wallets.pay(within, hold.tenant_id, hold.reservation_id, row.micros, row.settled_s)
