@@ -79,4 +79,8 @@ def _in_redis(settings: Settings, around: Around) -> Deciding:
         await recovery.begin()
         await decider.remember()
 
-    return Deciding(decider, begin, (recovery.run,), line.close)
+    async def close() -> None:
+        await line.close()
+        journal.close()
+
+    return Deciding(decider, begin, (recovery.run,), close)

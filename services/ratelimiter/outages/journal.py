@@ -49,12 +49,14 @@ class Part:
 class Journal:
     """A file of entries, which is read in parts: a long outage is told without holding up those who ask meanwhile.
 
-    A process that ends between two parts begins again with the first; the ledger knows what it has heard.
+    A process that ends between two parts begins again with the first; the ledger knows what it has heard. The file stays
+    open from the first entry until all is told, or `close`: in an outage each answer writes one.
     """
 
     def __init__(self, path: Path, part_bytes: int = PART_BYTES) -> None:
         self._path, self._part_bytes = path, part_bytes
         self._told = 0
+        self._descriptor: int | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -68,12 +70,9 @@ class Journal:
         """Append; a disk that refuses is logged, for the answer stands."""
         line = f"\n{_to_json(entry)}\n"  # begins anew: the line before may have been cut off by a crash
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
+            os.write(self._opened(), line.encode())
         except OSError as error:
+            self.close()  # perhaps another one can be written to
             logger.error("an answer is not in the journal", extra={"reason": error.strerror, "step": entry.step.value})
 
     def read(self) -> Part:
@@ -93,6 +92,21 @@ class Journal:
         if end and self.is_empty:
             os.truncate(self._path, 0)
             self._told = 0
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; the next entry opens it again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _opened(self) -> int:
+        """Return the file, another one when somebody removed it. It appends, so a file made empty begins anew."""
+        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+            self.close()
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return self._descriptor
 
     def _part(self, begin: int) -> Part:
         try:

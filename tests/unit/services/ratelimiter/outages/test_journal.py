@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,53 @@ def test_a_line_that_a_crash_cut_off_costs_only_itself(tmp_path: Path, caplog: p
 def test_a_disk_that_refuses_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     Journal(tmp_path / "none" / "journal").write(entry(Step.RESERVE))
     assert "an answer is not in the journal" in caplog.messages
+
+
+def test_it_is_opened_once_for_many_answers_and_not_kept_when_all_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal, opened, opens = Journal(tmp_path / "journal"), list[int](), os.open
+
+    def opening(path: Path, flags: int, mode: int) -> int:
+        opened.append(opens(path, flags, mode))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", opening)
+    for step in (Step.RESERVE, Step.CONFIRM, Step.SETTLE):
+        journal.write(entry(step))
+        assert journal.read().entries[-1].step is step  # it is there at once, for whoever looks
+    assert len(opened) == 1
+    journal.drop(journal.read().end)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    journal.write(entry(Step.RELEASE))
+    assert [each.step for each in journal.read().entries] == [Step.RELEASE]
+    journal.close()
+    journal.close()
+
+
+def test_a_file_that_somebody_removed_is_made_again(tmp_path: Path):
+    journal = Journal(tmp_path / "journal")
+    journal.write(entry(Step.RESERVE))
+    (tmp_path / "journal").unlink()
+    journal.write(entry(Step.CONFIRM))
+    assert journal.read().entries == [entry(Step.CONFIRM)]
+    journal.close()
+
+
+def test_after_a_disk_that_refused_the_next_answer_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    journal = Journal(tmp_path / "journal")
+    journal.write(entry(Step.RESERVE))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _refuses)
+        journal.write(entry(Step.CONFIRM))
+    journal.write(entry(Step.SETTLE))
+    assert [each.step for each in journal.read().entries] == [Step.RESERVE, Step.SETTLE]
+    journal.close()
+
+
+def _refuses(_descriptor: int, _content: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize(
