@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from types import MappingProxyType
 
 from libs.clock import Clock
@@ -12,8 +12,10 @@ from services.ratelimiter.balances.balance import Balance
 from services.ratelimiter.balances.booking import Booking, Outcome, Touched
 from services.ratelimiter.balances.reservation import OVER, Hold, Reservation, State
 from services.ratelimiter.balances.scope import AccountId
+from services.ratelimiter.ledgers.ends import Ends
 from services.ratelimiter.ledgers.ledger import Change
 
+_AT_ONCE = 5_000  # that one call forgets: at midnight all accounts are due, and others wait for an answer meanwhile
 _Id = tuple[TenantId, JobId]
 
 
@@ -24,6 +26,7 @@ class MemoryLedger:
         """Begin empty, or with what stands in some accounts."""
         self._clock = clock
         self._balances = dict(balances or {})
+        self._ends = Ends((balance.empty_from_s, account) for account, balance in self._balances.items())
         self._reservations: dict[_Id, Reservation] = {}
         self._tentative: dict[_Id, Reservation] = {}  # in order of time, as dictionaries keep it
         self._over: dict[_Id, Reservation] = {}  # in order of time
@@ -37,7 +40,9 @@ class MemoryLedger:
         """Apply a change to what is touched."""
         outcome = change(self._booking(touched), self._clock.now())
         if outcome.applied:
-            self._balances.update(outcome.booking.balances)
+            for account, balance in outcome.booking.balances.items():
+                self._balances[account] = balance
+                self._ends.expect(account, balance.empty_from_s)
             for reservation in outcome.booking.reservations.values():
                 self._keep((touched.tenant_id, reservation.hold.reservation_id), reservation)
         return outcome
@@ -54,10 +59,15 @@ class MemoryLedger:
     async def forget(self, age_s: float) -> None:
         """Drop what no longer matters."""
         now_s = self._clock.now()
-        for key, _ in list(takewhile(lambda item: item[1].changed_s < now_s - age_s, self._over.items())):
+        over = takewhile(lambda item: item[1].changed_s < now_s - age_s, self._over.items())
+        for key, _ in list(islice(over, _AT_ONCE)):
             del self._over[key], self._reservations[key]
-        for account in [a for a, balance in self._balances.items() if balance.empty_from_s <= now_s]:
-            del self._balances[account]
+        for account in self._ends.reached(now_s, _AT_ONCE):
+            empty_from_s = self._balances[account].empty_from_s
+            if empty_from_s <= now_s:
+                del self._balances[account]
+            else:
+                self._ends.expect(account, empty_from_s)
 
     def _booking(self, touched: Touched) -> Booking:
         balances = {a: self._balances[a] for a in touched.accounts if a in self._balances}
