@@ -165,7 +165,8 @@ class Scheduler:
         self.forecaster.on_demand = scaling.ring
         forecast.observe(self.forecaster.demand, self.forecaster.promises.outcomes, TARGET_DRAIN_S)
         self.ward.observe()
-        pricing.observe(lambda: self.prices.book.table.version, self.prices.outcomes)
+        prices = self.prices
+        pricing.observe(lambda: prices.book.table.version, prices.outcomes, lambda: prices.unreadable)
         observe_lead(lambda: self.lead.serving)
         return scaling
 

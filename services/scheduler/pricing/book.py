@@ -14,8 +14,11 @@ from libs.generation.calibration import Calibration
 from libs.generation.cost import CostEntry, CostTable
 from libs.generation.spec import GenerationSpec
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
+from services.scheduler.pricing.anchor import Anchor, Standing
 
+FORMAT = 1  # of what is kept; a higher one is of a later release
 MOVED = 0.02  # a price that changes by less is not worth a new version
+_MOST_GONE = 1000  # models whose reference is remembered when all else about them is not
 _SPEED_WEIGHT = 0.05  # of a new job in the average over devices
 
 
@@ -31,7 +34,8 @@ class _Model:
     @property
     def measured(self) -> bool:
         """Whether its reference class was measured."""
-        return self.classes[self.reference].known
+        base = self.classes.get(self.reference)
+        return base is not None and base.known
 
 
 @dataclass(slots=True)
@@ -42,10 +46,11 @@ class PriceBook:
     table: CostTable = field(default_factory=CostTable)
     _models: dict[str, _Model] = field(default_factory=dict)
     _learned: set[str] = field(default_factory=set)  # models of which something came since the last look
+    _gone: dict[str, Standing] = field(default_factory=dict)  # of models that were forgotten, in case they come back
 
     def learn(self, model_version: str, device_class: str, spec: GenerationSpec, gpu_ms: float) -> bool:
         """Take in an attempt that drew all of its pictures; returns whether anything was learned from it."""
-        model = self._models.setdefault(model_version, _Model(device_class))
+        model = self._model(model_version, device_class)
         if device_class == self.reference:
             model.reference = device_class
         calibration = model.classes.setdefault(device_class, Calibration.begin(self.table.prior))
@@ -60,6 +65,14 @@ class PriceBook:
         """Return the units of a millisecond of a class of device: 1 on the reference, and until both are measured."""
         model = self._models.get(model_version)
         return model.worths.get(device_class, 1.0) if model else 1.0
+
+    def _model(self, model_version: str, device_class: str) -> _Model:
+        """Return what is known of a model, of a new one that this class of device served first."""
+        model = self._models.get(model_version)
+        if model is None:
+            before = self._gone.pop(model_version, Standing(device_class))
+            model = self._models[model_version] = _Model(before.reference, worths=dict(before.worths))
+        return model
 
     def seconds_per_unit(self, model_version: str) -> float:
         """Return the seconds of a device that an estimated unit takes on the average."""
@@ -95,19 +108,37 @@ class PriceBook:
         changes += [worth / model.worths.get(name, 1.0) for name, worth in worths.items()]
         if model_version in self.table.entries and all(abs(math.log(change)) <= MOVED for change in changes):
             return None
-        model.worths = worths
+        model.worths |= worths
         return entry
 
     def forget(self, keep: int, listed: frozenset[str]) -> None:
         """Drop what was learned of models that are listed no more, but for the last `keep` of them."""
         gone = [model_version for model_version in self._models if model_version not in listed]
         for model_version in gone[: max(0, len(gone) - keep)]:
-            del self._models[model_version]
+            model = self._models.pop(model_version)
             self._learned.discard(model_version)
+            self._gone[model_version] = Standing(model.reference, model.worths)
+        for model_version in list(self._gone)[: max(0, len(self._gone) - _MOST_GONE)]:
+            del self._gone[model_version]
+
+    def anchor(self, catalog_version: int) -> Anchor:
+        """Return what must not be lost with the rest."""
+        models = {name: Standing(model.reference, dict(model.worths)) for name, model in self._models.items()}
+        return Anchor(self.table.version, catalog_version, self._gone | models)
+
+    def hold_to(self, anchor: Anchor) -> None:
+        """Go on from an anchor where the rest is lost: every price is the prior again, so it is another version."""
+        self._models = {name: _Model(each.reference, worths=dict(each.worths)) for name, each in anchor.models.items()}
+        self.table = CostTable({}, self.table.prior, anchor.version + 1)
+
+    def remember(self, anchor: Anchor) -> None:
+        """Take up from an anchor what was restored without: models that were forgotten."""
+        self._gone = {name: each for name, each in anchor.models.items() if name not in self._models}
 
     def to_document(self) -> dict[str, Any]:
         """Return what is kept."""
         return {
+            "format": FORMAT,
             "version": self.table.version,
             "entries": {model_version: entry.to_document() for model_version, entry in self.table.entries.items()},
             "models": {model_version: self._kept(model_version) for model_version in self._models},
@@ -120,10 +151,19 @@ class PriceBook:
         return {"reference": model.reference, "classes": classes, "worths": model.worths, "ms": model.ms_per_unit}
 
     def restore(self, document: Mapping[str, Any]) -> None:
-        """Take up what was kept, with the version it had; raises KeyError, TypeError or ValueError for other things."""
+        """Take up what was kept, with the version it had; raises one of `anchor.UNREADABLE` for other things."""
+        if document.get("format", FORMAT) > FORMAT:
+            raise ValueError("a later release wrote these prices")
         models = {name: _model(kept) for name, kept in document["models"].items()}
-        entries = {name: CostEntry.from_document(entry) for name, entry in document["entries"].items()}
+        entries = {name: _entry(entry) for name, entry in document["entries"].items()}
         self._models, self.table = models, CostTable(entries, self.table.prior, int(document["version"]))
+
+
+def _entry(kept: Mapping[str, Any]) -> CostEntry:
+    entry = CostEntry.from_document(kept)
+    if not all(map(math.isfinite, (*entry.coefficients, entry.typical, entry.high))):
+        raise ValueError("a price is a number")
+    return entry
 
 
 def _model(kept: Mapping[str, Any]) -> _Model:

@@ -1,6 +1,7 @@
 """Keeps the book: hears what attempts cost, and every few seconds brings the next prices into force.
 
-Prices are written down before anybody is told of them, so that no version ever means two things.
+Prices are written down before anybody is told of them, so that no version ever means two things. Those that cannot be
+read again are set aside and learned anew, from the version and the reference devices of the anchor on.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from libs.alarm import Alarm
 from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.job import Job
+from services.scheduler.pricing.anchor import UNREADABLE, Anchor
 from services.scheduler.pricing.book import PriceBook
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
@@ -21,11 +25,13 @@ from services.scheduler.storage.store import JobStore
 
 logger = logging.getLogger(__name__)
 
-DOCUMENT = "prices"
+DOCUMENT, ANCHOR, SET_ASIDE = "prices", "prices_anchor", "prices_unreadable"
 EVERY_S = 5.0
 SAVE_EVERY_S = 60.0  # what is learned in between is no loss: it is learned again
 MOST_A_SECOND = 50  # attempts that are learned from: a sample is enough
 KEPT_MODELS = 20  # that are listed no more
+
+R = TypeVar("R")
 
 
 class PriceKeeper:
@@ -39,19 +45,40 @@ class PriceKeeper:
         self._news = Alarm(clock)
         self._second, self._heard = 0, 0
         self._saved_at = clock.monotonic()
+        self._anchor = Anchor()  # as it was written last
         self.book = PriceBook()
+        self.unreadable = 0  # documents that were set aside at this start
         self.outcomes: Counter[bool] = Counter()  # attempts by whether anything was learned from them
 
     async def load(self) -> None:
-        """Take up the prices that were kept; what cannot be read is learned anew."""
-        document = await persistently(self._clock, lambda: self._store.load_document(DOCUMENT))
-        if document is None:
-            return
+        """Take up the prices that were kept; of those that cannot be read, their version and what units mean."""
+        anchor = await self._read(ANCHOR, Anchor.from_document)
+        catalog_version = await self._read(DOCUMENT, self._restore)
+        if catalog_version is None and anchor is not None:
+            self.book.hold_to(anchor)
+            catalog_version = anchor.catalog_version + 1
+        elif anchor is not None:
+            self.book.remember(anchor)
+        if catalog_version is not None:
+            self._catalog.price(self.book.table, catalog_version)
+
+    def _restore(self, document: dict[str, Any]) -> int:
+        catalog_version = int(document["catalog_version"])
+        self.book.restore(document)
+        return catalog_version
+
+    async def _read(self, name: str, read: Callable[[dict[str, Any]], R]) -> R | None:
+        """Return what a document says; None where there is none, or when it must be set aside."""
         try:
-            self.book.restore(document)
-            self._catalog.price(self.book.table, int(document["catalog_version"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            logger.exception("the prices that were kept cannot be read")
+            document = await persistently(self._clock, lambda: self._store.load_document(name))
+            return None if document is None else read(document)
+        except UNREADABLE:
+            self.unreadable += 1
+            aside = SET_ASIDE if name == DOCUMENT else f"{name}_unreadable"
+            logger.exception("kept prices cannot be read: they are set aside", extra={"document": name, "aside": aside})
+        epoch = self._lead.epoch
+        await persistently(self._clock, lambda: self._store.rename_document(name, aside, epoch))
+        return None
 
     def worth(self, job: Job, worker: WorkerRecord) -> float:
         """Return the units of a millisecond of a worker's device."""
@@ -84,12 +111,21 @@ class PriceKeeper:
             return
         self.book.forget(KEPT_MODELS, frozenset(model.pinned for model in self._catalog.catalog.models))
         version = self._catalog.catalog.version + (table is not before)
+        await self._keep_anchor(version)
         document = self.book.to_document() | {"catalog_version": version}
         await persistently(self._clock, lambda: self._store.save_document(DOCUMENT, document, self._lead.epoch))
         self._saved_at = self._clock.monotonic()
         if table is not before:
             self._catalog.price(table, version)
             logger.info("prices changed", extra={"version": table.version})
+
+    async def _keep_anchor(self, catalog_version: int) -> None:
+        """Write it before the prices: a version that it does not know of yet was told to nobody."""
+        anchor = self.book.anchor(catalog_version)
+        if anchor != self._anchor:
+            document = anchor.to_document()
+            await persistently(self._clock, lambda: self._store.save_document(ANCHOR, document, self._lead.epoch))
+            self._anchor = anchor
 
     def _may_learn(self) -> bool:
         second = int(self._clock.monotonic())

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from libs.ids import JobId, TenantId, WorkerId
 from services.scheduler.job import AttemptRecord, DurableEvent, Job, JobState, OutboxMessage
@@ -132,11 +131,6 @@ class MemoryStore(MemoryResults, MemoryLead, MemoryDeliveries, MemoryRetention, 
                 attempts[index] = marked
                 return True
         return False
-
-    async def save_document(self, name: str, document: dict[str, Any], epoch: int) -> None:
-        """Keep a document."""
-        self._check(epoch)
-        self._documents[name] = json.dumps(document)
 
     async def request_cancel(self, job_id: JobId, tenant: TenantId, epoch: int = NOBODY) -> Job | None:
         """Mark an open job for cancelling."""

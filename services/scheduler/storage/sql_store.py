@@ -185,6 +185,15 @@ class SqlStore(SqlResults, SqlRetention, SqlDeliveries, SqlLead):
 
         await self._transactions.write(write)
 
+    async def rename_document(self, name: str, new_name: str, epoch: int) -> None:
+        """Give a document another name."""
+
+        async def write(connection: AsyncConnection) -> None:
+            await sql_reads.check_epoch(connection, epoch)
+            await sql_writes.rename_document(connection, name, new_name)
+
+        await self._transactions.write(write)
+
     async def load_document(self, name: str) -> dict[str, Any] | None:
         """Return a document."""
         found = await self._rows(select(documents).where(documents.c.name == name))

@@ -141,6 +141,13 @@ async def save_document(connection: AsyncConnection, name: str, body: dict[str, 
     await connection.execute(replacing, {"name": name, "body": body})
 
 
+async def rename_document(connection: AsyncConnection, name: str, new_name: str) -> None:
+    """Give a document another name, unread, in the place of what has that name."""
+    there = select(documents.c.name).where(documents.c.name == name).exists()
+    await connection.execute(delete(documents).where(documents.c.name == new_name, there))
+    await connection.execute(update(documents).where(documents.c.name == name).values(name=new_name))
+
+
 async def _begin_anew(connection: AsyncConnection, job_ids: Sequence[JobId]) -> None:
     if not job_ids:
         return

@@ -266,7 +266,11 @@ class JobStore(LeadStore, ResultStore, DeliveryStore, Protocol):
         ...
 
     async def load_document(self, name: str) -> dict[str, Any] | None:
-        """Return the document of a name, or None."""
+        """Return the document of a name, or None. Raises ValueError or TypeError when what lies there is none."""
+        ...
+
+    async def rename_document(self, name: str, new_name: str, epoch: int) -> None:
+        """Give a document, whatever it holds, another name, in the place of what has that name. Raises Deposed."""
         ...
 
     async def ping(self) -> None:

@@ -85,6 +85,8 @@ async def test_a_leader_that_is_no_more_keeps_no_document(store: JobStore) -> No
     await store.take_lead("another", NOW)
     with pytest.raises(Deposed):
         await store.save_document("catalog", {"version": 2}, epoch)
+    with pytest.raises(Deposed):
+        await store.rename_document("catalog", "aside", epoch)
     assert await store.load_document("catalog") == {"version": 1}
 
 

@@ -200,3 +200,15 @@ async def test_documents_are_replaced_by_name(store: JobStore) -> None:
 
 async def test_it_answers(store: JobStore) -> None:
     await store.ping()
+
+
+async def test_a_document_gets_another_name_in_the_place_of_what_has_it(store: JobStore) -> None:
+    epoch = (await store.leader()).epoch
+    await store.save_document("prices", {"version": 1}, epoch)
+    await store.rename_document("prices", "aside", epoch)
+    assert await store.load_document("prices") is None
+    await store.rename_document("prices", "aside", epoch)  # nothing there: what lies aside stays
+    assert await store.load_document("aside") == {"version": 1}
+    await store.save_document("prices", {"version": 2}, epoch)
+    await store.rename_document("prices", "aside", epoch)
+    assert await store.load_document("aside") == {"version": 2}

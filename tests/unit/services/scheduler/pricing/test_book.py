@@ -8,6 +8,7 @@ import random
 import pytest
 
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
+from services.scheduler.pricing.anchor import UNREADABLE, Anchor, Standing
 from services.scheduler.pricing.book import PriceBook
 from tests.unit.libs.generation.test_calibration import mixed, small_machine
 from tests.unit.services.scheduler.fakes import spec
@@ -108,3 +109,43 @@ def test_models_that_are_gone_are_forgotten_but_for_the_last() -> None:
         book.learn(f"m@{number}", GPU, spec(), 10.0)
     book.forget(2, frozenset({"m@0"}))
     assert set(book.to_document()["models"]) == {"m@0", "m@3", "m@4"}
+
+
+def test_a_model_that_comes_back_has_the_reference_that_it_had() -> None:
+    book, again = PriceBook(), PriceBook()
+    drawn(book, GPU, 50)
+    drawn(book, CPU, 50, slower=20.0)
+    renew(book)
+    worth = book.worth(M, CPU)
+    book.forget(0, frozenset())
+    again.restore(json.loads(json.dumps(book.to_document())))
+    again.remember(Anchor.from_document(json.loads(json.dumps(book.anchor(1).to_document()))))
+    for each in (book, again):
+        drawn(each, CPU, 60, slower=20.0, seed=5)
+        renew(each)
+        assert each.worth(M, CPU) == worth < 0.1
+        drawn(each, GPU, 60, seed=6)
+        renew(each)
+        assert each.worth(M, CPU) == pytest.approx(1 / 20, rel=0.15)
+
+
+@pytest.mark.parametrize("price", ["dear", float("nan"), None])
+def test_a_price_that_is_no_number_is_not_taken_up(price: object) -> None:
+    book, again = PriceBook(), PriceBook()
+    drawn(book, GPU, 60)
+    renew(book)
+    kept = book.to_document()
+    kept["entries"][M]["per_mp"] = price
+    with pytest.raises(UNREADABLE):
+        again.restore(kept)
+    assert again.table == PriceBook().table
+
+
+def test_an_anchor_is_read_whatever_a_later_release_keeps_beside_it() -> None:
+    anchor = Anchor(7, 9, {M: Standing(GPU, {CPU: 0.05})})
+    assert Anchor.from_document(anchor.to_document() | {"format": 3, "more": []}) == anchor
+    for worth in (0.0, float("nan"), "much"):
+        with pytest.raises(UNREADABLE):
+            Anchor.from_document(
+                {"version": 1, "catalog_version": 1, "models": {M: {"reference": GPU, "worths": {CPU: worth}}}}
+            )

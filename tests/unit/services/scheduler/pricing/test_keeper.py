@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from libs.clients.modelserver import AttemptDone, AttemptFailed, Order
 from libs.generation.attempt import FailureKind
 from services.scheduler.forecast.scaling import Trigger
 from services.scheduler.job import Job
-from services.scheduler.pricing.keeper import DOCUMENT, EVERY_S, MOST_A_SECOND, SAVE_EVERY_S
+from services.scheduler.pricing.keeper import ANCHOR, DOCUMENT, EVERY_S, MOST_A_SECOND, SAVE_EVERY_S, SET_ASIDE
 from services.scheduler.wire import catalog_to_pb
 from tests.unit.services.scheduler.fakes import MODEL, Bench, Line, pictures, record, spec
 
@@ -146,3 +147,75 @@ async def test_prices_that_cannot_be_read_are_learned_anew() -> None:
         await draw(bench, 8)
         await renewed(bench)
         assert scheduler.catalog.catalog.prices.version == 1
+
+
+async def priced_by_two(bench: Bench) -> None:
+    """Have a GPU serve first and a slower device after it."""
+    async with bench.running() as scheduler:
+        await bench.workers(record(**GPU), script=costing(20.0))
+        await draw(bench, 8)
+        await bench.workers(record("cpu-0"), script=costing(400.0))
+        await draw(bench, 12)
+        await renewed(bench)
+        assert scheduler.prices.book.table.version >= 1
+
+
+@pytest.mark.parametrize("damaged", [{"version": "of another time"}, {"format": 99}, "a newer shape", None])
+async def test_versions_grow_and_units_mean_the_same_when_prices_cannot_be_read(damaged: object) -> None:
+    bench = Bench()
+    await priced_by_two(bench)
+    kept = await bench.store.load_document(DOCUMENT)
+    assert kept is not None
+    if damaged is None:
+        del bench.store._documents[DOCUMENT]
+    else:
+        bench.store._documents[DOCUMENT] = json.dumps(kept | damaged if isinstance(damaged, dict) else [damaged])
+    async with bench.running() as scheduler:
+        prices = scheduler.prices
+        assert prices.book.table.version == kept["version"] + 1
+        assert scheduler.catalog.catalog.version > kept["catalog_version"]
+        assert not prices.book.table.entries
+        assert prices.book.worth(MODEL.pinned, "cpu") == pytest.approx(1 / 20)
+        await bench.workers(record("cpu-0"), script=costing(400.0))
+        await draw(bench, 8)
+        await renewed(bench)
+        assert not prices.book.table.entries, "the reference is the GPU, and it has drawn nothing yet"
+        await bench.workers(record(**GPU), script=costing(20.0))
+        await draw(bench, 8)
+        await renewed(bench)
+        assert prices.book.table.version == kept["version"] + 2
+        assert prices.book.table.typical_units(spec(), MODEL.pinned) == pytest.approx(20.0, rel=0.1)
+        assert prices.unreadable == (damaged is not None)
+
+
+async def test_what_cannot_be_read_lies_aside_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    await priced_by_two(bench)
+    kept = await bench.store.load_document(DOCUMENT)
+    assert kept is not None
+    later = kept | {"format": 2}
+    epoch = (await bench.store.leader()).epoch
+    await bench.store.save_document(DOCUMENT, later, epoch)
+    await bench.store.save_document(ANCHOR, {"models": 5}, epoch)
+    async with bench.running() as scheduler:
+        assert await bench.store.load_document(SET_ASIDE) == later
+        assert await bench.store.load_document(DOCUMENT) is None
+        assert (scheduler.prices.unreadable, scheduler.prices.book.table.version) == (2, 0)
+    assert "kept prices cannot be read: they are set aside" in caplog.messages
+
+
+async def test_a_version_is_in_the_anchor_before_anybody_hears_of_it() -> None:
+    bench = Bench()
+    async with bench.running() as scheduler:
+        await bench.workers(record(), script=costing(20.0))
+        saved = []
+        save = bench.store.save_document
+
+        async def saving(name: str, document: dict[str, object], epoch: int) -> None:
+            saved.append((name, document.get("version"), scheduler.catalog.catalog.prices.version))
+            await save(name, document, epoch)
+
+        bench.store.save_document = saving  # type: ignore[method-assign]
+        await draw(bench, 8)
+        await renewed(bench)
+        assert [each for each in saved if each[0] in (ANCHOR, DOCUMENT)] == [(ANCHOR, 1, 0), (DOCUMENT, 1, 0)]
