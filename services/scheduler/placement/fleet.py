@@ -24,7 +24,7 @@ from services.scheduler.placement import placement
 from services.scheduler.placement.abilities import Abilities
 from services.scheduler.placement.departures import Departures
 from services.scheduler.placement.placement import PREFETCH_S, Obstacle, Seat
-from services.scheduler.placement.seats import Incarnation, Seats, key_of
+from services.scheduler.placement.seats import Incarnation, Seats, is_alive, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -241,8 +241,7 @@ class Fleet:
                 await self._servers.pop(key).close()
 
     def _alive(self, key: Incarnation) -> bool:
-        record = self.workers().get(key[0])
-        return record is not None and record.incarnation == key[1]
+        return is_alive(key, self.workers())
 
 
 def _somebody_left(before: Mapping[WorkerId, WorkerRecord], now: Mapping[WorkerId, WorkerRecord]) -> bool:

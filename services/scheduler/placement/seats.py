@@ -56,15 +56,16 @@ class Seats:
             if before.get(worker_id) is not record:
                 self._most[worker_id] = most_rows(record.model_rows)
                 self._seat(worker_id, now)
-        if self._rests or self._apart:
-            self._forget_rests(now)
+        self._forget_rests(now)
 
     def _forget_rests(self, now: float) -> None:
         records = self._records
-        alive = {key_of(record) for record in records.values()}
-        self._rests = {key: end for key, end in self._rests.items() if key in alive}
-        kept = {key for key, end in self._apart.items() if key[0] not in records and now < end + AWAY_S}
-        self._apart = {key: end for key, end in self._apart.items() if key in alive or key in kept}
+        self._rests = {key: end for key, end in self._rests.items() if is_alive(key, records)}
+        self._apart = {
+            key: end
+            for key, end in self._apart.items()
+            if is_alive(key, records) or (key[0] not in records and now < end + AWAY_S)
+        }
 
     def wish(self, wishes: Wishes, now: float) -> None:
         """Take an operator's wishes as they are now."""
@@ -226,3 +227,9 @@ class Seats:
 def key_of(record: WorkerRecord) -> Incarnation:
     """Return what tells one run of a worker's process from the next."""
     return record.worker_id, record.incarnation
+
+
+def is_alive(key: Incarnation, records: Mapping[WorkerId, WorkerRecord]) -> bool:
+    """Return whether a run of a worker is in the fleet; a later run of the same worker is another."""
+    record = records.get(key[0])
+    return record is not None and record.incarnation == key[1]

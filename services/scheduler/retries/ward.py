@@ -14,7 +14,7 @@ from libs.telemetry import metrics
 from services.scheduler.attempts.outcome import Attempt, Close, Done
 from services.scheduler.job import Job
 from services.scheduler.placement.fleet import Fleet
-from services.scheduler.placement.seats import Incarnation, key_of
+from services.scheduler.placement.seats import Incarnation, is_alive, key_of
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.retries.quarantine import Quarantine
 from services.scheduler.retries.retry import Fault, Mishap
@@ -40,8 +40,7 @@ class _Living(Collection[Incarnation]):
         return map(key_of, self._workers.values())
 
     def __contains__(self, worker: object) -> bool:
-        record = self._workers.get(worker[0]) if isinstance(worker, tuple) else None
-        return record is not None and key_of(record) == worker
+        return isinstance(worker, tuple) and is_alive(worker, self._workers)
 
 
 class Ward:
