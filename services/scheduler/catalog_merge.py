@@ -106,9 +106,9 @@ def _each_once(described: Descriptions) -> list[Sequence[Model]]:
 def tally_of(alive: Mapping[WorkerId, WorkerRecord]) -> Tally:
     """Return what living workers can run."""
     tally = Tally()
-    for models, workers in Counter(record.models for record in alive.values()).items():  # few differ
+    kinds = Counter((record.models, record.resident, record.device == "cpu") for record in alive.values())  # few differ
+    for (models, resident, on_cpu), workers in kinds.items():
         tally.able.update(dict.fromkeys(models, workers))
-    for models, resident, on_cpu in {(r.models, r.resident, r.device == "cpu") for r in alive.values()}:
         (tally.in_ram if on_cpu else tally.in_vram).update({*resident} & {*models})
     return tally
 
