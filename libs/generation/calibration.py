@@ -147,9 +147,10 @@ class Calibration:
         """Move the quantiles by what was told: they have to cover that it was not known well, and is old, too."""
         if self.told is None:
             self.told = self.entry()
-        off = math.log(took_ms / self.told.typical_units(spec))
+        typical, high = self.told.prices(spec)
+        off = math.log(took_ms / typical)
         self.spread += _SPREAD_WEIGHT * (min(abs(off), JUMP) - self.spread)
-        self.above += _STEP_OF_ALL * self.spread * _toward(took_ms <= self.told.high_units(spec))
+        self.above += _STEP_OF_ALL * self.spread * _toward(took_ms <= high)
         step = max(_STEP, 1.0 / known.jobs)
         known.beyond += step * self.spread * _toward(off <= self.above + known.beyond)
         if self.jobs % _BEHIND == 0:

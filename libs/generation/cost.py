@@ -55,13 +55,14 @@ class CostEntry:
 
     def typical_units(self, spec: GenerationSpec) -> float:
         """Return the units that half of such requests cost at most."""
-        return self._prices(spec)[0]
+        return self.prices(spec)[0]
 
     def high_units(self, spec: GenerationSpec) -> float:
         """Return the units that nine of ten such requests cost at most."""
-        return self._prices(spec)[1]
+        return self.prices(spec)[1]
 
-    def _prices(self, spec: GenerationSpec) -> tuple[float, float]:
+    def prices(self, spec: GenerationSpec) -> tuple[float, float]:
+        """Return the units that half of such requests cost at most, and nine of ten."""
         bucket = bucket_of(spec)
         typical, high = self.price(bucket, work_of(spec, self.guided))
         if not spec.guided:
@@ -108,16 +109,21 @@ class CostTable:
     prior: CostEntry = CostEntry()
     version: int = 0
 
-    def units(self, spec: GenerationSpec, model_version: str) -> float:
-        """Return the units that `spec` is estimated to cost, which nine of ten do not exceed.
+    def prices(self, spec: GenerationSpec, model_version: str) -> tuple[float, float]:
+        """Return the units that half of such requests do not exceed, and those that nine of ten do not.
 
-        It never falls with size, steps, strength, images, frames or guidance.
+        Neither falls with size, steps, strength, images, frames or guidance.
         """
-        return round(self.entry(model_version).high_units(spec), 1)
+        typical, high = self.entry(model_version).prices(spec)
+        return round(typical, 1), round(high, 1)
+
+    def units(self, spec: GenerationSpec, model_version: str) -> float:
+        """Return the units that `spec` is estimated to cost, which nine of ten do not exceed."""
+        return self.prices(spec, model_version)[1]
 
     def typical_units(self, spec: GenerationSpec, model_version: str) -> float:
         """Return the units that half of such requests do not exceed."""
-        return round(self.entry(model_version).typical_units(spec), 1)
+        return self.prices(spec, model_version)[0]
 
     def entry(self, model_version: str) -> CostEntry:
         """Return the prices of a model version."""

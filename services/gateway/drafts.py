@@ -61,7 +61,7 @@ def price(draft: Draft, catalog: CatalogView, destinations: Destinations = PUBLI
     except InvalidRequest as error:
         raise _bounded(error.violations) from None
     costs, pinned = catalog.costs, model.pinned
-    units, typical_units = costs.units(spec, pinned), costs.typical_units(spec, pinned)
+    typical_units, units = costs.prices(spec, pinned)
     return Priced(draft.request, spec, model, units, typical_units, costs.version)
 
 
