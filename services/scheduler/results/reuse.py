@@ -23,7 +23,7 @@ MARGIN_S = 600.0  # pictures that are removed sooner answer nobody: there must b
 MISS, HIT, JOINED = "MISS", "HIT", "JOINED"
 REASON = "answered from the cache"
 # The request is to blame, so that another run of it would end alike.
-_SHARED_FAILURES = frozenset({"INVALID_REQUEST", "SAFETY_PROMPT_BLOCKED", "SAFETY_OUTPUT_BLOCKED"})
+_SHARED_FAILURES = frozenset({"INVALID_REQUEST", *charging.BLOCKED_CAUSES})
 
 
 @dataclass(frozen=True, slots=True)

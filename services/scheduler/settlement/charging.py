@@ -17,7 +17,6 @@ from types import MappingProxyType
 from services.scheduler.job import Change, Job, OutboxMessage
 
 CAP = 1.5
-BLOCKED = frozenset({"SAFETY_PROMPT_BLOCKED", "SAFETY_OUTPUT_BLOCKED"})  # the fault lies with what was asked for
 
 OUTCOMES: Mapping[Change, str] = MappingProxyType(
     {
@@ -33,7 +32,7 @@ OUTCOMES: Mapping[Change, str] = MappingProxyType(
 # Why a job is over, in the limiter's words; what follows of each is there (services/ratelimiter/balances/causes.py).
 SUCCEEDED, CACHED, JOINED, PLATFORM, PARTLY = "succeeded", "cached", "joined", "platform", "partly"
 WITHDRAWN, CANCELLED, EXPIRED = "withdrawn", "cancelled", "expired"
-BLOCKED_CAUSES: Mapping[str, str] = MappingProxyType(
+BLOCKED_CAUSES: Mapping[str, str] = MappingProxyType(  # by the reason: the fault lies with what was asked for
     {"SAFETY_PROMPT_BLOCKED": "prompt_blocked", "SAFETY_OUTPUT_BLOCKED": "output_blocked"}
 )
 
@@ -56,7 +55,7 @@ def charge(
     in estimates.
     """
     actual, cap = round(units, 1), round(most * estimated_units, 1)
-    if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED:
+    if change not in (Change.SUCCEED, Change.CANCEL) and reason not in BLOCKED_CAUSES:
         if finished and change is Change.FAIL:
             return Charge(actual, min(cap, round(finished * actual, 1)), "only its finished pictures are charged")
         return Charge(actual, 0.0, "it never ran" if change is Change.EXPIRE else "it failed, so nothing is charged")
