@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from libs.fleet.model_rows import ModelRows
 from libs.generation.rows import rows_of
 from libs.generation.spec import GenerationSpec
+from libs.generation.work import doublings
 
 Most = Callable[["Shape"], int | None]  # rows that may draw side by side with it; None: not measured
 
@@ -29,7 +30,7 @@ class Shape:
     @classmethod
     def of(cls, model_version: str, spec: GenerationSpec) -> Shape:
         """Return the shape of a job."""
-        return cls(model_version, size_class(spec.width * spec.height * (spec.frames or 1)), rows_of(spec))
+        return cls(model_version, doublings(spec.width * spec.height * (spec.frames or 1)), rows_of(spec))
 
     @classmethod
     def of_line(cls, line: str) -> Shape:
@@ -48,11 +49,6 @@ class Shape:
 UNKNOWN = Shape("")  # of a job of which nothing is known
 
 
-def size_class(pixels: int) -> int:
-    """Return the class of a size: each holds the sizes up to twice those of the one before."""
-    return max(0, pixels - 1).bit_length()
-
-
 def most_rows(told: Iterable[ModelRows]) -> dict[tuple[str, int], int]:
     """Return what a worker measured, by model and class of size; of sizes in one class the least."""
     found: dict[tuple[str, int], int] = {}
@@ -60,7 +56,7 @@ def most_rows(told: Iterable[ModelRows]) -> dict[tuple[str, int], int]:
         for bucket, rows in each.most:
             sides = bucket.split("x")
             if all(side.isascii() and side.isdecimal() for side in sides):
-                key = each.model, size_class(math.prod(map(int, sides)))
+                key = each.model, doublings(math.prod(map(int, sides)))
                 found[key] = min(rows, found.get(key, rows))
     return found
 

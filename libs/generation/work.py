@@ -36,7 +36,7 @@ def bucket_of(spec: GenerationSpec) -> Bucket:
     mode = "inpaint" if spec.mask_image else "image" if spec.input_image else "text"
     extras = ((GUIDED, spec.guided), ("+lora", spec.loras), ("+preview", spec.preview))
     kind = mode + "".join(name for name, present in extras if present)
-    return Bucket(kind, _doublings(spec.width * spec.height * (spec.frames or 1)), _doublings(spec.drawn_steps))
+    return Bucket(kind, doublings(spec.width * spec.height * (spec.frames or 1)), doublings(spec.drawn_steps))
 
 
 def work_of(spec: GenerationSpec, guided: float) -> Work:
@@ -55,5 +55,6 @@ def cost(coefficients: Sequence[float], done: Sequence[float]) -> float:
     return sum(price * amount for price, amount in zip(coefficients, done, strict=True))
 
 
-def _doublings(count: int) -> int:
+def doublings(count: int) -> int:
+    """Return the class of a count: each holds those up to twice those of the one before."""
     return max(0, count - 1).bit_length()

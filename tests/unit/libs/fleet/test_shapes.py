@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.fleet.model_rows import ModelRows
-from libs.fleet.shapes import Shape, drawing, most_rows, size_class
+from libs.fleet.shapes import Shape, drawing, most_rows
 from libs.generation.spec import GenerationSpec
 
 SPEC = GenerationSpec("a cat", "", "m", 512, 512, 1, 20, 1.0, 7, "euler")
@@ -39,7 +39,6 @@ def test_a_shape_is_of_size_and_rows(changes: dict[str, Any], size: int, rows: i
 def test_of_sizes_in_one_class_the_least_counts() -> None:
     told = [ModelRows("m@1", 0, (("512x512", 8), ("512x384", 6), ("odd", 1), ("512x512x2", 2)))]
     assert most_rows(told) == {("m@1", 18): 6, ("m@1", 19): 2}
-    assert size_class(0) == size_class(1) == 0
 
 
 @pytest.mark.parametrize(
