@@ -19,7 +19,7 @@ from services.scheduler.forecast import demand, snapshot
 from services.scheduler.forecast.outlook import Outlook
 from services.scheduler.forecast.promises import Promises
 from services.scheduler.forecast.simulation import Simulation
-from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT, Speeds
+from services.scheduler.forecast.speeds import Speeds
 from services.scheduler.job import Job, JobState
 from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.order.ordering import Waiting
@@ -41,10 +41,6 @@ def _nobody() -> None:
     return None
 
 
-def _as_estimated(_model_version: str) -> float:
-    return PRIOR_S_PER_UNIT
-
-
 class Forecaster:
     """Is told what happens to open jobs; `run` keeps the outlook fresh."""
 
@@ -54,7 +50,7 @@ class Forecaster:
         fleet: Fleet,
         hub: WatchHub,
         clock: Clock,
-        seconds_per_unit: Callable[[str], float] = _as_estimated,
+        seconds_per_unit: Callable[[str], float],
     ) -> None:
         jobs.followers.append(self)
         self._jobs = jobs

@@ -33,6 +33,7 @@ from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.order.ordering import TIERS, Waiting
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.preempter import Preempter
+from services.scheduler.pricing.book import PriceBook
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage import changes
 from services.scheduler.storage.sql_rows import job_of, job_values
@@ -61,7 +62,7 @@ class Core:
         runner, self.reconciler = cast("AttemptRunner", self.runner), Reconciler(store, self.jobs, clock, Lead(1))
         preempter = Preempter(self.jobs, self.fleet, instruments, clock)
         self.dispatcher = Dispatcher(store, self.jobs, self.fleet, runner, self.reconciler, preempter, clock)
-        self.forecaster = Forecaster(self.jobs, self.fleet, hub, clock)
+        self.forecaster = Forecaster(self.jobs, self.fleet, hub, clock, PriceBook().seconds_per_unit)
         self.estimator = Estimator(self.jobs, self.fleet, self.forecaster, clock)
 
     def pop(self) -> tuple[Waiting, WorkerRecord]:
