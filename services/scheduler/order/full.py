@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from libs.ids import TenantId
 from services.scheduler.order.tenant import Tenant
@@ -14,8 +14,8 @@ NOWHERE = math.nan  # no entry of a line has this time
 class Full:
     """Who is full, by name."""
 
-    def __init__(self, names: Iterator[TenantId] | None = None) -> None:
-        self._names = dict.fromkeys(names or ())
+    def __init__(self, names: Iterable[TenantId] = ()) -> None:
+        self._names = dict.fromkeys(names)
 
     def __contains__(self, name: TenantId) -> bool:
         return name in self._names
@@ -25,7 +25,7 @@ class Full:
 
     def copy(self) -> Full:
         """Return one that goes its own way."""
-        return Full(iter(self._names))
+        return Full(self._names)
 
     def note(self, name: TenantId, tenant: Tenant) -> bool:
         """Take note of how much a tenant has on devices; True when it is to be lined up again."""

@@ -121,8 +121,7 @@ class Tier:
         else:
             tenant.overtaken += waiting.units
         tenant.account.charge(units)
-        self.take_up(waiting)
-        return tenant.account
+        return self.take_up(waiting)
 
     def take_up(self, waiting: Waiting) -> Account:
         """Count a job that runs, whoever started it; returns its tenant's account."""

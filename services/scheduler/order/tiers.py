@@ -82,7 +82,8 @@ class Tiers:
 
     def models(self) -> list[str]:
         """Return the models that jobs wait for, and perhaps some that none waits for any more."""
-        return [model for tier in self.by_name.values() for model in _models(tier)]
+        tiers = self.by_name.values()
+        return [model for tier in tiers for model in (*tier.lines, *tier.apart, *tier.full.models(tier.tenants))]
 
     def next(self, offer: Offer, now: float) -> Entry | None:
         """Return the next job; looking changes nothing."""
@@ -135,7 +136,3 @@ class Tiers:
         due = [(entry[0] + self.shares.wait_s(entry[2].tier), entry[1], entry) for entry in oldest]
         late = min((one for one in due if one[0] < now), default=None)
         return late[2] if late else None
-
-
-def _models(tier: Tier) -> Iterator[str]:
-    yield from (*tier.lines, *tier.apart, *tier.full.models(tier.tenants))

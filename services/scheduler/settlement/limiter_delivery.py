@@ -24,8 +24,8 @@ class LimiterDelivery:
         """Hand over a message; `charging` says what it holds."""
         match kind:
             case "confirm":
-                reserved_s = float(payload.get("reserved_s", 0.0))
-                wanted = {name: value for name, value in payload.items() if name != "reserved_s"}
+                wanted = dict(payload)
+                reserved_s = float(wanted.pop("reserved_s", 0.0))
                 await self._client.confirm(Reservation(**wanted), reserved_s)
             case "settle":
                 await self._client.settle(Settlement(**payload))
