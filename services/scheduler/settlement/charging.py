@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from libs.ids import JobId
 from services.scheduler.job import Change, Job, OutboxMessage
 
 CAP = 1.5
@@ -102,20 +103,21 @@ def settlement(
     )
 
 
-def reservation_of(job: Job) -> dict[str, object]:
-    """Return the fields that name a job's reservation and who made it.
+def reservation_id(job: Job) -> JobId:
+    """Return what the limiter knows a job's reservation by.
 
     A reservation is settled once; a job that came back from the dead letters has another one each time.
     """
-    reservation = f"{job.id}.{job.revivals}" if job.revivals else job.id
+    return JobId(f"{job.id}.{job.revivals}") if job.revivals else job.id
+
+
+def _reserved(job: Job) -> dict[str, object]:
+    """Return the fields that name a job's reservation, who made it, and when."""
     return {
-        "reservation_id": reservation,
+        "reservation_id": reservation_id(job),
         "tenant_id": job.tenant_id,
         "tier": job.tier,
         "key_id": job.key_id,
         "address": job.address,
+        "reserved_s": 0.0 if job.revivals else job.created_at,
     }
-
-
-def _reserved(job: Job) -> dict[str, object]:
-    return reservation_of(job) | {"reserved_s": 0.0 if job.revivals else job.created_at}

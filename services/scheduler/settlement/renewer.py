@@ -91,5 +91,4 @@ class Renewer:
 
 
 def _place(job: Job) -> OpenReservation:
-    named = charging.reservation_of(job)
-    return OpenReservation(JobId(str(named["reservation_id"])), job.tenant_id, job.tier, job.key_id, job.address)
+    return OpenReservation(charging.reservation_id(job), job.tenant_id, job.tier, job.key_id, job.address)
