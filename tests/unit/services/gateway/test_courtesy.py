@@ -49,5 +49,21 @@ def test_other_prompts_do_not(other: str) -> None:
     assert (simhash(FOX) ^ simhash(other)).bit_count() > 12
 
 
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("", 0),
+        ("?!", 0),
+        ("fox", 0x12E107141A5273B7),
+        (FOX, 0x75E3915C87608A74),
+        ("word " * 400, 0x4AA4CF27D7C78E95),
+        ("a red fox a red fox in deep snow", 0x14EA15BD1B684237),
+        ("狐 \ud800 Straße", 0x1BF3EE0D334200CC),
+    ],
+)
+def test_the_bits_of_a_prompt_stay_what_they_are(text: str, bits: int) -> None:
+    assert simhash(text) == bits
+
+
 def test_a_prompt_of_the_greatest_length_has_bits_too() -> None:
     assert 0 < simhash("word " * 400 + "\ud800") < 1 << 64
