@@ -7,15 +7,30 @@ request made is the address's, and is found by its id from there, as it is by th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from libs.errors import NotFound
 from libs.ids import JobId, TenantId
 from services.gateway.identity import Caller
 from services.gateway.peers import Scheduler
 
+T = TypeVar("T")
+
+
+async def as_owner(caller: Caller, ask: Callable[[TenantId], Awaitable[T]]) -> T:
+    """Ask for a job as the caller, and where it has none as the address it was before. Raises what the last one does."""
+    before = at_address(caller)
+    try:
+        return await ask(caller.tenant_id)
+    except NotFound:
+        if before is None:
+            raise
+    return await ask(before.tenant_id)
+
 
 async def owner_of_job(scheduler: Scheduler, caller: Caller, job_id: JobId) -> TenantId:
-    """Return the tenant to ask for a job with: the caller's, or where the job is the address's, that one."""
+    """Return the tenant to follow a job with: the caller's, or where the job is the address's, that one."""
     before = at_address(caller)
     if before is None:
         return caller.tenant_id

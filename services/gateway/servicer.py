@@ -23,7 +23,7 @@ from services.gateway.drafts import Draft
 from services.gateway.estimating import Estimator
 from services.gateway.identity import Context, caller_of, headers_of, owner_of
 from services.gateway.links import Links
-from services.gateway.owners import owner_of_job
+from services.gateway.owners import as_owner, owner_of_job
 from services.gateway.page_tokens import PageTokens, page_size
 from services.gateway.parsing import parse_draft
 from services.gateway.peers import Scheduler
@@ -75,17 +75,18 @@ class GenerationServicer(GenerationServiceServicer):
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:
         """Read a job."""
-        tenant_id, job_id = await self._owned(context, request.id)
-        return self._shown(await self._parts.scheduler.get_job(tenant_id, job_id))
+        job_id, scheduler = _job_id(request.id), self._parts.scheduler
+        return self._shown(await as_owner(caller_of(context), lambda owner: scheduler.get_job(owner, job_id)))
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> job_pb2.Job:
         """Cancel a job."""
-        tenant_id, job_id = await self._owned(context, request.id)
-        return self._shown(await self._parts.scheduler.cancel_job(tenant_id, job_id))
+        job_id, scheduler = _job_id(request.id), self._parts.scheduler
+        return self._shown(await as_owner(caller_of(context), lambda owner: scheduler.cancel_job(owner, job_id)))
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> pb.DeleteJobResponse:
         """Remove a job's prompt and pictures."""
-        await self._parts.scheduler.delete_job(*await self._owned(context, request.id))
+        job_id, scheduler = _job_id(request.id), self._parts.scheduler
+        await as_owner(caller_of(context), lambda owner: scheduler.delete_job(owner, job_id))
         return pb.DeleteJobResponse()
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:

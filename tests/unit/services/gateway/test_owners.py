@@ -11,7 +11,7 @@ from libs.errors import NotFound
 from libs.ids import JobId, KeyId, TenantId, UploadId, new_upload_id
 from libs.testing.clock import ManualClock
 from services.gateway.identity import Caller
-from services.gateway.owners import at_address, owner_of_job
+from services.gateway.owners import as_owner, at_address, owner_of_job
 from services.gateway.uploads import Uploads
 from tests.unit.services.gateway.fakes import FakeLimiter
 
@@ -27,8 +27,10 @@ class OneJob:
 
     def __init__(self, owner: TenantId) -> None:
         self._owner = owner
+        self.asked_as: list[TenantId] = []
 
     async def get_job(self, tenant_id: TenantId, job_id: JobId) -> job_pb2.Job:
+        self.asked_as.append(tenant_id)
         if (tenant_id, job_id) != (self._owner, JOB):
             raise NotFound("no such job", reason="JOB_NOT_FOUND")
         return job_pb2.Job(id=job_id)
@@ -49,6 +51,29 @@ async def test_a_job_of_the_address_is_found_with_and_without_a_cookie(
 ) -> None:
     found = await owner_of_job(OneJob(owner.tenant_id), caller, JOB)  # type: ignore[arg-type]
     assert found == asked_with.tenant_id
+
+
+@pytest.mark.parametrize(
+    ("owner", "caller", "asked_as"),
+    [
+        (VISITOR, VISITOR, [VISITOR]),
+        (WITHOUT, VISITOR, [VISITOR, WITHOUT]),
+        (WITHOUT, WITHOUT, [WITHOUT]),
+        (KEYED, KEYED, [KEYED]),
+    ],
+)
+async def test_whose_own_job_it_is_asks_once(owner: Caller, caller: Caller, asked_as: list[Caller]) -> None:
+    scheduler = OneJob(owner.tenant_id)
+    job = await as_owner(caller, lambda tenant_id: scheduler.get_job(tenant_id, JOB))
+    assert (job.id, scheduler.asked_as) == (JOB, [one.tenant_id for one in asked_as])
+
+
+@pytest.mark.parametrize(("caller", "asked_as"), [(VISITOR, [VISITOR, WITHOUT]), (KEYED, [KEYED])])
+async def test_a_job_of_somebody_else_is_not_found(caller: Caller, asked_as: list[Caller]) -> None:
+    scheduler = OneJob(TenantId("another"))
+    with pytest.raises(NotFound) as refused:
+        await as_owner(caller, lambda tenant_id: scheduler.get_job(tenant_id, JOB))
+    assert (refused.value.reason, scheduler.asked_as) == ("JOB_NOT_FOUND", [one.tenant_id for one in asked_as])
 
 
 def test_only_a_visitor_was_somebody_else_before() -> None:
