@@ -10,7 +10,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -62,9 +62,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         if not _same(metadata.get(MESH_KEY), self._mesh):
             told = "This listener is for the mesh only: call Envoy's address, with an API key."
             return _refusing(handler, errors.Unauthenticated(told, reason="MESH_TOKEN_INVALID"))
-        if _FOR_OPERATORS.search(method) and not _same(metadata.get(OPERATOR_KEY), self._operator):
-            told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
-            return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
+        if _lacks_operator(method, metadata, self._operator):
+            return _refusing(handler, _for_operators())
         return handler
 
 
@@ -86,9 +85,8 @@ class CertificateInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         metadata = dict(details.invocation_metadata or ())
-        if _FOR_OPERATORS.search(method) and not _same(metadata.get(OPERATOR_KEY), self._operator):
-            told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
-            return _refusing(handler, errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID"))
+        if _lacks_operator(method, metadata, self._operator):
+            return _refusing(handler, _for_operators())
         return _for_callers(handler, method)
 
 
@@ -174,6 +172,16 @@ def _unexpected(error: Exception) -> errors.InternalFault:
         "Something failed on our side. Nothing was charged; the same request may succeed. "
         "The operator finds the details in the log under this request's x-request-id."
     )
+
+
+def _lacks_operator(method: str, metadata: Mapping[str, str | bytes], operator: bytes) -> bool:
+    """Whether a call is for operators and comes without their token."""
+    return _FOR_OPERATORS.search(method) is not None and not _same(metadata.get(OPERATOR_KEY), operator)
+
+
+def _for_operators() -> errors.PermissionDenied:
+    told = "This call needs the operator token: use `darkroom --data`, or set DARKROOM_OPERATOR_TOKEN."
+    return errors.PermissionDenied(told, reason="OPERATOR_TOKEN_INVALID")
 
 
 def _refusing(handler: Handler, error: errors.DarkroomError) -> Handler:
