@@ -108,6 +108,8 @@ def _made_whole(place: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
             if not place.exists():
                 _remove_empty(made)
+    except CopyFailed as error:
+        raise BackupProblem(str(error)) from error
     except OSError as error:
         raise BackupProblem(f"cannot copy to {place}: {error.filename}: {error.strerror}") from error
 
@@ -186,7 +188,8 @@ def _databases(places: Places, folder: Path) -> dict[str, str]:
         return server_database.save(places.database_url, folder / server_database.FOLDER)
     revisions: dict[str, str] = {}
     for name in DATABASES:
-        revisions |= _copied(places.data / name, folder / _DATA / name)
+        os.close(_new(folder / _DATA / name))
+        revisions |= copies.copy_file(places.data / name, folder / _DATA / name)
     return revisions
 
 
@@ -198,23 +201,8 @@ def _restored(folder: Path, database_url: str) -> dict[str, str]:
         return revisions
     revisions = {}
     for name in DATABASES:
-        revisions |= _checked(folder / name)
+        revisions |= copies.revisions_of(folder / name)
     return revisions
-
-
-def _copied(database: Path, target: Path) -> dict[str, str]:
-    try:
-        os.close(_new(target))
-        return copies.copy_file(database, target)
-    except CopyFailed as error:
-        raise BackupProblem(str(error)) from error
-
-
-def _checked(database: Path) -> dict[str, str]:
-    try:
-        return copies.revisions_of(database)
-    except CopyFailed as error:
-        raise BackupProblem(str(error)) from error
 
 
 def _entry(file: Path) -> FileEntry:

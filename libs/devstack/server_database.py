@@ -13,7 +13,6 @@ from libs.devstack.environment import inherited
 from libs.devstack.manifest import BackupProblem
 from libs.settings import PREFIX
 from libs.sql import exports
-from libs.sql.copies import CopyFailed
 
 FOLDER = "postgresql"
 # Which service makes the tables of a history; each is its own program.
@@ -25,24 +24,22 @@ _MIGRATION_S = 600.0
 
 
 def save(url: str, folder: Path) -> dict[str, str]:
-    """Write all tables into `folder`, which is made; return the revisions. Raises BackupProblem."""
+    """Write all tables into `folder`, which is made; return the revisions. Raises CopyFailed."""
     folder.mkdir(mode=0o700)
-    try:
-        return asyncio.run(exports.export(url, folder))
-    except CopyFailed as error:
-        raise BackupProblem(str(error)) from error
+    return asyncio.run(exports.export(url, folder))
 
 
 def load(url: str, folder: Path) -> dict[str, str]:
-    """Make the tables in a database without rows, at the backup's revisions, and fill them. Raises BackupProblem."""
+    """Make the tables in a database without rows, at the backup's revisions, and fill them.
+
+    Raises CopyFailed, and BackupProblem.
+    """
     try:
         revisions: dict[str, str] = json.loads((folder / exports.TABLES).read_text())["revisions"]
         asyncio.run(exports.refuse_unless_empty(url))
         for table, revision in revisions.items():
             _migrate(url, _HISTORIES[table], revision)
         asyncio.run(exports.load(url, folder))
-    except CopyFailed as error:
-        raise BackupProblem(str(error)) from error
     except (KeyError, ValueError) as error:
         raise BackupProblem(f"{FOLDER}/{exports.TABLES} of the backup is not what was written: {error}") from error
     return revisions
