@@ -17,11 +17,6 @@ def inherited(parent: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in parent.items() if not name.startswith(PREFIX)}
 
 
-def _some(number: float) -> str:
-    """Return a number as text; none for 0, which leaves it to the service."""
-    return f"{number:g}" if number else ""
-
-
 @dataclass(frozen=True, slots=True)
 class ServiceEnvironment:
     """Builds the environment of one process after the other."""
@@ -50,7 +45,7 @@ class ServiceEnvironment:
         """Return that of a scheduler."""
         return self._service(
             name,
-            LEASE_TTL_S=f"{self.settings.lease_ttl_s:g}",
+            LEASE_TTL_S=str(self.settings.lease_ttl_s),
             DATABASE_URL=self.settings.database_url,
             ETCD_ENDPOINTS=self.addresses.etcd,
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
@@ -59,9 +54,9 @@ class ServiceEnvironment:
             RECORD_LIFE_S=str(self.settings.record_life_s or ""),
             CACHE_SCOPE=self.settings.cache_scope,
             MAX_RUN_S=self.settings.max_run_s,
-            COST_PER_DEVICE_HOUR=_some(self.settings.cost_per_device_hour),
-            DEVICE_KW=_some(self.settings.device_kw),
-            COST_PER_KWH=_some(self.settings.cost_per_kwh),
+            COST_PER_DEVICE_HOUR=str(self.settings.cost_per_device_hour or ""),
+            DEVICE_KW=str(self.settings.device_kw or ""),
+            COST_PER_KWH=str(self.settings.cost_per_kwh or ""),
         )
 
     def ratelimiter(self) -> dict[str, str]:
@@ -70,10 +65,10 @@ class ServiceEnvironment:
             "ratelimiter",
             DATABASE_URL=self.settings.database_url,
             TIERS=self.settings.tiers,
-            WRONG_KEYS_PER_MIN=f"{self.settings.wrong_keys_per_min:g}",
+            WRONG_KEYS_PER_MIN=str(self.settings.wrong_keys_per_min),
             REPUTATION=self.settings.reputation,
             REDIS=self.redis or self.settings.redis,
-            RESERVATION_TTL_S=f"{self.settings.reservation_ttl_s:g}",
+            RESERVATION_TTL_S=str(self.settings.reservation_ttl_s),
             SIGN_UP=self.settings.sign_up,
             JWT_TENANT_CLAIM=self.settings.jwt_tenant_claim,
             JWT_TIER_CLAIM=self.settings.jwt_tier_claim,
@@ -90,14 +85,14 @@ class ServiceEnvironment:
             MODELS=self.settings.models,
             ETCD_ENDPOINTS=self.addresses.etcd,
             BLOBS=self.settings.blobs,
-            LEASE_TTL_S=f"{self.settings.lease_ttl_s:g}",
+            LEASE_TTL_S=str(self.settings.lease_ttl_s),
             THREADS=str(self.settings.threads),
             SLOTS=str(self.settings.slots),
-            MODEL_MEMORY_GB=f"{self.settings.model_memory_gb:g}",
-            IDLE_S=f"{self.settings.idle_s:g}",
+            MODEL_MEMORY_GB=str(self.settings.model_memory_gb),
+            IDLE_S=str(self.settings.idle_s),
             CHECKPOINT_STEPS=str(self.settings.checkpoint_steps),
-            CHECKPOINT_S=f"{self.settings.checkpoint_s:g}",
-            CHECKPOINT_WORTH_S=f"{self.settings.checkpoint_worth_s:g}",
+            CHECKPOINT_S=str(self.settings.checkpoint_s),
+            CHECKPOINT_WORTH_S=str(self.settings.checkpoint_worth_s),
             PROMPT_BLOCKLIST=self.settings.prompt_blocklist,
         )
 
@@ -111,7 +106,7 @@ class ServiceEnvironment:
             "MTLS": str(self.mtls or ""),
             "LOG_LEVEL": self.settings.log_level,
             "LOG_FORMAT": self.settings.log_format,
-            "DRAIN_S": f"{self.settings.drain_s:g}",
+            "DRAIN_S": str(self.settings.drain_s),
         }
         given = {PREFIX + key: value for key, value in {**every, **own}.items() if value}
         return {**inherited(self.parent), **given}

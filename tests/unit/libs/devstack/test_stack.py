@@ -122,6 +122,8 @@ def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
             DARKROOM_RESERVATION_TTL_S="2",
             DARKROOM_FAILPOINT="after_reserve",
             DARKROOM_BLOBS="s3://bucket",
+            DARKROOM_COST_PER_DEVICE_HOUR="1234567",
+            DARKROOM_IDLE_S="1234567.5",
         )
     )
     having = {
@@ -136,7 +138,9 @@ def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
         "FAILPOINT": {"gateway"},
         "BLOBS": {"gateway", "scheduler", *servers},
     }
-    assert started["ratelimiter"].env["DARKROOM_RESERVATION_TTL_S"] == "2"
+    assert float(started["ratelimiter"].env["DARKROOM_RESERVATION_TTL_S"]) == 2
+    assert float(started["scheduler"].env["DARKROOM_COST_PER_DEVICE_HOUR"]) == 1_234_567
+    assert float(started["modelserver-0"].env["DARKROOM_IDLE_S"]) == 1_234_567.5
 
 
 def test_only_a_modelserver_on_the_cpu_is_nice(tmp_path: Path) -> None:
