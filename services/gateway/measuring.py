@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from google.rpc import code_pb2
@@ -16,6 +14,7 @@ from libs.clock import Clock
 from libs.errors import DarkroomError, InternalFault
 from libs.rpc.status import to_status
 from libs.telemetry import metrics
+from services.gateway.wrapping import around
 
 
 class AnswerMeasures:
@@ -57,25 +56,4 @@ class Measured:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return the RPC `name` with its measurement around it."""
-        inner = getattr(self._servicer, name)
-        return (_stream if inspect.isasyncgenfunction(inner) else _unary)(inner, name, self._measures)
-
-
-def _unary(inner: Callable[..., Any], name: str, measures: AnswerMeasures) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    async def call(request: Any, context: Any) -> Any:
-        with measures.measured(name):
-            return await inner(request, context)
-
-    return call
-
-
-def _stream(inner: Callable[..., Any], name: str, measures: AnswerMeasures) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        with measures.measured(name):
-            async with aclosing(inner(request, context)) as messages:
-                async for message in messages:
-                    yield message
-
-    return call
+        return around(getattr(self._servicer, name), lambda _request, _context: self._measures.measured(name))

@@ -6,14 +6,14 @@ An RPC that the table does not name is not served: the gateway does not start wi
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from libs.errors import PermissionDenied
 from libs.scopes import Scope
 from services.gateway.identity import Caller, Context, caller_of
+from services.gateway.wrapping import around
 
 NEEDED: Mapping[str, Scope | None] = {
     "GenerationService.CreateJob": Scope.JOBS_WRITE,
@@ -51,7 +51,7 @@ class Guarded:
     """Stands in front of a servicer and lets only those in who may call the RPC."""
 
     def __init__(self, servicer: object, service: str) -> None:
-        self._servicer, self._service = servicer, service.rpartition(".")[2]
+        self._servicer, self._service = servicer, service
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return the RPC `name` behind its check; KeyError for one that the table does not name."""
@@ -59,7 +59,7 @@ class Guarded:
         needed = NEEDED[method]
         if needed is None:
             return inner  # type: ignore[no-any-return]
-        return (_stream if inspect.isasyncgenfunction(inner) else _unary)(inner, needed, method in _BY_TOKEN)
+        return around(inner, functools.partial(_allowed, needed=needed, by_token=method in _BY_TOKEN))
 
 
 def check(caller: Caller, needed: Scope) -> None:
@@ -72,26 +72,8 @@ def check(caller: Caller, needed: Scope) -> None:
         raise PermissionDenied(told, reason="SCOPE_MISSING", metadata={"scope": needed.value})
 
 
-def _unary(inner: Callable[..., Any], needed: Scope, by_token: bool) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    async def call(request: Any, context: Context) -> Any:
-        _check(request, context, needed, by_token)
-        return await inner(request, context)
-
-    return call
-
-
-def _stream(inner: Callable[..., Any], needed: Scope, by_token: bool) -> Callable[..., Any]:
-    @functools.wraps(inner)
-    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-        _check(request, context, needed, by_token)
-        async with aclosing(inner(request, context)) as messages:
-            async for message in messages:
-                yield message
-
-    return call
-
-
-def _check(request: Any, context: Context, needed: Scope, by_token: bool) -> None:
+@contextmanager
+def _allowed(request: Any, context: Context, *, needed: Scope, by_token: bool) -> Generator[None, None, None]:
     if not (by_token and request.token):
         check(caller_of(context), needed)
+    yield
