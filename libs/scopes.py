@@ -12,7 +12,7 @@ class Scope(Enum):
     JOBS_WRITE = "jobs:write"  # make, estimate, cancel and delete jobs; upload pictures
     JOBS_READ = "jobs:read"  # read jobs, their events and their pictures
     MODELS_READ = "models:read"  # read the catalog
-    USAGE_READ = "usage:read"  # read limits and usage
+    USAGE_READ = "usage:read"  # read limits, usage and events of the account
     KEYS_WRITE = "keys:write"  # make, rotate and withdraw keys
     WEBHOOKS_WRITE = "webhooks:write"  # have events sent to an address
 

@@ -132,7 +132,7 @@ class TenantsClient:
         with translated(_PEER):
             request = pb.ListTenantEventsRequest(tenant_id=tenant_id or "")
             answer = await self._service.ListTenantEvents(request, timeout=deadlines.ADMIN_S)
-        return [TenantNews(e.id, TenantId(e.tenant_id), e.kind, e.message, seconds(e.time)) for e in answer.events]
+        return [news_from_pb(event) for event in answer.events]
 
     async def tiers(self) -> TiersInForce:
         """Return the tiers in force."""
@@ -151,6 +151,11 @@ class TenantsClient:
         with translated(_PEER):
             answer = await self._service.ApplyTiers(pb.ApplyTiersRequest(text=text), timeout=deadlines.ADMIN_S)
         return answer.path, list(answer.changes)
+
+
+def news_from_pb(event: pb.TenantEvent) -> TenantNews:
+    """Return an event that came over the wire."""
+    return TenantNews(event.id, TenantId(event.tenant_id), event.kind, event.message, seconds(event.time))
 
 
 def _limit(state: pb.LimitState) -> LimitState:

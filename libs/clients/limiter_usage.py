@@ -67,10 +67,11 @@ class UsageClient:
         )
         with translated("rate limiter"):
             async for line in self._service.ReadUsage(request, timeout=deadlines.EXPORT_S):
-                yield _record(line)
+                yield record_from_pb(line)
 
 
-def _record(line: pb.UsageLine) -> UsageRecord:
+def record_from_pb(line: pb.UsageLine) -> UsageRecord:
+    """Return usage that came over the wire."""
     return UsageRecord(
         line.day,
         TenantId(line.tenant_id),

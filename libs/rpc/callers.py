@@ -18,6 +18,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "/darkroom.v1.": (ENVOY,),
     "/envoy.": (ENVOY,),
     "/darkroom.ratelimiter.v1.": (GATEWAY, SCHEDULER, OPERATOR),
+    "/darkroom.ratelimiter.v1.AccountService/": (GATEWAY,),
     "/darkroom.ratelimiter.v1.AdminService/": (OPERATOR,),
     "/darkroom.ratelimiter.v1.IdentityService/": (GATEWAY,),
     "/darkroom.ratelimiter.v1.TenantService/": (OPERATOR,),

@@ -9,20 +9,21 @@ from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
 from libs.ids import KeyId, new_ulid
 from libs.rpc import headers
 from libs.wire.timestamp import timestamp
-from services.gateway import parsing
+from services.gateway import account_wire, parsing
 from services.gateway.identity import Context, caller_of
+from services.gateway.own_account import OwnAccount
 from services.gateway.peers import Identity
 from services.gateway.request_count import RequestCount
 
 _MADE = ("x-http-code", "201")
-_NOT_KEPT = ("cache-control", "no-store")  # a secret is in the answer
+_NOT_KEPT = ("cache-control", "no-store")  # a secret is in the answer, or what is nobody else's to read
 
 
 class AccountServicer(AccountServiceServicer):
-    """Signs people up; the rate limiter knows whether that is on."""
+    """Signs people up, where the rate limiter says that it is on, and reads to callers what is theirs."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, identity: Identity, own: OwnAccount) -> None:
+        self._identity, self._own = identity, own
 
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Context) -> pb.NewKey:
         """Make a free account and its first key."""
@@ -33,6 +34,24 @@ class AccountServicer(AccountServiceServicer):
     async def CreateAccountJson(self, request: pb.CreateAccountJsonRequest, context: Context) -> pb.NewKey:
         """Do it from the body of a REST call."""
         return await self.CreateAccount(parsing.parse_message(request.body.data, pb.CreateAccountRequest()), context)
+
+    async def GetLimits(self, _request: pb.GetLimitsRequest, context: Context) -> pb.GetLimitsResponse:
+        """Tell every limit of the caller."""
+        headers.add([_NOT_KEPT])
+        caller = caller_of(context)
+        return account_wire.limits_to_pb(caller, await self._own.limits(caller))
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        """Tell a page of the caller's usage."""
+        headers.add([_NOT_KEPT])
+        asked = account_wire.usage_from_pb(request)
+        return account_wire.usage_to_pb(await self._own.usage(caller_of(context), asked))
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        """Tell a page of what happened to the caller's account."""
+        headers.add([_NOT_KEPT])
+        found = await self._own.events(caller_of(context), request.page_size, request.page_token)
+        return account_wire.events_to_pb(*found)
 
 
 class KeyServicer(KeyServiceServicer):

@@ -24,6 +24,7 @@ from darkroom.v1.site_service_pb2_grpc import add_SiteServiceServicer_to_server
 from darkroom.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
+from libs.clients.account import AccountClient
 from libs.clients.deliveries import DeliveryClient
 from libs.clients.identity import IdentityClient
 from libs.clients.limiter import LimiterClient
@@ -45,8 +46,9 @@ from services.gateway.health import HealthCheck
 from services.gateway.links import Links
 from services.gateway.measuring import AnswerMeasures, Measured
 from services.gateway.model_servicer import ModelServicer
+from services.gateway.own_account import OwnAccount
 from services.gateway.page_tokens import PageTokens
-from services.gateway.peers import Identity, Limiter, Scheduler
+from services.gateway.peers import Account, Identity, Limiter, Scheduler
 from services.gateway.permissions import Guarded
 from services.gateway.presentation import Presenter
 from services.gateway.relay import EventRelay
@@ -94,6 +96,7 @@ class Gateway:
         destinations: Destinations = PUBLIC_ONLY,
     ) -> None:
         self.catalog, signer = CatalogView(), Signer(keys)
+        self._signer, self._clock = signer, clock
         self.watcher = CatalogWatcher(scheduler, self.catalog, clock)
         links = Links(signer)
         presenter = Presenter(links)
@@ -126,10 +129,11 @@ class Gateway:
         )
         self._serve(served, server)
 
-    def add_accounts_to(self, server: grpc.aio.Server, identity: Identity) -> None:
+    def add_accounts_to(self, server: grpc.aio.Server, identity: Identity, account: Account) -> None:
         """Serve accounts and keys."""
+        own = OwnAccount(account, self._signer, self._clock)
         served: tuple[_Served, ...] = (
-            ("AccountService", AccountServicer(identity), add_AccountServiceServicer_to_server),
+            ("AccountService", AccountServicer(identity, own), add_AccountServiceServicer_to_server),
             ("KeyService", KeyServicer(identity, self._requests), add_KeyServiceServicer_to_server),
         )
         self._serve(served, server)
@@ -153,7 +157,7 @@ async def main(settings: Settings) -> None:
         server = mesh.server(settings.listen)
         gateway.add_to(server.grpc)
         identity = IdentityClient(limiter)
-        gateway.add_accounts_to(server.grpc, identity)
+        gateway.add_accounts_to(server.grpc, identity, AccountClient(limiter))
         await server.start(SERVICES)
         async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:
             await _serve(gateway, server, agent, identity, settings.drain_s)

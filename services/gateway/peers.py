@@ -6,9 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from darkroom.v1 import job_pb2
+from libs.clients.account import AccountLimits, EventPlace, UsageWanted
 from libs.clients.identity import Holder
 from libs.clients.limiter import Decision, Reservation
 from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
+from libs.clients.limiter_tenants import TenantNews
+from libs.clients.limiter_usage import UsageRecord
 from libs.clients.scheduler import Catalog, FoundJob, JobPage, Submission, Submitted
 from libs.ids import JobId, KeyId, TenantId
 
@@ -94,4 +97,22 @@ class Identity(Protocol):
 
     async def revoke_key(self, holder: Holder, key_id: KeyId) -> ApiKey:
         """Withdraw a key."""
+        ...
+
+
+class Account(Protocol):
+    """The authority for what a caller may spend and has spent. Every method may raise Unavailable."""
+
+    async def limits(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str) -> AccountLimits:
+        """Return every limit of a caller."""
+        ...
+
+    async def usage(self, tenant_id: TenantId, wanted: UsageWanted) -> tuple[Sequence[UsageRecord], bool]:
+        """Return a page of a tenant's usage, and whether there is more behind it."""
+        ...
+
+    async def events(
+        self, tenant_id: TenantId, before: EventPlace | None, most: int
+    ) -> tuple[Sequence[TenantNews], EventPlace | None]:
+        """Return a page of a tenant's events, newest first, and where it ends unless it is the last."""
         ...

@@ -33,6 +33,9 @@ NEEDED: Mapping[str, Scope | None] = {
     "ModelService.GetModel": Scope.MODELS_READ,
     "AccountService.CreateAccount": None,  # whoever may sign up has no key yet
     "AccountService.CreateAccountJson": None,
+    "AccountService.GetLimits": Scope.USAGE_READ,
+    "AccountService.GetUsage": Scope.USAGE_READ,
+    "AccountService.ListEvents": Scope.USAGE_READ,
     "KeyService.CreateKey": Scope.KEYS_WRITE,
     "KeyService.CreateKeyJson": Scope.KEYS_WRITE,
     "KeyService.ListKeys": Scope.KEYS_WRITE,

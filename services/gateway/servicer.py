@@ -92,9 +92,9 @@ class GenerationServicer(GenerationServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """List the caller's jobs."""
         tenant_id, parts, state = owner_of(context).tenant_id, self._parts, _known_state(request.state)
-        before = parts.pages.read(request.page_token, tenant_id, state)
+        before = "".join(parts.pages.read(request.page_token, tenant_id, [str(state)]))
         page = await parts.scheduler.list_jobs(tenant_id, page_size(request.page_size), before, state)
-        following = parts.pages.make(tenant_id, state, page.jobs[-1].id) if page.more and page.jobs else ""
+        following = parts.pages.make(tenant_id, [str(state)], [page.jobs[-1].id]) if page.more and page.jobs else ""
         return pb.ListJobsResponse(jobs=[parts.presenter.job(job) for job in page.jobs], next_page_token=following)
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[job_pb2.JobEvent]:

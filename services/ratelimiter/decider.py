@@ -7,6 +7,7 @@ from typing import Protocol
 
 from libs.ids import JobId, KeyId, TenantId
 from services.ratelimiter.balances.reservation import Hold
+from services.ratelimiter.balances.standing import Standing
 from services.ratelimiter.headers import Header
 from services.ratelimiter.limiter import Decision
 from services.ratelimiter.usage.book import Settlement
@@ -41,6 +42,10 @@ class Decider(Protocol):
 
     async def told(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Header]:
         """Return the headers of a caller of whom nothing is denied."""
+        ...
+
+    async def standing(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Standing]:
+        """Return every limit of a caller, account by account, with what is used of it."""
         ...
 
     async def expire(self, ttl_s: float) -> int:

@@ -15,6 +15,7 @@ from services.ratelimiter.balances.causes import Charge
 from services.ratelimiter.balances.refusal import Denial, Room
 from services.ratelimiter.balances.reservation import Hold, Reservation, Step
 from services.ratelimiter.balances.scope import LimitsInForce, Scope, in_force
+from services.ratelimiter.balances.standing import Standing, standings
 from services.ratelimiter.headers import Header, limit_headers
 from services.ratelimiter.ledgers.ledger import Ledger, LedgerBusy
 from services.ratelimiter.meters import Meters
@@ -116,9 +117,11 @@ class Limiter:
 
     async def told(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Header]:
         """Return the headers of a caller of whom nothing is denied."""
-        scopes = self._scopes(Hold(JobId(""), tenant_id, tier, 0.0, 0, key_id, address))
-        held, now_s = await self._ledger.read(Touched(tenant_id, tuple(scope.account for scope in scopes)))
-        return limit_headers(_held(scopes, held), now_s)
+        return limit_headers(*await self._read(Hold(JobId(""), tenant_id, tier, 0.0, 0, key_id, address)))
+
+    async def standing(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Standing]:
+        """Return every limit of a caller, account by account, with what is used of it."""
+        return tuple(standings(*await self._read(Hold(JobId(""), tenant_id, tier, 0.0, 0, key_id, address))))
 
     async def expire(self, ttl_s: float) -> int:
         """Give back what nobody confirmed within `ttl_s` and forget what is long over; returns how many expired."""
@@ -142,6 +145,12 @@ class Limiter:
     async def _find(self, tenant_id: TenantId, reservation_id: JobId) -> Reservation | None:
         held, _ = await self._ledger.read(Touched(tenant_id, (), (reservation_id,)))
         return held.reservations.get(reservation_id)
+
+    async def _read(self, caller: Hold) -> tuple[list[tuple[Balance, Scope]], float]:
+        """Return what a caller's accounts hold, and the ledger's time."""
+        scopes = self._scopes(caller)
+        held, now_s = await self._ledger.read(Touched(caller.tenant_id, tuple(scope.account for scope in scopes)))
+        return _held(scopes, held), now_s
 
     def _move(
         self, step: Step, hold: Hold, reserved_s: float | None = None, settlement: Settlement | None = None

@@ -104,5 +104,5 @@ class WatchedKeys:
 def _told(key_id: KeyId, place: str, count: int) -> str:
     return (
         f"Key {key_id} made {count} requests within ten minutes from {place}, a network it was not used from before. "
-        f"If that is not you, make another key and withdraw this one (`darkroom keys revoke {key_id}`)."
+        f"If that is not you, make another key and withdraw this one (POST /v1/keys/{key_id}:revoke)."
     )

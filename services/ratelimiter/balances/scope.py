@@ -47,6 +47,11 @@ class Scope:
     kind: Kind
     limits: Limits
 
+    @property
+    def whose(self) -> str:
+        """Say whose it is, as its owner is told: the kind, but of an address `newcomers` for those who came today."""
+        return self.account.partition(":")[0]
+
 
 def scopes_of(
     tenant_id: TenantId,

@@ -21,6 +21,7 @@ from services.ratelimiter.balances.causes import NOTHING, Charge
 from services.ratelimiter.balances.refusal import Dimension
 from services.ratelimiter.balances.reservation import Hold, Step
 from services.ratelimiter.balances.scope import LimitsInForce
+from services.ratelimiter.balances.standing import Standing
 from services.ratelimiter.headers import Header
 from services.ratelimiter.ledgers.ledger import LedgerBusy
 from services.ratelimiter.ledgers.redis_line import LedgerAway, LedgerLost
@@ -123,6 +124,13 @@ class OutageLimiter:
             return await self._ask(lambda whole: whole.told(tenant_id, tier, key_id, address))
         except LedgerAway:
             return [*await self._alone.told(tenant_id, tier, key_id, address), DEGRADED]
+
+    async def standing(self, tenant_id: TenantId, tier: str, key_id: KeyId, address: str = "") -> Sequence[Standing]:
+        """Return every limit of a caller with what is used of it; in an outage those of the share that is granted."""
+        try:
+            return await self._ask(lambda whole: whole.standing(tenant_id, tier, key_id, address))
+        except LedgerAway:
+            return await self._alone.standing(tenant_id, tier, key_id, address)
 
     async def expire(self, ttl_s: float) -> int:
         """Give back what nobody confirmed within `ttl_s`; returns how many."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from libs.account_events import EventKind
 from libs.ids import TenantId
+
+EventPlace: TypeAlias = tuple[float, str]
+"""Where an event stands among the others: when it was, in Unix seconds, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class TenantEvent:
     kind: str
     message: str
     at_s: float
+
+    @property
+    def place(self) -> EventPlace:
+        """Say where it stands."""
+        return self.at_s, self.id
 
 
 def event_of(tenant_id: TenantId, kind: EventKind, about: str, told: str, now_s: float) -> TenantEvent:
@@ -35,8 +43,8 @@ class TenantEvents(Protocol):
         """Keep events; returns how many of them were new."""
         ...
 
-    async def latest(self, tenant_id: TenantId, most: int) -> Sequence[TenantEvent]:
-        """Return events of a tenant, or of all for an empty id, newest first."""
+    async def latest(self, tenant_id: TenantId, most: int, before: EventPlace | None = None) -> Sequence[TenantEvent]:
+        """Return events of a tenant, or of all for an empty id, newest first; those `before` a place where it is given."""
         ...
 
     async def forget(self, before_s: float) -> None:

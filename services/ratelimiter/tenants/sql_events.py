@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import TenantId
 from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.sql_database import Database
-from services.ratelimiter.tenants.events import TenantEvent
+from services.ratelimiter.tenants.events import EventPlace, TenantEvent
 from services.ratelimiter.webhooks.sql_deliveries import SqlEventDeliveries
 
 
@@ -31,12 +31,14 @@ class SqlTenantEvents:
 
         return await self._database.write(write)
 
-    async def latest(self, tenant_id: TenantId, most: int) -> Sequence[TenantEvent]:
-        """Return events of a tenant, or of all, newest first."""
+    async def latest(self, tenant_id: TenantId, most: int, before: EventPlace | None = None) -> Sequence[TenantEvent]:
+        """Return events of a tenant, or of all, newest first; those `before` a place where it is given."""
         events = self._events
         asked = select(events).order_by(events.c.at.desc(), events.c.id.desc()).limit(most)
         if tenant_id:
             asked = asked.where(events.c.tenant_id == tenant_id)
+        if before is not None:
+            asked = asked.where(tuple_(events.c.at, events.c.id) < tuple_(*before))
         rows = await self._database.rows(asked)
         return [TenantEvent(row.id, TenantId(row.tenant_id), row.kind, row.message, row.at) for row in rows]
 

@@ -10,7 +10,12 @@ from typing import Any
 
 import grpc
 
-from darkroom.ratelimiter.v1 import tenant_service_pb2_grpc, usage_service_pb2_grpc, webhook_service_pb2_grpc
+from darkroom.ratelimiter.v1 import (
+    account_service_pb2_grpc,
+    tenant_service_pb2_grpc,
+    usage_service_pb2_grpc,
+    webhook_service_pb2_grpc,
+)
 from libs.clock import Clock
 from libs.rpc.server import RpcServer
 from services.ratelimiter.decider import Decider
@@ -18,6 +23,8 @@ from services.ratelimiter.keys.sql_accounts import SqlAccounts
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.settings import Settings
 from services.ratelimiter.sql_database import Database
+from services.ratelimiter.tenants.account_servicer import AccountServicer
+from services.ratelimiter.tenants.own_account import OwnAccount
 from services.ratelimiter.tenants.servicer import TenantServicer
 from services.ratelimiter.tenants.sql_events import SqlTenantEvents
 from services.ratelimiter.tenants.sql_tenants import SqlTenants
@@ -37,7 +44,7 @@ from services.ratelimiter.webhooks.servicer import WebhookServicer
 from services.ratelimiter.webhooks.sql_deliveries import SqlEventDeliveries
 from services.ratelimiter.webhooks.sql_endpoints import SqlEndpoints
 
-SERVICES = tuple(f"darkroom.ratelimiter.v1.{name}Service" for name in ("Tenant", "Usage", "Webhook"))
+SERVICES = tuple(f"darkroom.ratelimiter.v1.{name}Service" for name in ("Account", "Tenant", "Usage", "Webhook"))
 
 TIERS = "darkroom.tiers"  # health checks by this name: SERVING while the file as it lies there is in force
 
@@ -59,7 +66,7 @@ class Tenancy:
         return Till(limiter, self.tariffs, self._wallets, self._clock)
 
     def add_to(self, server: grpc.aio.Server, limiter: Decider) -> None:
-        """Serve the operators' calls, and gateways what they ask of webhooks."""
+        """Serve the calls of operators, those of tenants about themselves, and what gateways ask of webhooks."""
         tenants = Tenants(
             SqlTenants(self._database),
             SqlAccounts(self._database),
@@ -70,8 +77,10 @@ class Tenancy:
         )
         servicer = TenantServicer(tenants, self._tiers, limiter, self._events)
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(servicer, server)
-        reports = UsageServicer(SqlReports(self._database))
-        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(reports, server)
+        reports = SqlReports(self._database)
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(reports), server)
+        account = OwnAccount(limiter, self.tariffs, self._wallets, reports, self._events, self._clock)
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(AccountServicer(account), server)
         own = OwnEndpoints(SqlEndpoints(self._database), self._clock)
         webhooks = WebhookServicer(own, SqlEventDeliveries(self._database), self._clock)
         webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, server)

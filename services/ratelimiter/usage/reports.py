@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 _EPOCH = date(1970, 1, 1)
 
@@ -30,6 +30,10 @@ class UsageQuery:
     model: str = ""
     from_day: int | None = None
     to_day: int | None = None
+
+
+Place: TypeAlias = tuple[int | str, ...]
+"""Where a sum stands among the others: one value for each part, days counted since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,22 @@ class Reports(Protocol):
         ...
 
 
+class UsagePages(Protocol):
+    """Reads the same a page at a time, for people who wait for it. Raises Unavailable."""
+
+    async def page(self, query: UsageQuery, after: Place, most: int) -> Sequence[UsageSum]:
+        """Return at most so many sums in the order of the parts, those behind a place; () is the beginning."""
+        ...
+
+
 def day_text(day: int) -> str:
     """Return a day since 1970 like `2026-11-21`."""
     return (_EPOCH + timedelta(days=day)).isoformat()
 
 
 def day_from(text: str) -> int:
-    """Return the days since 1970 of a text like `2026-11-21`; raises ValueError."""
-    return (date.fromisoformat(text) - _EPOCH).days
+    """Return the days since 1970 of a text like `2026-11-21`, and of no other form; raises ValueError."""
+    found = date.fromisoformat(text)
+    if found.isoformat() != text:
+        raise ValueError(f"{text!r} is not written like 2026-11-21")
+    return (found - _EPOCH).days

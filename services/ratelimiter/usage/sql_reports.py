@@ -10,14 +10,15 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, select, tuple_
 from services.ratelimiter import schema
 from services.ratelimiter.sql_database import LONG_S, Database
 from services.ratelimiter.usage.book import OUTCOMES
-from services.ratelimiter.usage.reports import Part, UsageQuery, UsageSum
+from services.ratelimiter.usage.reports import Part, Place, UsageQuery, UsageSum
 
 _PAGE = 500
+_WAITED_S = 4.0  # below libs.rpc.deadlines.READ_S
 _SUMS = ("jobs", "images", "gpu_ms", "actual_units", "charged_units", "micros")
 
 
 class SqlReports:
-    """Keeps the promises of `reports.Reports`."""
+    """Keeps the promises of `reports.Reports` and `reports.UsagePages`."""
 
     def __init__(self, database: Database, page: int = _PAGE) -> None:
         days = schema.build().tables["usage_days"].c
@@ -31,9 +32,9 @@ class SqlReports:
 
     async def read(self, query: UsageQuery) -> AsyncIterator[UsageSum]:
         """Give the sums in the order of the parts."""
-        after: Sequence[Any] | None = None
+        after: Sequence[Any] = ()
         while True:
-            rows = await self._database.rows(self._asked(query, after), LONG_S)
+            rows = await self._database.rows(self._asked(query, after, self._page), LONG_S)
             for row in rows:
                 if row.jobs:  # without parts there is always a row, also for nothing
                     yield _sum(query.by, row)
@@ -41,7 +42,12 @@ class SqlReports:
                 return
             after = rows[-1][: len(query.by)]
 
-    def _asked(self, query: UsageQuery, after: Sequence[Any] | None) -> Select[Any]:
+    async def page(self, query: UsageQuery, after: Place, most: int) -> Sequence[UsageSum]:
+        """Return a page of the sums, in a time that somebody waits."""
+        rows = await self._database.rows(self._asked(query, after, most), _WAITED_S)
+        return [_sum(query.by, row) for row in rows if row.jobs]
+
+    def _asked(self, query: UsageQuery, after: Sequence[Any], most: int) -> Select[Any]:
         days, places = self._days, [self._columns[part] for part in query.by]
         sums = [func.sum(days[name]).label(name) for name in _SUMS]
         ends = [func.sum(case((days.outcome == name, days.jobs), else_=0)).label(name) for name in OUTCOMES]
@@ -49,9 +55,9 @@ class SqlReports:
         asked = select(*places, *sums, *ends, done).where(*self._wanted(query))
         if not places:
             return asked
-        if after is not None:
+        if after:
             asked = asked.where(tuple_(*places) > tuple_(*after))
-        return asked.group_by(*places).order_by(*places).limit(self._page)
+        return asked.group_by(*places).order_by(*places).limit(most)
 
     def _wanted(self, query: UsageQuery) -> list[ColumnElement[bool]]:
         days = self._days

@@ -79,5 +79,7 @@ async def test_events_are_kept_once_and_told_newest_first(database: Database):
     assert [await events.add(made) for _ in range(2)] == [4, 0]
     assert [event.id for event in await events.latest(ACME, 9)] == ["e2", "e0"]
     assert await events.latest(TenantId(""), 1) == [made[3]]
+    assert [event.id for event in await events.latest(ACME, 9, before=(2.0, "e2"))] == ["e0"]
+    assert [event.id for event in await events.latest(ACME, 9, before=(2.0, "e3"))] == ["e2", "e0"]
     await events.forget(2.0)
     assert [event.id for event in await events.latest(TenantId(""), 9)] == ["e3", "e2"]

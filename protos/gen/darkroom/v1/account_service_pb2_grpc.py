@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AccountServiceStub:
-    """Signs people up, where that is on.
+    """Signs people up, where that is on, and tells callers of their own account; that needs the scope usage:read.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,25 @@ class AccountServiceStub:
                 request_serializer=darkroom_dot_v1_dot_account__service__pb2.CreateAccountJsonRequest.SerializeToString,
                 response_deserializer=darkroom_dot_v1_dot_account__service__pb2.NewKey.FromString,
                 _registered_method=True)
+        self.GetLimits = channel.unary_unary(
+                '/darkroom.v1.AccountService/GetLimits',
+                request_serializer=darkroom_dot_v1_dot_account__service__pb2.GetLimitsRequest.SerializeToString,
+                response_deserializer=darkroom_dot_v1_dot_account__service__pb2.GetLimitsResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/darkroom.v1.AccountService/GetUsage',
+                request_serializer=darkroom_dot_v1_dot_account__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=darkroom_dot_v1_dot_account__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/darkroom.v1.AccountService/ListEvents',
+                request_serializer=darkroom_dot_v1_dot_account__service__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=darkroom_dot_v1_dot_account__service__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer:
-    """Signs people up, where that is on.
+    """Signs people up, where that is on, and tells callers of their own account; that needs the scope usage:read.
     """
 
     def CreateAccount(self, request, context):
@@ -60,6 +75,27 @@ class AccountServiceServicer:
 
     def CreateAccountJson(self, request, context):
         """The REST form of CreateAccount, its body read strictly by the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLimits(self, request, context):
+        """Tells every limit of the caller, what is used of it and when that is back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Tells what the caller's account has used, added up by day, model or key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvents(self, request, context):
+        """Lists what happened to the caller's account that it should know of, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +114,21 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     request_deserializer=darkroom_dot_v1_dot_account__service__pb2.CreateAccountJsonRequest.FromString,
                     response_serializer=darkroom_dot_v1_dot_account__service__pb2.NewKey.SerializeToString,
             ),
+            'GetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimits,
+                    request_deserializer=darkroom_dot_v1_dot_account__service__pb2.GetLimitsRequest.FromString,
+                    response_serializer=darkroom_dot_v1_dot_account__service__pb2.GetLimitsResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=darkroom_dot_v1_dot_account__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=darkroom_dot_v1_dot_account__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=darkroom_dot_v1_dot_account__service__pb2.ListEventsRequest.FromString,
+                    response_serializer=darkroom_dot_v1_dot_account__service__pb2.ListEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'darkroom.v1.AccountService', rpc_method_handlers)
@@ -87,7 +138,7 @@ def add_AccountServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccountService:
-    """Signs people up, where that is on.
+    """Signs people up, where that is on, and tells callers of their own account; that needs the scope usage:read.
     """
 
     @staticmethod
@@ -134,6 +185,87 @@ class AccountService:
             '/darkroom.v1.AccountService/CreateAccountJson',
             darkroom_dot_v1_dot_account__service__pb2.CreateAccountJsonRequest.SerializeToString,
             darkroom_dot_v1_dot_account__service__pb2.NewKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.v1.AccountService/GetLimits',
+            darkroom_dot_v1_dot_account__service__pb2.GetLimitsRequest.SerializeToString,
+            darkroom_dot_v1_dot_account__service__pb2.GetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.v1.AccountService/GetUsage',
+            darkroom_dot_v1_dot_account__service__pb2.GetUsageRequest.SerializeToString,
+            darkroom_dot_v1_dot_account__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.v1.AccountService/ListEvents',
+            darkroom_dot_v1_dot_account__service__pb2.ListEventsRequest.SerializeToString,
+            darkroom_dot_v1_dot_account__service__pb2.ListEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

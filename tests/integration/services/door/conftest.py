@@ -18,13 +18,18 @@ from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as api_grpc
 from darkroom.v1 import job_pb2
 from libs import secret_files
+from libs.clients.account import AccountClient
 from libs.clients.identity import IdentityClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.limiter_admin import LimiterAdminClient
+from libs.clock import SystemClock
 from libs.rpc.channel import open_channel
 from libs.rpc.server import RpcServer
+from libs.secret_files import SigningKeys
+from libs.signing import Signer
 from libs.testing.envoy import EnvoyServer
 from services.gateway.account_servicer import AccountServicer, KeyServicer
+from services.gateway.own_account import OwnAccount
 from services.gateway.permissions import Guarded
 from services.gateway.request_count import RequestCount
 from services.ratelimiter.app import running
@@ -35,6 +40,7 @@ TIERS = "".join(
     f"[{tier}]\nrequests_per_minute = {per_minute}\nrequests_burst = 20\nunits_per_minute = 1000\nunits_burst = 1000\n"
     for tier, per_minute in (("enterprise", 500), ("pro", 400), ("payg", 300), ("free", 200), ("anonymous", 100))
 )
+OF_ANONYMOUS = "daily_images = 50\naddress_daily_images = 150\n"
 
 
 @dataclass
@@ -63,6 +69,8 @@ class Doorway:
     admin: LimiterAdminClient
     visited: Visited
     issuer: Issuer
+    limiter: LimiterClient
+    database: str
 
     async def call(self, bearer: str = "", method: str = "GET", **headers: str) -> httpx.Response:
         """Read a job, or make one with POST, over REST, as somebody without a cookie."""
@@ -101,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorway]:
     folder = tmp_path_factory.mktemp("door")
     secret_files.ensure(folder / "secrets")
-    (folder / "tiers.toml").write_text(TIERS)
+    (folder / "tiers.toml").write_text(TIERS + OF_ANONYMOUS)
     (folder / "keys").mkdir()
     issuer = Issuer(folder / "keys" / "jwks.json")
     issuer.publish()
@@ -116,7 +124,10 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
         guarded = cast("api_grpc.GenerationServiceServicer", Guarded(visited, "GenerationService"))
         api_grpc.add_GenerationServiceServicer_to_server(guarded, front.grpc)
         identity = IdentityClient(channel)
-        accounts = cast("accounts_grpc.AccountServiceServicer", Guarded(AccountServicer(identity), "AccountService"))
+        own = OwnAccount(AccountClient(channel), Signer(SigningKeys("k1", {"k1": b"1" * 32})), SystemClock())
+        accounts = cast(
+            "accounts_grpc.AccountServiceServicer", Guarded(AccountServicer(identity, own), "AccountService")
+        )
         accounts_grpc.add_AccountServiceServicer_to_server(accounts, front.grpc)
         keys = cast(
             "accounts_grpc.KeyServiceServicer",
@@ -130,4 +141,5 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
         envoy = await stack.enter_async_context(EnvoyServer(**upstreams, flags=flags))
         client = httpx.AsyncClient(base_url=f"http://{envoy.address}", timeout=30, trust_env=False)
         await stack.enter_async_context(client)
-        yield Doorway(envoy, client, LimiterAdminClient(channel), visited, issuer)
+        admin, deciding = LimiterAdminClient(channel), LimiterClient(channel)
+        yield Doorway(envoy, client, admin, visited, issuer, deciding, settings.database)

@@ -23,6 +23,7 @@ def callers_of(method: str) -> set[str]:
         ("/darkroom.v1.GenerationService/CreateJob", {ENVOY}),
         ("/envoy.service.auth.v3.Authorization/Check", {ENVOY}),
         ("/darkroom.ratelimiter.v1.LimiterService/Reserve", {GATEWAY, SCHEDULER, OPERATOR}),
+        ("/darkroom.ratelimiter.v1.AccountService/Any", {GATEWAY}),
         ("/darkroom.ratelimiter.v1.AdminService/CreateKey", {OPERATOR}),
         ("/darkroom.ratelimiter.v1.TenantService/Any", {OPERATOR}),
         ("/darkroom.ratelimiter.v1.UsageService/Any", {OPERATOR}),

@@ -87,7 +87,7 @@ def test_a_token_opens_the_events_of_its_job_until_it_ends() -> None:
 
 
 def test_one_kind_of_token_is_no_good_for_another() -> None:
-    page = PageTokens(Signer(KEYS)).make(TENANT, 0, str(JOB))
+    page = PageTokens(Signer(KEYS)).make(TENANT, ["0"], [JOB])
     with pytest.raises(NotFound):
         LINKS.events(page, NOW)
 
@@ -99,12 +99,12 @@ def test_no_text_is_a_token(text: str) -> None:
 
 def test_a_page_token_is_bound_to_tenant_and_filter() -> None:
     pages = PageTokens(Signer(KEYS))
-    token = pages.make(TENANT, 3, str(JOB))
-    assert pages.read(token, TENANT, 3) == JOB
-    assert pages.read("", TENANT, 3) == ""
-    for tenant, state in ((TenantId("other"), 3), (TENANT, 0)):
+    token = pages.make(TENANT, ["3"], [JOB])
+    assert pages.read(token, TENANT, ["3"]) == (JOB,)
+    assert pages.read("", TENANT, ["3"]) == ()
+    for tenant, state in ((TenantId("other"), "3"), (TENANT, "0")):
         with pytest.raises(InvalidRequest) as caught:
-            pages.read(token, tenant, state)
+            pages.read(token, tenant, [state])
         assert caught.value.reason == "PAGE_TOKEN_INVALID"
 
 

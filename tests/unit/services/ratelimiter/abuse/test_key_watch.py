@@ -65,7 +65,7 @@ async def test_a_spike_from_a_new_network_is_told_once_a_day(bench: Bench):
     [event] = await bench.told()
     assert (event.tenant_id, event.kind) == (ACME, "key_in_new_network")
     assert "198.51.100.0/24" in event.message
-    assert f"darkroom keys revoke {KEY}" in event.message
+    assert f"POST /v1/keys/{KEY}:revoke" in event.message
 
 
 async def test_travelling_is_no_spike_and_a_spike_at_home_is_no_travel(bench: Bench):
