@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from libs import roles
+from libs.roles import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
 from libs.secret_files import write_private
 
-CERTIFICATE_FILE, KEY_FILE, AUTHORITY_FILE = "tls.crt", "tls.key", "ca.crt"
 AUTHORITY, DOOR, CLIENTS = "ca", "door", "clients"
 DOOR_HOSTS = ("localhost", "127.0.0.1", "::1")
 LIFE = timedelta(days=90)

@@ -1,4 +1,4 @@
-"""Who takes part in a mesh, by the names that stand in certificates."""
+"""Who takes part in a mesh, by the names that stand in certificates, and the files in which those lie."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ OPERATOR = "operator"  # `darkroom`, and the supervisor of a stack
 
 SERVICES = (GATEWAY, SCHEDULER, RATELIMITER, MODELSERVER)  # they answer calls; the others only make them
 EVERY = (*SERVICES, ENVOY, OPERATOR)
+
+CERTIFICATE_FILE, KEY_FILE, AUTHORITY_FILE = "tls.crt", "tls.key", "ca.crt"  # as in Kubernetes secrets of type tls
 
 _DOMAIN = "spiffe://darkroom/"
 

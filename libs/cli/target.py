@@ -13,10 +13,10 @@ import grpc
 
 from libs import secret_files
 from libs.clients.public import PublicClient
-from libs.roles import OPERATOR
+from libs.roles import CERTIFICATE_FILE, KEY_FILE, OPERATOR
 from libs.rpc.channel import OPTIONS
 from libs.rpc.health import Connect
-from libs.rpc.identity import ON, Identity, folder_of
+from libs.rpc.identity import ON, Identity, folder_of, own_folder
 from libs.rpc.mesh import Mesh
 
 DEFAULT_DATA, DEFAULT_URL = ".darkroom", "http://127.0.0.1:8080"
@@ -94,7 +94,7 @@ class Target:
         """Return the folder of the mesh's certificates; the stack of the data folder has its own."""
         named = self.environ.get(MTLS) or self._addresses().get("mtls") or ON
         secrets = self.data / "secrets"
-        return folder_of(named, secrets) or secrets / "tls"
+        return folder_of(named, secrets) or own_folder(secrets)
 
     def is_on_server(self) -> bool:
         """Return whether the stack that runs in the data folder keeps its jobs on a server, not in files."""
@@ -115,7 +115,7 @@ class Target:
         """Without an authority of its own a door must be known to the machine's. Raises SecretMissing."""
         known = {} if self.url else self._addresses()
         authority, client = (self.environ.get(name) or known.get(key) for name, key in _DOOR_FILES)
-        names = [authority, *((f"{client}/tls.key", f"{client}/tls.crt") if client else ())]
+        names = [authority, *((f"{client}/{KEY_FILE}", f"{client}/{CERTIFICATE_FILE}") if client else ())]
         return grpc.ssl_channel_credentials(*(_bytes(name) if name else None for name in names))
 
     def _token(self, variable: str, name: str) -> str:

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs import certificates, roles
-from libs.certificates import AUTHORITY_FILE, CERTIFICATE_FILE, DOOR, KEY_FILE, CertificateProblem
+from libs.certificates import DOOR, CertificateProblem
 from libs.clock import Clock
 from libs.devstack.settings import StackSettings
+from libs.roles import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
 from libs.rpc import mesh
-from libs.rpc.identity import ON, Identity, folder_of
+from libs.rpc.identity import ON, Identity, folder_of, own_folder
 from libs.rpc.mesh import Mesh
 
 DOOR_PLAIN, DOOR_TLS, DOOR_MTLS = "off", "tls", "mtls"
@@ -103,7 +104,7 @@ class Trust:
 
     @property
     def _own(self) -> Path:
-        return (self.secrets / "tls").absolute()
+        return own_folder(self.secrets).absolute()
 
     @property
     def _door_is_ours(self) -> bool:

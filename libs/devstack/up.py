@@ -27,6 +27,7 @@ from libs.devstack.process import ProcessFailed
 from libs.devstack.settings import StackSettings
 from libs.devstack.stack import Stack, service_names
 from libs.devstack.supervisor import Supervisor
+from libs.roles import CERTIFICATE_FILE, KEY_FILE
 
 READY_LINE = "Darkroom is ready at"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -135,7 +136,8 @@ def welcome(stack: Stack) -> str:
     known = stack.trust.told()
     scheme, certificates = stack.trust.scheme, f" --cacert {known['door-ca']}" if "door-ca" in known else ""
     if "door-client" in known:
-        certificates += f" --cert {known['door-client']}/tls.crt --key {known['door-client']}/tls.key"
+        folder = known["door-client"]
+        certificates += f" --cert {folder}/{CERTIFICATE_FILE} --key {folder}/{KEY_FILE}"
     place = address if scheme == "http" else f"https://{address}"
     return f"""
     KEY=$(cat {stack.folder.first_key})

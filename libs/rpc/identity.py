@@ -15,23 +15,28 @@ from pathlib import Path
 
 import grpc
 
+from libs.roles import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
 from libs.secret_files import SecretMissing
 
 logger = logging.getLogger(__name__)
 
 OFF, ON = "off", "on"
 _OWN_FOLDER = "tls"
-_CERTIFICATE, _KEY, _AUTHORITY = "tls.crt", "tls.key", "ca.crt"
 _PEER_URI = "peer_uri"
 
 Stamp = tuple[tuple[int, int, int], ...]
+
+
+def own_folder(secrets: Path) -> Path:
+    """Return the folder of the authority that a stack keeps for itself, among its secrets."""
+    return secrets / _OWN_FOLDER
 
 
 def folder_of(setting: str, secrets: Path) -> Path | None:
     """Return the folder that DARKROOM_MTLS names: `on` is `tls` among the secrets; None where it is off."""
     if setting in ("", OFF):
         return None
-    return secrets / _OWN_FOLDER if setting == ON else Path(setting).absolute()
+    return own_folder(secrets) if setting == ON else Path(setting).absolute()
 
 
 def identities_of(context: grpc.aio.ServicerContext[object, object]) -> tuple[str, ...]:
@@ -99,16 +104,17 @@ class Identity:
         """Read all; raises OSError, also for a key of another certificate or files that change meanwhile."""
         stamp = self._stamp()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(self._place(_CERTIFICATE), self._place(_KEY), password="")
-        context.load_verify_locations(self._place(_AUTHORITY))
-        certificate, key, authority = (self._place(name).read_bytes() for name in (_CERTIFICATE, _KEY, _AUTHORITY))
+        context.load_cert_chain(self._place(CERTIFICATE_FILE), self._place(KEY_FILE), password="")
+        context.load_verify_locations(self._place(AUTHORITY_FILE))
+        files = (CERTIFICATE_FILE, KEY_FILE, AUTHORITY_FILE)
+        certificate, key, authority = (self._place(name).read_bytes() for name in files)
         found = Papers(certificate, key, authority, stamp)
         if self._stamp() != stamp:
             raise OSError("it changes while it is read")
         return found
 
     def _stamp(self) -> Stamp:
-        states = (self._place(name).stat() for name in (_CERTIFICATE, _AUTHORITY))
+        states = (self._place(name).stat() for name in (CERTIFICATE_FILE, AUTHORITY_FILE))
         return tuple((state.st_mtime_ns, state.st_ino, state.st_size) for state in states)
 
     def _place(self, name: str) -> Path:

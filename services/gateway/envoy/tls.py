@@ -106,8 +106,8 @@ def secrets(tls: Tls) -> Mapping[str, DiscoveryResponse]:
     found: list[Secret] = []
     if tls.mesh:
         folder = PurePosixPath(tls.mesh)
-        found.append(_certificate(_OWN, folder / "tls.crt", folder / "tls.key"))
-        found.append(_authority(_MESH, folder / "ca.crt"))
+        found.append(_certificate(_OWN, folder / roles.CERTIFICATE_FILE, folder / roles.KEY_FILE))
+        found.append(_authority(_MESH, folder / roles.AUTHORITY_FILE))
     if tls.certificate:
         found.append(_certificate(_DOOR, PurePosixPath(tls.certificate), PurePosixPath(tls.key)))
     if tls.clients:
