@@ -1,8 +1,8 @@
 """The accounts that one reservation touches together, each with the limits in force there.
 
 The tenant always; its key where the key has limits of its own; the address of a caller without a key where the tier
-has a ceiling for addresses. Who came to an address today, with a new cookie or none, shares one day's pictures with
-all others who did: a cookie thrown away is no new day.
+has a ceiling for addresses, and of IPv6 the network around it. Who came to an address today, with a new cookie or none,
+shares one day's pictures with all others who did: a cookie thrown away is no new day.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NewType, Protocol
 
 from libs.ids import KeyId, TenantId
 from services.ratelimiter.balances.bucket import UNLIMITED
+from services.ratelimiter.strangers.addresses import network_of
 from services.ratelimiter.strangers.ages import came_today
 from services.ratelimiter.tiers.policy import Limits
 
@@ -36,7 +37,7 @@ class Kind(enum.Enum):
 
     TENANT = "tenant"  # all keys of a tenant together
     KEY = "key"  # one key
-    ADDRESS = "address"  # everybody without a key behind one address, however many cookies
+    ADDRESS = "address"  # everybody without a key behind one address or in one network, however many cookies
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Scope:
 
     @property
     def whose(self) -> str:
-        """Say whose it is, as its owner is told: the kind, but of an address `newcomers` for those who came today."""
+        """Say whose it is, as its owner is told: the kind, but of an address `newcomers` for those who came today,
+        and `network` for all in the network around it.
+        """
         return self.account.partition(":")[0]
 
 
@@ -67,6 +70,8 @@ def scopes_of(
         found.append(Scope(AccountId(f"key:{key[0]}"), Kind.KEY, key[1]))
     if address and limits.address_daily_images is not None:
         found.append(_ceiling(f"address:{address}", limits.tier, limits.address_daily_images))
+    if network_of(address) and limits.network_images is not None:
+        found.append(_ceiling(f"network:{network_of(address)}", limits.tier, limits.network_images))
     if address and new and limits.daily_images is not None:
         found.append(_ceiling(f"newcomers:{address}", limits.tier, limits.daily_images))
     return tuple(found)

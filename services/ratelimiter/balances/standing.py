@@ -18,7 +18,7 @@ from services.ratelimiter.balances.scope import Kind, Scope
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One limit of one account: `whose` is `tenant`, `key`, `address` or `newcomers`.
+    """One limit of one account: `whose` is `tenant`, `key`, `address`, `newcomers` or `network`.
 
     `resets_s` (Unix seconds) is when all of it is there again, None where time alone does not free it.
     """

@@ -20,7 +20,7 @@ from services.ratelimiter.keys.accounts import KeptKey, Key
 
 logger = logging.getLogger(__name__)
 
-MOST_A_DAY = 3  # of one address
+MOST_A_DAY, MOST_AROUND = 3, 12  # of one address; of the IPv6 network around it
 _TIER = "free"
 _CODE_BYTES = 16
 
@@ -39,6 +39,10 @@ class Outcome(Enum):
     MADE = "made"  # the account is there
     NO_INVITE = "no invite"  # the code is unknown, used up or expired; nothing was written
     TOO_MANY = "too many"  # the address has had its accounts of the day; nothing was written
+    TOO_MANY_AROUND = "too many around"  # the IPv6 network around it has; nothing was written
+
+
+_FULL = {Outcome.TOO_MANY: MOST_A_DAY, Outcome.TOO_MANY_AROUND: MOST_AROUND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,9 @@ class SignUps(Protocol):
     """Keeps invites and how many accounts came from where. Raises Unavailable when it cannot be reached."""
 
     async def open(self, kept: KeptKey, address: str, day: int, code: bytes | None) -> Outcome:
-        """Make a tenant with its key, all or nothing: at most MOST_A_DAY of an address a day, one use of the code."""
+        """Make a tenant with its key, all or nothing: one use of the code, and of an address at most MOST_A_DAY a day,
+        of the IPv6 network around it MOST_AROUND.
+        """
         ...
 
     async def invite(self, invite: Invite) -> None:
@@ -80,8 +86,8 @@ class SignUp:
         outcome = await self._kept.open(KeptKey(key, keys.digest(secret)), address, days.number_of(now_s), by)
         if outcome is Outcome.NO_INVITE:
             raise _no_invite("This invite is not known here, used up or expired.")
-        if outcome is Outcome.TOO_MANY:
-            raise _too_many(days.DAY_S - now_s % days.DAY_S)
+        if outcome in _FULL:
+            raise _too_many(_FULL[outcome], days.DAY_S - now_s % days.DAY_S)
         logger.info("made an account", extra={"tenant_id": tenant_id, "key_id": key.id})
         return key, secret
 
@@ -110,12 +116,12 @@ def _no_invite(told: str) -> PermissionDenied:
     return PermissionDenied(f"{told} Ask whoever runs this service for one. Nothing was made.", reason="INVITE_INVALID")
 
 
-def _too_many(wait_s: float) -> LimitExceeded:
+def _too_many(most: int, wait_s: float) -> LimitExceeded:
     hours = math.ceil(wait_s / 3600)
-    told = f"{MOST_A_DAY} accounts were made from your network today. More can be made after 00:00 UTC (in {hours} h)."
+    told = f"{most} accounts were made from your network today. More can be made after 00:00 UTC (in {hours} h)."
     return LimitExceeded(
         f"{told} Nothing was made.",
         reason="SIGN_UPS_EXHAUSTED",
-        metadata={"dimension": "sign_ups", "limit": str(MOST_A_DAY)},
+        metadata={"dimension": "sign_ups", "limit": str(most)},
         retry_after_s=wait_s,
     )

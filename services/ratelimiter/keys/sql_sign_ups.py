@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
 from services.ratelimiter.keys.accounts import KeptKey
-from services.ratelimiter.keys.sign_up import MOST_A_DAY, Invite, Outcome
+from services.ratelimiter.keys.sign_up import MOST_A_DAY, MOST_AROUND, Invite, Outcome
 from services.ratelimiter.keys.sql_accounts import SqlAccounts
 from services.ratelimiter.sql_database import Database
+from services.ratelimiter.strangers.addresses import network_of
 
 
 class _Refused(Exception):
@@ -35,7 +36,9 @@ class SqlSignUps:
         async def write(connection: AsyncConnection) -> None:
             if code is not None:
                 await self._use(connection, code, kept.key.created_s)
-            await self._count(connection, address, day)
+            await self._count(connection, address, day, MOST_A_DAY, Outcome.TOO_MANY)
+            if network := network_of(address):
+                await self._count(connection, f"network:{network}", day, MOST_AROUND, Outcome.TOO_MANY_AROUND)
             await self._accounts.add_within(connection, kept)
 
         try:
@@ -63,10 +66,10 @@ class SqlSignUps:
         if not (await connection.execute(change)).rowcount:
             raise _Refused(Outcome.NO_INVITE)
 
-    async def _count(self, connection: AsyncConnection, address: str, day: int) -> None:
+    async def _count(self, connection: AsyncConnection, address: str, day: int, most: int, otherwise: Outcome) -> None:
         table, columns = self._sign_ups, self._sign_ups.c
         await connection.execute(delete(table).where(columns.day < day))
         await insert_if_absent(connection, table, {"address": address, "day": day, "accounts": 0})
-        here = (columns.address == address, columns.day == day, columns.accounts < MOST_A_DAY)
+        here = (columns.address == address, columns.day == day, columns.accounts < most)
         if not (await connection.execute(update(table).where(*here).values(accounts=columns.accounts + 1))).rowcount:
-            raise _Refused(Outcome.TOO_MANY)
+            raise _Refused(otherwise)

@@ -46,6 +46,7 @@ def reduced(limits: Limits, replicas: int) -> Limits:
         in_flight_images=_whole(limits.in_flight_images, share),
         daily_images=_whole(limits.daily_images, share),
         address_daily_images=_whole(limits.address_daily_images, share),
+        network_daily_images=_whole(limits.network_images, share),
         daily_units=None if daily_units is None else daily_units * share,
     )
 

@@ -7,5 +7,6 @@ the network it was made in; elsewhere, forged or signed with a key that is gone 
 An address goes no further than this package: a hash stands for it wherever something is kept (`pseudonyms`).
 
 What is counted together (`services/ratelimiter/balances/scope.py`): a visitor's own day; the day of everybody who came to an
-address today, with a new cookie or none, so that throwing cookies away wins nothing; the ceiling of the address.
+address today, with a new cookie or none, so that throwing cookies away wins nothing; the ceiling of the address; of IPv6
+the ceiling of the network around it.
 """

@@ -11,6 +11,7 @@ from services.ratelimiter.strangers.ages import PREFIX
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNKNOWN = "unknown"
+AROUND = "@"  # between what stands for an address and for the network around it, where there is one
 _HOST_BITS, _NETWORK_BITS = {4: 32, 6: 64}, {4: 24, 6: 48}
 
 
@@ -30,6 +31,20 @@ def counted(address: str) -> str:
 def network(address: str) -> str:
     """Return the network of an address, in which one person's devices come and go: /24, of IPv6 /48."""
     return _prefix(address, _NETWORK_BITS)
+
+
+def around(address: str) -> str:
+    """Return the network around what is counted as one address, where a customer is given all of it; empty for IPv4.
+
+    Of IPv6 many are given a /48: of that they have 65,536 of what is counted.
+    """
+    plain = parsed(address)
+    return "" if plain is None or plain.version == 4 else network(address)
+
+
+def network_of(pseudonym: str) -> str:
+    """Return what stands for the network around an address, of what stands for both; empty where there is none."""
+    return pseudonym.partition(AROUND)[2]
 
 
 def parsed(address: str) -> Address | None:

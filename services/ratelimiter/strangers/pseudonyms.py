@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from services.ratelimiter.strangers.addresses import UNKNOWN, counted
+from services.ratelimiter.strangers.addresses import AROUND, UNKNOWN, around, counted
 
 _BYTES = 10
 
@@ -19,8 +19,12 @@ class Pseudonyms:
         self._key = hashlib.sha256(secret.encode()).digest()
 
     def of(self, address: str) -> str:
-        """Return what stands for all that counts as one address."""
+        """Return what stands for all that counts as one address; of IPv6 with what stands for the network around it."""
         plain = counted(address)
         if plain == UNKNOWN:
             return UNKNOWN
+        wider = around(address)
+        return self._hash(plain) + (AROUND + self._hash(wider) if wider else "")
+
+    def _hash(self, plain: str) -> str:
         return hashlib.blake2b(plain.encode(), digest_size=_BYTES, key=self._key).hexdigest()

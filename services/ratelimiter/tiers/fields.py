@@ -98,6 +98,7 @@ FIELDS: Mapping[str, Field] = {
     "daily_images": _WHOLE,
     "daily_units": _NUMBER,
     "address_daily_images": _WHOLE,
+    "network_daily_images": _WHOLE,
     "max_pixels": _WHOLE,
     "max_steps": _WHOLE,
     "borrows": Field(lambda value: isinstance(value, bool), "true or false"),

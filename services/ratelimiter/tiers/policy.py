@@ -12,6 +12,7 @@ running_images = 1              # of those, on devices; the scheduler lets other
 daily_images = 200              # of a day in UTC
 daily_units = 3_000_000
 address_daily_images = 600      # of all callers without a key behind one address; of use to `anonymous` only
+network_daily_images = 2_400    # the same of one IPv6 network (/48); without it four times as many as of an address
 max_pixels = 1_048_576          # of one picture
 max_steps = 50
 borrows = true                  # the last job of a burst may take up to half of itself on credit
@@ -38,6 +39,7 @@ from services.ratelimiter.tiers import sense as tier_sense
 SHIPPED = Path(__file__).with_name("tiers.toml")
 ANONYMOUS = "anonymous"
 TIERS = ("enterprise", "pro", "payg", "free", ANONYMOUS)  # in order of service
+_ADDRESSES_OF_A_NETWORK = 4  # a household or an office with several, each at its own ceiling
 _MICROS_PER_1000 = 1_000_000 / 1000
 _AS_THEY_ARE = (
     "in_flight_images",
@@ -45,6 +47,7 @@ _AS_THEY_ARE = (
     "daily_images",
     "daily_units",
     "address_daily_images",
+    "network_daily_images",
     "max_pixels",
     "max_steps",
     "price_per_1000_units",
@@ -82,6 +85,14 @@ class Limits:
     outage: Outage = Outage()
     price_per_1000_units: float | None = None
     address_daily_images: int | None = None
+    network_daily_images: int | None = None
+
+    @property
+    def network_images(self) -> int | None:
+        """Pictures of a day of all callers without a key in one IPv6 network; None where addresses have no ceiling."""
+        if self.address_daily_images is None:
+            return None
+        return self.network_daily_images or _ADDRESSES_OF_A_NETWORK * self.address_daily_images
 
     def micros(self, units: float) -> int:
         """Return what units cost in millionths of the currency, rounded up; 0 where nothing is paid by units."""

@@ -33,6 +33,9 @@ def problems(fields: Mapping[str, Any]) -> list[str]:
         granted = fields.get(name)
         if largest is not None and granted is not None and granted < largest:
             found.append(f"{name}: must be {largest:_.0f} or more, which {shape}; or allow less")
+    address, network = fields.get("address_daily_images"), fields.get("network_daily_images")
+    if network is not None and (address is None or network < address):
+        found.append(f"network_daily_images: must be at least address_daily_images, which is {address or 'not there'}")
     running, in_flight = fields.get("running_images"), fields.get("in_flight_images")
     if running is not None and in_flight is not None and running > in_flight:
         found.append(f"running_images: must be at most in_flight_images, {in_flight}")

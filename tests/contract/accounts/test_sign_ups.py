@@ -8,7 +8,7 @@ import pytest
 
 from libs.ids import KeyId, TenantId
 from services.ratelimiter.keys.accounts import KeptKey, Key
-from services.ratelimiter.keys.sign_up import MOST_A_DAY, Invite, Outcome
+from services.ratelimiter.keys.sign_up import MOST_A_DAY, MOST_AROUND, Invite, Outcome
 from services.ratelimiter.keys.sql_accounts import SqlAccounts
 from services.ratelimiter.keys.sql_sign_ups import SqlSignUps
 from services.ratelimiter.sql_database import Database
@@ -59,3 +59,10 @@ async def test_what_is_refused_uses_nothing_up(sign_ups: SqlSignUps):
 async def test_an_invite_ends(sign_ups: SqlSignUps):
     await sign_ups.invite(Invite(CODE, 5, NOW_S - 10, NOW_S))
     assert await sign_ups.open(kept(1), "198.51.100.1", DAY, CODE) is Outcome.NO_INVITE
+
+
+async def test_the_ipv6_network_around_addresses_gets_its_accounts_of_the_day(sign_ups: SqlSignUps):
+    outcomes = [await sign_ups.open(kept(number), f"home{number // 2}@net", DAY, None) for number in range(14)]
+    assert outcomes == [Outcome.MADE] * MOST_AROUND + [Outcome.TOO_MANY_AROUND] * (14 - MOST_AROUND)
+    assert await sign_ups.open(kept(20), "home1@other", DAY, None) is Outcome.MADE
+    assert await sign_ups.open(kept(21), "home1@net", DAY + 1, None) is Outcome.MADE

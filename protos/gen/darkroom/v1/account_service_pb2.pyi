@@ -447,7 +447,7 @@ class Limit(_message.Message):
     """
     account: _builtins.str
     """Whose: `tenant` is all keys of the account, `key` the key of this call, `address` all callers without a key behind
-    the caller's address, `newcomers` those of them who came today.
+    the caller's address, `newcomers` those of them who came today, `network` all in the IPv6 /48 around it.
     """
     unit: _builtins.str
     """What it counts: `requests`, `units`, `images` or `money` of the operator's currency."""

@@ -119,7 +119,7 @@ class OwnLimit(_message.Message):
     dimension: _builtins.str
     """Its name, as in refusals."""
     account: _builtins.str
-    """Whose it is: `tenant`, `key`, `address` or `newcomers`."""
+    """Whose it is: `tenant`, `key`, `address`, `newcomers` or `network`."""
     unit: _builtins.str
     """What it counts: `requests`, `units`, `images` or `money`."""
     limit: _builtins.float

@@ -27,7 +27,7 @@ def test_every_limit_is_reduced_and_divided_but_those_of_one_picture():
     found = reduced(LIMITS, replicas=2)
     assert (found.requests, found.units) == (Rate(15, 2.5), Rate(250, 500))
     assert (found.in_flight_images, found.daily_images, found.daily_units) == (2, 1, 1250)
-    assert (found.address_daily_images, found.max_pixels) == (37, 7)
+    assert (found.address_daily_images, found.network_images, found.max_pixels) == (37, 150, 7)
 
 
 def test_together_the_replicas_grant_no_more_than_the_share():

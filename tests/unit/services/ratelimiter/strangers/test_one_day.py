@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from libs.ids import JobId, KeyId, TenantId
@@ -11,6 +13,7 @@ from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
 from services.ratelimiter.limiter import Limiter
 from services.ratelimiter.strangers import ages
 from services.ratelimiter.strangers.addresses import tenant_at
+from services.ratelimiter.strangers.pseudonyms import Pseudonyms
 from services.ratelimiter.tiers import policy
 from services.ratelimiter.tiers.tariffs import Tariffs
 from services.ratelimiter.usage.book import Settlement
@@ -48,10 +51,22 @@ class Strangers:
                 return count, denial
         raise AssertionError("nothing refuses")
 
+    async def until_refused_at(self, address: str) -> tuple[int, Denial]:
+        """Return how many pictures those without a cookie at an address get, and what refused the next."""
+        for count in range(1000):
+            denial = await self.draw(tenant_at(address), address)
+            if denial is not None:
+                return count, denial
+        raise AssertionError("nothing refuses")
+
 
 @pytest.fixture
 def strangers(bench) -> Strangers:
-    tariffs = Tariffs(policy.load(policy.SHIPPED))
+    return strangers_by(policy.SHIPPED.read_text(), bench)
+
+
+def strangers_by(tiers: str, bench) -> Strangers:
+    tariffs = Tariffs(policy.parse(tiers, "tiers.toml"))
     limiter = Limiter(tariffs, MemoryLedger(bench.clock), bench.usage, bench.clock, bench.meters)
     return Strangers(limiter, bench.clock)
 
@@ -85,3 +100,35 @@ async def test_the_refusal_says_when_the_day_is_over(strangers: Strangers):
     _, denial = await strangers.until_refused(tenant_at(HERE))
     await strangers.clock.advance(denial.retry_after_s)
     assert await strangers.draw(tenant_at(HERE)) is None
+
+
+NARROW = policy.SHIPPED.read_text().replace("network_daily_images = 600", "network_daily_images = 160")
+NAMES = Pseudonyms("a secret of the test")
+
+
+async def test_whoever_has_a_whole_ipv6_network_gets_no_more_than_its_ceiling(bench):
+    assert "network_daily_images = 160" in NARROW
+    strangers, drawn = strangers_by(NARROW, bench), 0
+    for number in range(4):
+        address = NAMES.of(f"2001:db8:1:{number}::1")
+        count, denial = await strangers.until_refused_at(address)
+        drawn += count
+    assert (drawn, denial.dimension, denial.limit) == (160, Dimension.ADDRESS, 160)
+    assert count == 10, "the last of them had its own day, and the network's was used"
+    elsewhere = NAMES.of("2001:db8:2::1")
+    assert await strangers.draw(tenant_at(elsewhere), elsewhere) is None
+    await strangers.clock.advance(denial.retry_after_s)
+    assert await strangers.draw(tenant_at(address), address) is None
+
+
+async def test_of_ipv4_only_the_address_has_a_ceiling(bench):
+    strangers = strangers_by(NARROW, bench)
+    for number in range(4):
+        count, _ = await strangers.until_refused_at(NAMES.of(f"203.0.113.{number}"))
+        assert count == 50
+
+
+def test_without_a_number_of_its_own_a_network_has_four_times_that_of_an_address():
+    limits = policy.parse(NARROW.replace("network_daily_images = 160", ""), "tiers.toml").of(policy.ANONYMOUS)
+    assert (limits.address_daily_images, limits.network_images) == (150, 600)
+    assert replace(limits, address_daily_images=None).network_images is None

@@ -113,6 +113,13 @@ def test_what_a_tier_allows_must_fit_what_it_grants(tmp_path: Path, field: str, 
     assert f"tier free: {told}" in complaint_about(tmp_path, text)
 
 
+def test_a_network_has_no_less_than_one_of_its_addresses(tmp_path: Path):
+    text = policy.SHIPPED.read_text().replace("network_daily_images = 600", "network_daily_images = 149")
+    told = "tier anonymous: network_daily_images: must be at least address_daily_images, which is"
+    assert f"{told} 150" in complaint_about(tmp_path, text)
+    assert f"{told} not there" in complaint_about(tmp_path, text.replace("address_daily_images = 150\n", ""))
+
+
 def test_a_tier_that_names_no_largest_request_promises_none(tmp_path: Path):
     text = GOOD.replace("max_steps = 50\n", "").replace("units_burst = 60_000", "units_burst = 100")
     assert complaint_about(tmp_path, text) == ""
