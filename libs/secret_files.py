@@ -60,7 +60,19 @@ def webhook_secret(deployment_secret: str, tenant: str) -> str:
 
     Each has its own, from the one of the deployment: who knows it can forge nothing that another tenant would take.
     """
-    key = hmac.new(deployment_secret.encode(), f"webhooks of {tenant}".encode(), hashlib.sha256).digest()
+    return _made(deployment_secret, f"webhooks of {tenant}")
+
+
+def endpoint_secret(deployment_secret: str, endpoint: str) -> str:
+    """Return what webhooks to an endpoint of an account are signed with.
+
+    It is made from the deployment's and the endpoint's id, so that none is kept that could be read out of a database.
+    """
+    return _made(deployment_secret, f"webhook endpoint {endpoint}")
+
+
+def _made(deployment_secret: str, purpose: str) -> str:
+    key = hmac.new(deployment_secret.encode(), purpose.encode(), hashlib.sha256).digest()
     return "whsec_" + base64.b64encode(key).decode()
 
 

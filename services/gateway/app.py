@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,15 +14,17 @@ from darkroom.v1 import generation_service_pb2 as generation
 from darkroom.v1 import model_service_pb2 as models
 from darkroom.v1 import site_service_pb2 as site
 from darkroom.v1 import upload_service_pb2 as uploading
+from darkroom.v1 import webhook_service_pb2 as webhooks
 from darkroom.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server, add_KeyServiceServicer_to_server
 from darkroom.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from darkroom.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from darkroom.v1.site_service_pb2_grpc import add_SiteServiceServicer_to_server
 from darkroom.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
+from darkroom.v1.webhook_service_pb2_grpc import add_WebhookServiceServicer_to_server
 from libs.blobs.opening import open_blobs
 from libs.blobs.store import BlobStore
 from libs.clients.account import AccountClient
-from libs.clients.deliveries import DeliveryClient
+from libs.clients.endpoints import EndpointsClient
 from libs.clients.identity import IdentityClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.scheduler import SchedulerClient
@@ -33,13 +32,14 @@ from libs.clock import Clock, SystemClock
 from libs.roles import GATEWAY, RATELIMITER, SCHEDULER
 from libs.rpc.mesh import join
 from libs.rpc.server import RpcServer, wait_for_stop
-from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token, webhook_secret
+from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token
 from libs.signing import Signer
 from libs.telemetry import metrics
 from services.gateway.account_servicer import AccountServicer, KeyServicer
 from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView, CatalogWatcher
 from services.gateway.creation import Creation
+from services.gateway.delivering import Agents, Delivering
 from services.gateway.downloads import Downloads
 from services.gateway.estimating import Estimator
 from services.gateway.health import HealthCheck
@@ -59,12 +59,7 @@ from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.upload_servicer import UploadServicer
 from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting
-from services.gateway.webhooks.addresses import resolver
-from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
-from services.gateway.webhooks.look_ups import LOOK_UPS, LookUps
-from services.gateway.webhooks.measures import WebhookMeasures
-from services.gateway.webhooks.sender import Sender
 from services.gateway.withdrawals import Keys, Withdrawals
 
 _Served: TypeAlias = tuple[str, object, Callable[[Any, grpc.aio.Server], None]]
@@ -78,6 +73,7 @@ SERVICES = tuple(
         (uploading, "UploadService"),
         (accounts, "AccountService"),
         (accounts, "KeyService"),
+        (webhooks, "WebhookService"),
     )
 )
 
@@ -138,6 +134,11 @@ class Gateway:
         )
         self._serve(served, server)
 
+    def add_webhooks_to(self, server: grpc.aio.Server, delivering: Delivering, endpoints: EndpointsClient) -> None:
+        """Serve where accounts are told of what happens to them."""
+        servicer = delivering.servicer(endpoints, self._requests)
+        self._serve((("WebhookService", servicer, add_WebhookServiceServicer_to_server),), server)
+
     def _serve(self, served: tuple[_Served, ...], server: grpc.aio.Server) -> None:
         for service, servicer, add in served:
             add(Measured(Guarded(servicer, service), self._measures), server)
@@ -158,12 +159,14 @@ async def main(settings: Settings) -> None:
         gateway.add_to(server.grpc)
         identity = IdentityClient(limiter)
         gateway.add_accounts_to(server.grpc, identity, AccountClient(limiter))
+        delivering = Delivering(destinations, secret, SystemClock())
+        gateway.add_webhooks_to(server.grpc, delivering, EndpointsClient(limiter))
         await server.start(SERVICES)
-        async with _delivering(DeliveryClient(scheduler), destinations, secret) as agent:
-            await _serve(gateway, server, agent, identity, settings.drain_s)
+        async with delivering.running(scheduler, limiter) as agents:
+            await _serve(gateway, server, agents, identity, settings.drain_s)
 
 
-async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, keys: Keys, drain_s: float) -> None:
+async def _serve(gateway: Gateway, server: RpcServer, agents: Agents, keys: Keys, drain_s: float) -> None:
     async with asyncio.TaskGroup() as tasks:
         loops = (gateway.watcher.run(), gateway.withdrawals.run(keys))
         watching = [tasks.create_task(loop) for loop in loops]
@@ -173,26 +176,9 @@ async def _serve(gateway: Gateway, server: RpcServer, agent: WebhookAgent, keys:
         async def end_streams() -> None:
             gateway.relay.stop()
 
-        await asyncio.gather(server.drain(drain_s, end_streams), agent.drain(drain_s))
+        await asyncio.gather(server.drain(drain_s, end_streams), agents.drain(drain_s))
         for task in watching:
             task.cancel()
-
-
-@asynccontextmanager
-async def _delivering(
-    deliveries: DeliveryClient, destinations: Destinations, secret: str
-) -> AsyncIterator[WebhookAgent]:
-    """Deliver webhooks inside the block."""
-    clock, names = SystemClock(), ThreadPoolExecutor(LOOK_UPS, "webhook-names")
-    sender = Sender(destinations, partial(webhook_secret, secret), LookUps(resolver(names), clock), clock)
-    agent = WebhookAgent(deliveries, sender, WebhookMeasures(metrics.meter()), clock)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            delivering = tasks.create_task(agent.run())
-            yield agent
-            delivering.cancel()
-    finally:
-        names.shutdown(wait=False, cancel_futures=True)
 
 
 def _failpoint(settings: Settings) -> Callable[[], None]:

@@ -7,13 +7,14 @@ from typing import Protocol
 
 from darkroom.v1 import job_pb2
 from libs.clients.account import AccountLimits, EventPlace, UsageWanted
+from libs.clients.endpoints import Endpoint, EventFate
 from libs.clients.identity import Holder
 from libs.clients.limiter import Decision, Reservation
 from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
 from libs.clients.limiter_tenants import TenantNews
 from libs.clients.limiter_usage import UsageRecord
 from libs.clients.scheduler import Catalog, FoundJob, JobPage, Submission, Submitted
-from libs.ids import JobId, KeyId, TenantId
+from libs.ids import EndpointId, JobId, KeyId, TenantId
 
 
 class Scheduler(Protocol):
@@ -73,6 +74,30 @@ class Limiter(Protocol):
 
     async def peek(self, wanted: Reservation) -> Decision:
         """Say what `reserve` would decide, whatever the id; takes nothing."""
+        ...
+
+
+class Endpoints(Protocol):
+    """The authority for where an account's events are sent. Every method may raise Unavailable."""
+
+    async def create(self, tenant_id: TenantId, url: str, events: Sequence[str]) -> Endpoint:
+        """Make an endpoint; raises PreconditionFailed for too many."""
+        ...
+
+    async def list(self, tenant_id: TenantId) -> Sequence[Endpoint]:
+        """Return the endpoints of an account, oldest first."""
+        ...
+
+    async def get(self, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint:
+        """Return one; raises NotFound for another account's."""
+        ...
+
+    async def delete(self, tenant_id: TenantId, endpoint_id: EndpointId) -> None:
+        """Remove one; raises NotFound for another account's."""
+        ...
+
+    async def deliveries(self, tenant_id: TenantId, endpoint_id: EndpointId) -> Sequence[EventFate]:
+        """Return what was and is to be sent to one, newest event first."""
         ...
 
 

@@ -42,6 +42,12 @@ NEEDED: Mapping[str, Scope | None] = {
     "KeyService.RotateKey": Scope.KEYS_WRITE,
     "KeyService.RotateKeyJson": Scope.KEYS_WRITE,
     "KeyService.RevokeKey": Scope.KEYS_WRITE,
+    "WebhookService.CreateWebhookEndpoint": Scope.WEBHOOKS_WRITE,
+    "WebhookService.CreateWebhookEndpointJson": Scope.WEBHOOKS_WRITE,
+    "WebhookService.ListWebhookEndpoints": Scope.WEBHOOKS_WRITE,
+    "WebhookService.DeleteWebhookEndpoint": Scope.WEBHOOKS_WRITE,
+    "WebhookService.TestWebhookEndpoint": Scope.WEBHOOKS_WRITE,
+    "WebhookService.ListWebhookDeliveries": Scope.WEBHOOKS_WRITE,
     "SiteService.GetHealth": None,  # for load balancers
     "SiteService.GetPage": None,  # for browsers
 }

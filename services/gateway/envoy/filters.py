@@ -45,6 +45,7 @@ from darkroom.v1 import (
     model_service_pb2,
     site_service_pb2,
     upload_service_pb2,
+    webhook_service_pb2,
 )
 from services.gateway.envoy import authorization, bursts
 from services.gateway.envoy.bursts import Bursts
@@ -54,7 +55,14 @@ BUFFER = "envoy.filters.http.buffer"
 KEY_BURSTS = "darkroom.local_ratelimit.keys"
 CLIENT = "x-darkroom-client"  # the address that is trusted, for the rate limiter
 _REPLACE = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-_PUBLIC = (account_service_pb2, generation_service_pb2, model_service_pb2, site_service_pb2, upload_service_pb2)
+_PUBLIC = (
+    account_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    site_service_pb2,
+    upload_service_pb2,
+    webhook_service_pb2,
+)
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024  # a page of 200 jobs with the longest prompts in the widest characters
 
 # The transcoder knows a fixed map of statuses and drops trailers; a servicer says `x-http-code: 202` in its initial

@@ -1,4 +1,4 @@
-"""Webhooks: claimed from the scheduler, signed, sent to checked addresses, reported.
+"""Webhooks: claimed from the scheduler and the rate limiter, signed, sent to checked addresses, reported.
 
 agent (claims, reports) ── sender (one try) ── destinations (where it may go) ── addresses
    └── places (shares)             ├── look_ups (of names, few at a time)

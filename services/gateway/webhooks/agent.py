@@ -1,7 +1,8 @@
 """Claims deliveries, has them sent and says what came of them. Any number of gateways do so side by side.
 
-A delivery is this gateway's for its lease. What is not reported until then is due again at the scheduler: it may
-arrive twice, under the same id, and is never lost.
+A delivery is this gateway's for its lease. What is not reported until then is due again where it is kept: it may
+arrive twice, under the same id, and is never lost. There is an agent for each service that keeps deliveries, and they
+share a gateway's places.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from libs.alarm import Alarm
 from libs.backoff import Backoff
-from libs.clients.deliveries import Busy, Claimed, Delivery, Outcome, Result
+from libs.clients.deliveries import Busy, Claimed, D, Delivery, Outcome, Result
 from libs.clock import Clock
 from libs.errors import DarkroomError
-from services.gateway.webhooks.measures import WebhookMeasures
+from services.gateway.webhooks.measures import SourceMeasures
 from services.gateway.webhooks.places import Places
 
 logger = logging.getLogger(__name__)
@@ -30,20 +31,20 @@ _STOPPED = Result(Outcome.RETURNED, reason="stopped")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the scheduler is asked when nothing was due, and for how long a claim holds."""
+    """How often a service is asked when nothing was due, and for how long a claim holds."""
 
     look_every_s: float = 1.0
     lease_s: float = 60.0  # more than twice what a try takes, with its wait for a look-up
 
 
-class Deliveries(Protocol):
+class Deliveries(Protocol[D]):
     """Where deliveries come from. Both may raise DarkroomError."""
 
-    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed:
+    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed[D]:
         """Lease deliveries that are due, none to those who are busy."""
         ...
 
-    async def report(self, delivery: Delivery, result: Result) -> bool:
+    async def report(self, delivery: D, result: Result) -> bool:
         """Say what came of a try, and return whether it was the last one of those that all failed."""
         ...
 
@@ -56,19 +57,25 @@ class Sends(Protocol):
         ...
 
 
-class WebhookAgent:
+class WebhookAgent(Generic[D]):
     """Delivers while `run` runs."""
 
     def __init__(
-        self, deliveries: Deliveries, sender: Sends, measures: WebhookMeasures, clock: Clock, pace: Pace | None = None
+        self,
+        deliveries: Deliveries[D],
+        sender: Sends,
+        places: Places,
+        measures: SourceMeasures,
+        clock: Clock,
+        pace: Pace | None = None,
     ) -> None:
         self._deliveries = deliveries
         self._sender = sender
         self._measures = measures
         self._clock = clock
         self._pace = pace or Pace()
-        self._places = Places()
-        self._underway: dict[asyncio.Task[None], Delivery] = {}
+        self._places = places
+        self._underway: dict[asyncio.Task[None], D] = {}
         self._woken = Alarm(clock)  # rung when there is reason to look before its time
         self._stopping = False
         self._ended = asyncio.Event()
@@ -98,7 +105,7 @@ class WebhookAgent:
         """Begin what is due; return after how many seconds it is worth looking again."""
         try:
             wait_s = await self._claim(tries)
-        except DarkroomError as error:  # the scheduler is away or starts again
+        except DarkroomError as error:  # the service is away or starts again
             logger.warning("no deliveries are claimed", extra={"reason": error.reason})
             return backoff.next_s()
         except Exception:  # what one claim holds must not end all deliveries
@@ -125,12 +132,12 @@ class WebhookAgent:
                 self._begin(tries, delivery, self._settle(delivery, _RETURNED, until_s))
         return 0.0 if begun else self._pace.look_every_s
 
-    def _begin(self, tries: asyncio.TaskGroup, delivery: Delivery, doing: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, tries: asyncio.TaskGroup, delivery: D, doing: Coroutine[Any, Any, None]) -> None:
         task = tries.create_task(doing)
         self._underway[task] = delivery
         task.add_done_callback(self._underway.pop)
 
-    async def _deliver(self, delivery: Delivery, until_s: float) -> None:
+    async def _deliver(self, delivery: D, until_s: float) -> None:
         try:
             result = await self._try(delivery)
         finally:
@@ -142,11 +149,11 @@ class WebhookAgent:
         try:
             return await self._sender.send(delivery)
         except Exception:  # one delivery that cannot be sent must not end the others
-            logger.exception("a webhook could not be tried", extra={"job_id": delivery.job_id})
+            logger.exception("a webhook could not be tried", extra=dict(delivery.subject))
             return Result(Outcome.FAILED, reason="internal")
 
-    async def _settle(self, delivery: Delivery, result: Result, until_s: float) -> None:
-        """Say what came of a delivery, to whoever counts and to the scheduler."""
+    async def _settle(self, delivery: D, result: Result, until_s: float) -> None:
+        """Say what came of a delivery, to whoever counts and to the service."""
         self._measures.tried(result)
         if result.outcome is not Outcome.RETURNED:
             logger.info("webhook tried", extra=_fields(delivery, result))
@@ -154,7 +161,7 @@ class WebhookAgent:
             self._measures.given_up()
             logger.warning("webhook given up", extra=_fields(delivery, result))
 
-    async def _report(self, delivery: Delivery, result: Result, until_s: float) -> bool:
+    async def _report(self, delivery: D, result: Result, until_s: float) -> bool:
         backoff = Backoff(first_s=0.2, most_s=5.0)
         while True:
             try:
@@ -184,5 +191,5 @@ class WebhookAgent:
 
 
 def _fields(delivery: Delivery, result: Result) -> dict[str, object]:
-    told = {"job_id": delivery.job_id, "sequence": delivery.sequence, "tries": delivery.tries, "host": delivery.host}
+    told = dict(delivery.subject) | {"tries": delivery.tries, "host": delivery.host}
     return told | {"outcome": result.outcome.value, "status": result.status, "reason": result.reason}

@@ -1,4 +1,4 @@
-"""Where webhooks may go: checked when a job asks for it, and again at every delivery.
+"""Where webhooks may go: checked when a job or an account asks for it, and again at every delivery.
 
 A name can change what it resolves to at any moment, so the check at a delivery gives the addresses themselves, and
 the connection is made to one of those. All of a name's addresses must be public: one that is not shows the intent.
@@ -7,11 +7,13 @@ the connection is made to one of those. All of a name's addresses must be public
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
 
 from darkroom.v1 import job_pb2
+from libs import account_events
 from libs.errors import PermissionDenied, Violation
 from libs.generation.webhook import EVENTS, PORTS, Receiver, receiver_of
 from libs.scopes import Scope
@@ -62,8 +64,13 @@ class Destinations:
         """Return what is wrong with a request's webhook, if it has one."""
         if not spec.HasField("webhook"):
             return []
-        url, events = self._url_problem(spec.webhook.url), _events_problem(list(spec.webhook.events))
+        url, events = self._url_problem(spec.webhook.url), _events_problem(spec.webhook.events, EVENTS)
         return [Violation(name, told) for name, told in ((_URL, url), (_EVENTS, events)) if told]
+
+    def endpoint_problems(self, url: str, events: Sequence[str]) -> list[Violation]:
+        """Return what is wrong with an endpoint that an account asks for."""
+        told = ("url", self._url_problem(url)), ("events", _events_problem(events, account_events.NAMES))
+        return [Violation(name, problem) for name, problem in told if problem]
 
     async def place(self, address: str, resolve: Resolve) -> Place:
         """Return where a delivery goes. Raises NotAllowed, and what `resolve` does; OSError when there is no address."""
@@ -117,8 +124,8 @@ def _closed(receiver: Receiver) -> str:
     return ""
 
 
-def _events_problem(events: list[str]) -> str:
-    if len(events) > len(EVENTS):
-        return f"has {len(events)} entries, at most {len(EVENTS)} are allowed"
-    unknown = next((event for event in events if event not in EVENTS), None)
-    return f"must be of {', '.join(EVENTS)}; {unknown[:20]!r} is none" if unknown is not None else ""
+def _events_problem(events: Sequence[str], known: Sequence[str]) -> str:
+    if len(events) > len(known):
+        return f"has {len(events)} entries, at most {len(known)} are allowed"
+    unknown = next((event for event in events if event not in known), None)
+    return f"must be of {', '.join(known)}; {unknown[:20]!r} is none" if unknown is not None else ""

@@ -17,7 +17,6 @@ import httpx
 
 from libs.clients.deliveries import Delivery, Outcome, Result
 from libs.clock import Clock
-from libs.ids import TenantId
 from services.gateway.webhooks.addresses import alternating
 from services.gateway.webhooks.connection import Answer, post
 from services.gateway.webhooks.destinations import Destinations, NotAllowed, Place
@@ -31,12 +30,12 @@ _SECONDS = re.compile(r"\d{1,6}", re.ASCII)
 
 
 class Sender:
-    """Sends. `secret_of` gives what webhooks of a tenant are signed with."""
+    """Sends. `secret_of` gives what a delivery is signed with."""
 
     def __init__(
         self,
         destinations: Destinations,
-        secret_of: Callable[[TenantId], str],
+        secret_of: Callable[[Delivery], str],
         names: LookUps,
         clock: Clock,
         tls: ssl.SSLContext | None = None,
@@ -72,7 +71,7 @@ class Sender:
 
     async def _post_to_any(self, delivery: Delivery, place: Place) -> Answer:
         body = body_of(delivery)
-        content = headers_of(delivery, body, self._secret_of(delivery.tenant_id), self._clock.now()), body
+        content = headers_of(delivery, body, self._secret_of(delivery), self._clock.now()), body
         *others, last = alternating(place.addresses)[:MOST_ADDRESSES]
         for address in others:
             try:

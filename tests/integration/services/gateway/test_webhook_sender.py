@@ -36,7 +36,7 @@ async def sender(*addresses: str, insecure: bool = True) -> AsyncIterator[Sender
 
     tls = ssl.create_default_context(cafile=str(CERTIFICATE))
     clock = SystemClock()
-    yield Sender(Destinations(insecure), lambda _tenant: SECRET, LookUps(resolve, clock), clock, tls)
+    yield Sender(Destinations(insecure), lambda _delivery: SECRET, LookUps(resolve, clock), clock, tls)
 
 
 async def sent(receiver: Receiver, host: str = "hook.example", scheme: str = "http") -> Result:

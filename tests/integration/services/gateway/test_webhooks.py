@@ -16,7 +16,8 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from standardwebhooks import Webhook
 
-from libs.clients.deliveries import Delivery, DeliveryClient, Result
+from libs.clients.deliveries import Result
+from libs.clients.job_deliveries import JobDelivery, JobDeliveryClient
 from libs.devstack.ports import free_port
 from libs.generation.webhook import FINAL_EVENTS
 from libs.generation.webhook import Webhook as Wanted
@@ -30,6 +31,7 @@ from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import Destinations
 from services.gateway.webhooks.look_ups import LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
+from services.gateway.webhooks.places import Places
 from services.gateway.webhooks.sender import Sender
 from services.scheduler.delivery_servicer import add_to
 from services.scheduler.migrations.upgrade import upgrade
@@ -47,12 +49,12 @@ async def _loopback(_host: str, _port: int) -> list[str]:
     return ["127.0.0.1"]
 
 
-class Noting(DeliveryClient):
+class Noting(JobDeliveryClient):
     """A client that notes what was reported, once the scheduler has it."""
 
     results: list[Result]
 
-    async def report(self, delivery: Delivery, result: Result) -> bool:
+    async def report(self, delivery: JobDelivery, result: Result) -> bool:
         dead = await super().report(delivery, result)
         self.results.append(result)
         return dead
@@ -78,12 +80,12 @@ class Mesh:
     @asynccontextmanager
     async def gateway(self) -> AsyncIterator[None]:
         clock = self.bench.clock
-        sender = Sender(Destinations(insecure=True), lambda _tenant: SECRET, LookUps(_loopback, clock), clock)
-        measures = WebhookMeasures(NoOpMeterProvider().get_meter("x"))
+        sender = Sender(Destinations(insecure=True), lambda _delivery: SECRET, LookUps(_loopback, clock), clock)
+        measures = WebhookMeasures(NoOpMeterProvider().get_meter("x")).of("jobs")
         async with open_channel(f"127.0.0.1:{self._port}", mesh_token=TOKEN) as channel:
             client = Noting(channel)
             client.results = self.results
-            agent = asyncio.create_task(WebhookAgent(client, sender, measures, clock).run())
+            agent = asyncio.create_task(WebhookAgent(client, sender, Places(), measures, clock).run())
             yield
             agent.cancel()
             await asyncio.gather(agent, return_exceptions=True)

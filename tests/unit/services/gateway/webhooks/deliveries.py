@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from libs.clients.deliveries import Delivery
-from libs.ids import JobId, TenantId
+from libs.clients.event_deliveries import EventDelivery
+from libs.clients.job_deliveries import JobDelivery
+from libs.ids import EndpointId, JobId, TenantId
 
 NOW = 1_700_000_000.0
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def a_delivery(number: int = 1, **changes: Any) -> Delivery:
+def a_delivery(number: int = 1, **changes: Any) -> JobDelivery:
     fields: dict[str, Any] = {
         "job_id": JobId(f"job_{number:026d}"),
         "sequence": 4,
@@ -26,4 +27,19 @@ def a_delivery(number: int = 1, **changes: Any) -> Delivery:
         "model_version": "shapes@1",
         "labels": {"team": "café"},
     }
-    return Delivery(**fields | changes)
+    return JobDelivery(**fields | changes)
+
+
+def an_event(number: int = 1, **changes: Any) -> EventDelivery:
+    fields: dict[str, Any] = {
+        "event_id": f"evt_{number}",
+        "endpoint_id": EndpointId("wh_1"),
+        "tries": 1,
+        "tenant_id": TenantId("acme"),
+        "url": "https://hook.example/events",
+        "host": "hook.example",
+        "time": NOW,
+        "kind": "usage_threshold",
+        "message": "50 % of today's 10 images are used (5).",
+    }
+    return EventDelivery(**fields | changes)

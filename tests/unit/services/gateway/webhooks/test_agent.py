@@ -5,35 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, Generic
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from libs.clients.deliveries import Busy, Claimed, Delivery, Outcome, Result
+from libs.clients.deliveries import Busy, Claimed, D, Delivery, Outcome, Result
 from libs.errors import Unavailable
 from libs.ids import TenantId
 from libs.testing.clock import ManualClock
 from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.measures import WebhookMeasures
-from services.gateway.webhooks.places import MOST_A_RECEIVER, MOST_A_TENANT, MOST_UNDERWAY
-from tests.unit.services.gateway.webhooks.deliveries import a_delivery
+from services.gateway.webhooks.places import MOST_A_RECEIVER, MOST_A_TENANT, MOST_UNDERWAY, Places
+from tests.unit.services.gateway.webhooks.deliveries import a_delivery, an_event
 
 DONE = Result(Outcome.DELIVERED, 200)
 
 
-class Scheduler:
+class Source(Generic[D]):
     """Gives what is due once and keeps what it is told; away while `away`."""
 
-    def __init__(self, *due: Delivery) -> None:
+    def __init__(self, *due: D) -> None:
         self.due = list(due)
-        self.reports: list[tuple[Delivery, Result]] = []
-        self.unreadable: list[Delivery] = []
+        self.reports: list[tuple[D, Result]] = []
+        self.unreadable: list[D] = []
         self.claims: list[tuple[int, Busy]] = []
         self.away = False
         self.broken = False
         self.dead = False
 
-    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed:
+    async def claim(self, limit: int, lease_s: float, busy: Busy) -> Claimed[D]:
         self._check()
         self.claims.append((limit, busy))
         free = [each for each in self.due if (each.tenant_id, each.host) not in busy.receivers]
@@ -42,7 +43,7 @@ class Scheduler:
         unreadable, self.unreadable = self.unreadable, []
         return Claimed(tuple(given), len(given), tuple(unreadable))
 
-    async def report(self, delivery: Delivery, result: Result) -> bool:
+    async def report(self, delivery: D, result: Result) -> bool:
         self._check()
         self.reports.append((delivery, result))
         return self.dead
@@ -74,13 +75,14 @@ class Sender:
 class Running(ManualClock):
     """The clock of an agent that runs."""
 
-    agent: WebhookAgent
+    agent: WebhookAgent[Any]
 
 
 @asynccontextmanager
-async def running(scheduler: Scheduler, sender: Sender) -> AsyncIterator[Running]:
+async def running(scheduler: Source[Any], sender: Sender, places: Places | None = None) -> AsyncIterator[Running]:
     clock = Running()
-    clock.agent = WebhookAgent(scheduler, sender, WebhookMeasures(NoOpMeterProvider().get_meter("x")), clock)
+    measures = WebhookMeasures(NoOpMeterProvider().get_meter("x")).of("jobs")
+    clock.agent = WebhookAgent(scheduler, sender, places or Places(), measures, clock)
     task = asyncio.create_task(clock.agent.run())
     await clock.settle()
     yield clock
@@ -89,7 +91,7 @@ async def running(scheduler: Scheduler, sender: Sender) -> AsyncIterator[Running
 
 
 async def test_what_is_due_is_sent_and_reported() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     async with running(scheduler, sender) as clock:
         assert scheduler.reports == [(a_delivery(), DONE)]
         scheduler.due.append(a_delivery(2))
@@ -97,8 +99,22 @@ async def test_what_is_due_is_sent_and_reported() -> None:
     assert [delivery.job_id[-1] for delivery, _ in scheduler.reports] == ["1", "2"]
 
 
+async def test_jobs_and_events_share_the_places_of_a_gateway() -> None:
+    places, sender = Places(), Sender()
+    jobs = Source(*(a_delivery(number, host=f"h{number}.example") for number in range(MOST_A_TENANT - 1)))
+    events = Source(an_event(1), an_event(2), an_event(3, tenant_id=TenantId("other")))
+    sender.release.clear()
+    async with running(jobs, sender, places), running(events, sender, places) as clock:
+        assert [each.id for each in sender.sent[MOST_A_TENANT - 1 :]] == ["evt_1", "evt_3"]
+        assert [(each.id, result.reason) for each, result in events.reports] == [("evt_2", "no_place")]
+        sender.release.set()
+        await clock.settle()
+    assert len(jobs.reports) == MOST_A_TENANT - 1
+    assert [each.id for each, _ in events.reports] == ["evt_2", "evt_1", "evt_3"]
+
+
 async def test_the_scheduler_may_be_away_at_every_moment() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     scheduler.away = True
     async with running(scheduler, sender) as clock:
         await clock.advance(20.0)
@@ -117,7 +133,7 @@ async def test_the_scheduler_may_be_away_at_every_moment() -> None:
 
 
 async def test_a_report_that_nobody_takes_is_given_up_when_the_lease_is_over() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         scheduler.away = True
@@ -129,7 +145,7 @@ async def test_a_report_that_nobody_takes_is_given_up_when_the_lease_is_over() -
 
 
 async def test_one_that_cannot_be_sent_does_not_end_the_others() -> None:
-    scheduler, sender = Scheduler(a_delivery(1)), Sender()
+    scheduler, sender = Source(a_delivery(1)), Sender()
     sender.result = ValueError("a fault of ours")
     async with running(scheduler, sender) as clock:
         sender.result = DONE
@@ -140,7 +156,7 @@ async def test_one_that_cannot_be_sent_does_not_end_the_others() -> None:
 
 async def test_a_slow_receiver_takes_few_places_others_go_on_and_the_rest_is_given_back() -> None:
     slow = [a_delivery(number, host="slow.example") for number in range(MOST_A_RECEIVER + 4)]
-    scheduler, sender = Scheduler(*slow), Sender()
+    scheduler, sender = Source(*slow), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         assert len(sender.sent) == MOST_A_RECEIVER
@@ -160,7 +176,7 @@ async def test_a_slow_receiver_takes_few_places_others_go_on_and_the_rest_is_giv
 
 async def test_a_tenant_with_many_receivers_leaves_places_to_others() -> None:
     due = [a_delivery(number, host=f"h{number}.example") for number in range(MOST_A_TENANT + 20)]
-    scheduler, sender = Scheduler(*due), Sender()
+    scheduler, sender = Source(*due), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         assert len(sender.sent) == MOST_A_TENANT
@@ -171,7 +187,7 @@ async def test_a_tenant_with_many_receivers_leaves_places_to_others() -> None:
 
 async def test_no_more_is_claimed_than_can_be_underway() -> None:
     due = [a_delivery(number, tenant_id=TenantId(f"t{number}")) for number in range(MOST_UNDERWAY + 20)]
-    scheduler, sender = Scheduler(*due), Sender()
+    scheduler, sender = Source(*due), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         await clock.advance(10.0)
@@ -183,7 +199,7 @@ async def test_no_more_is_claimed_than_can_be_underway() -> None:
 
 
 async def test_what_nobody_thought_of_ends_neither_claims_nor_reports() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     scheduler.broken = True
     async with running(scheduler, sender) as clock:
         scheduler.broken = False
@@ -198,7 +214,7 @@ async def test_what_nobody_thought_of_ends_neither_claims_nor_reports() -> None:
 
 
 async def test_what_cannot_be_read_is_reported_and_the_rest_is_sent() -> None:
-    scheduler, sender = Scheduler(a_delivery(1)), Sender()
+    scheduler, sender = Source(a_delivery(1)), Sender()
     scheduler.unreadable = [a_delivery(2)]
     async with running(scheduler, sender):
         assert sender.sent == [a_delivery(1)]
@@ -210,7 +226,7 @@ async def test_what_cannot_be_read_is_reported_and_the_rest_is_sent() -> None:
 
 
 async def test_the_last_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    scheduler, sender = Scheduler(a_delivery(1)), Sender()
+    scheduler, sender = Source(a_delivery(1)), Sender()
     scheduler.dead = True
     async with running(scheduler, sender):
         pass
@@ -218,7 +234,7 @@ async def test_the_last_failure_is_told_once(caplog: pytest.LogCaptureFixture) -
 
 
 async def test_who_stops_claims_no_more_and_finishes_what_is_underway() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         draining = asyncio.create_task(clock.agent.drain(60.0))
@@ -232,7 +248,7 @@ async def test_who_stops_claims_no_more_and_finishes_what_is_underway() -> None:
 
 
 async def test_what_takes_too_long_to_finish_is_given_back() -> None:
-    scheduler, sender = Scheduler(a_delivery()), Sender()
+    scheduler, sender = Source(a_delivery()), Sender()
     sender.release.clear()
     async with running(scheduler, sender) as clock:
         await clock.agent.drain(0.0)

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from libs.secret_files import webhook_secret
 from services.gateway.webhooks.payload import body_of, headers_of
-from tests.unit.services.gateway.webhooks.deliveries import SECRET, a_delivery
+from tests.unit.services.gateway.webhooks.deliveries import SECRET, a_delivery, an_event
 
 
 def test_it_names_the_job_and_what_happened_and_no_more() -> None:
@@ -32,6 +32,15 @@ def test_a_failure_has_its_reason_and_a_picture_its_number() -> None:
     failed = json.loads(body_of(a_delivery(event="failed", state="FAILED", error_reason="WORKER_LOST")))
     assert (failed["type"], failed["data"]["error"]) == ("generation.failed", {"reason": "WORKER_LOST"})
     assert json.loads(body_of(a_delivery(event="image", image_index=0)))["data"]["image"] == {"index": 0}
+
+
+def test_an_event_of_an_account_says_the_words_of_its_list() -> None:
+    assert json.loads(body_of(an_event())) == {
+        "type": "account.usage_threshold",
+        "timestamp": "2023-11-14T22:13:20.000Z",
+        "data": {"id": "evt_1", "account": "acme", "message": "50 % of today's 10 images are used (5)."},
+    }
+    assert headers_of(an_event(tries=3), b"{}", SECRET, 5.0)["webhook-id"] == "evt_1"
 
 
 def test_receivers_can_verify_it_with_the_library() -> None:

@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from darkroom.scheduler.v1 import delivery_service_pb2 as pb
-from libs.clients import deliveries
-from libs.clients.deliveries import Busy, DeliveryClient
+from libs.clients import job_deliveries
+from libs.clients.deliveries import Busy
+from libs.clients.job_deliveries import JobDeliveryClient
 
 
 class Stub:
@@ -24,7 +25,7 @@ class Stub:
 
 
 async def test_one_that_cannot_be_read_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliveries, "DeliveryServiceStub", Stub)
-    claimed = await DeliveryClient(cast("Any", None)).claim(9, 60.0, Busy())
+    monkeypatch.setattr(job_deliveries, "DeliveryServiceStub", Stub)
+    claimed = await JobDeliveryClient(cast("Any", None)).claim(9, 60.0, Busy())
     assert [each.job_id for each in claimed.deliveries] == ["job_1"]
     assert [(each.job_id, each.sequence, each.tries) for each in claimed.unreadable] == [("job_2", 3, 4)]
