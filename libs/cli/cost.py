@@ -12,7 +12,7 @@ import typer
 from libs.cli import cost_report, output
 from libs.cli.cost_report import Rates
 from libs.cli.target import Target
-from libs.cli.usage import COLUMNS
+from libs.cli.usage import COLUMNS, parts_of
 from libs.clients.device_state import DeviceTime
 from libs.clients.limiter_usage import PARTS, UsageClient, UsageFilter, UsageRecord
 from libs.clients.scheduler_devices import DeviceTimes, device_times
@@ -35,10 +35,8 @@ def cost(
     as_json: AsJson = False,
 ) -> None:
     """Show what the devices' time cost, and what that makes for a picture: idle, loading and failed work included."""
-    parts = tuple(part.strip() for part in by.split(",") if part.strip())
-    if not parts or not set(parts) <= set(PARTS):
-        raise typer.BadParameter(f"--by must be some of {', '.join(PARTS)} with commas")
-    output.run(_cost(context.obj, UsageFilter(parts, "", "", "", from_day, to_day), (hour, kw, kwh), as_json))
+    wanted = UsageFilter(parts_of(by, least=1), "", "", "", from_day, to_day)
+    output.run(_cost(context.obj, wanted, (hour, kw, kwh), as_json))
 
 
 async def _cost(
@@ -49,12 +47,10 @@ async def _cost(
     if devices.days:  # of other days nobody knows what the devices did
         wanted = dataclasses.replace(wanted, from_day=devices.days[0].day, to_day=wanted.to_day)
     async with target.admin("ratelimiter") as channel:
-        client = UsageClient(channel)
-        whole = [line async for line in client.read(dataclasses.replace(wanted, by=()))]
-        lines = [line async for line in client.read(wanted)]
+        lines = [line async for line in UsageClient(channel).read(wanted)]
     rates = _rates(devices, said)
     time = reduce(DeviceTime.plus, (day.time for day in devices.days), DeviceTime())
-    uses = cost_report.uses(time, whole[0] if whole else None, rates)
+    uses = cost_report.uses(time, lines, rates)
     _print(uses, lines, wanted.by, rates, as_json)
 
 

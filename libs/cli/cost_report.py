@@ -49,9 +49,9 @@ class PartCost:
         return self.full_cost / self.images if self.images else None
 
 
-def uses(time: DeviceTime, whole: UsageRecord | None, rates: Rates) -> list[Use]:
+def uses(time: DeviceTime, lines: Sequence[UsageRecord], rates: Rates) -> list[Use]:
     """Return what the devices' time went into. The parts of drawing are those of jobs that have ended."""
-    drawn, succeeded = (whole.gpu_ms, whole.succeeded_gpu_ms) if whole else (0.0, 0.0)
+    drawn, succeeded = sum(line.gpu_ms for line in lines), sum(line.succeeded_gpu_ms for line in lines)
     parts = (
         ("pictures of jobs that succeeded", succeeded),
         ("jobs that did not succeed", drawn - succeeded),

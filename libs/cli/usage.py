@@ -33,11 +33,16 @@ def usage(
     """Show or export usage: measured device time, units, pictures and how jobs ended."""
     if form not in FORMATS:
         raise typer.BadParameter(f"--format must be one of {', '.join(FORMATS)}")
-    parts = tuple(part.strip() for part in by.split(",") if part.strip())
-    if not set(parts) <= set(PARTS):
-        raise typer.BadParameter(f"--by must be some of {', '.join(PARTS)} with commas")
-    wanted = UsageFilter(parts, tenant, key, model, from_day, to_day)
+    wanted = UsageFilter(parts_of(by), tenant, key, model, from_day, to_day)
     output.run(_usage(context.obj, wanted, form))
+
+
+def parts_of(by: str, least: int = 0) -> tuple[str, ...]:
+    """Return what `--by` names, of which there must be so many at least. Raises BadParameter."""
+    parts = tuple(part.strip() for part in by.split(",") if part.strip())
+    if len(parts) < least or not set(parts) <= set(PARTS):
+        raise typer.BadParameter(f"--by must be some of {', '.join(PARTS)} with commas")
+    return parts
 
 
 async def _usage(target: Target, wanted: UsageFilter, form: str) -> None:

@@ -28,7 +28,8 @@ def line(model: str, gpu_h: float, images: int, succeeded_h: float | None = None
 
 def test_every_hour_is_told_once_and_paid_once() -> None:
     time = DeviceTime(5 * HOUR_MS, 1 * HOUR_MS, 4 * HOUR_MS)
-    uses = cost_report.uses(time, line("", 4.0, 100, succeeded_h=3.0), Rates(hour=2.0, kw=0.5, kwh=0.4))
+    lines = [line("a@1", 3.0, 60, succeeded_h=2.5), line("b@1", 1.0, 40, succeeded_h=0.5)]
+    uses = cost_report.uses(time, lines, Rates(hour=2.0, kw=0.5, kwh=0.4))
     assert [(use.hours, round(use.cost, 6)) for use in uses] == [
         (3.0, 6.6),
         (1.0, 2.2),
@@ -57,7 +58,7 @@ async def test_the_command_asks_both_and_tells_one(monkeypatch, capsys: pytest.C
 
         async def read(self, wanted: UsageFilter):
             asked.append(wanted)
-            yield line("a@1" if wanted.by else "", 1.0, 10)
+            yield line("a@1", 1.0, 10)
 
     async def times(_channel: object, _from_day: str, _to_day: str) -> DeviceTimes:
         time = DeviceTime(1 * HOUR_MS, 0.0, 1 * HOUR_MS)
@@ -73,7 +74,7 @@ async def test_the_command_asks_both_and_tells_one(monkeypatch, capsys: pytest.C
     target = Target(tmp_path, "", "", {})
     await cost._cost(target, UsageFilter(("model",)), (None, None, None), as_json=True)
     told = json.loads(capsys.readouterr().out)
-    assert {wanted.from_day for wanted in asked} == {"2026-11-20"}  # of other days no device told anything
+    assert [wanted.from_day for wanted in asked] == ["2026-11-20"]  # of other days no device told anything
     assert told["time"][-1] == {"name": "all", "hours": 2.0, "cost": 3.0}
     assert told["parts"][0]["per_image"] == pytest.approx(0.3)
     await cost._cost(target, UsageFilter(("model",)), (0.0, None, None), as_json=False)
