@@ -132,8 +132,8 @@ def _rules(
         HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"), invert_match=True),
     )
     return [
-        _rule(creations, (_post(), path(CREATING), *only), whose, _TENTHS),
-        _rule(creations, (_post(), path(ESTIMATING), *only), whose),
+        _rule(creations, (posted(), path(CREATING), *only), whose, _TENTHS),
+        _rule(creations, (posted(), path(ESTIMATING), *only), whose),
         *(_rule(reads, (*asked, *only), whose) for asked in (reading, listing)),
     ]
 
@@ -149,7 +149,8 @@ def authorized(*, invert: bool = False) -> HeaderMatcher:
     return HeaderMatcher(name="authorization", present_match=True, invert_match=invert)
 
 
-def _post() -> HeaderMatcher:
+def posted() -> HeaderMatcher:
+    """Return a match of POST requests."""
     return HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))
 
 

@@ -109,7 +109,7 @@ def _bursts() -> list[ResponseMapper]:
     """Return the mappers of what came too fast; gRPC has its own status and is told when to come again."""
     burst, asked = _status(429), (bursts.CREATING, bursts.ESTIMATING)  # the filter sets its flag only afterwards
     creating = AccessLogFilter(or_filter=OrFilter(filters=[_header(bursts.path(regex)) for regex in asked]))
-    posted = _header(HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST")))
+    posted = _header(bursts.posted())
     in_words = _all_of(burst, _not_grpc())
     unchecked = _header(bursts.authorized())  # what has been checked is taken away
     unknown = HeaderMatcher(name=bursts.KEY_ID, present_match=True, invert_match=True)

@@ -84,7 +84,7 @@ def upstream(tls: Tls, role: str) -> TransportSocket | None:
         combined_validation_context=believed,
         alpn_protocols=["h2"],
     )
-    return _socket(UpstreamTlsContext(common_tls_context=common, sni=role))
+    return socket(UpstreamTlsContext(common_tls_context=common, sni=role))
 
 
 def downstream(tls: Tls) -> TransportSocket | None:
@@ -98,7 +98,7 @@ def downstream(tls: Tls) -> TransportSocket | None:
     )
     if tls.clients:
         common.validation_context_sds_secret_config = _secret(tls, _CLIENTS)
-    return _socket(DownstreamTlsContext(common_tls_context=common, require_client_certificate=bool(tls.clients)))
+    return socket(DownstreamTlsContext(common_tls_context=common, require_client_certificate=bool(tls.clients)))
 
 
 def secrets(tls: Tls) -> Mapping[str, DiscoveryResponse]:
@@ -142,5 +142,6 @@ def _params() -> TlsParameters:
     return TlsParameters(tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2)
 
 
-def _socket(context: Message) -> TransportSocket:
+def socket(context: Message) -> TransportSocket:
+    """Return the TLS of a connection on either side."""
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(context))

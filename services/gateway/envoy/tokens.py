@@ -33,9 +33,9 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     UpstreamTlsContext,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-from envoy_data_plane.google.protobuf import Any, Empty
+from envoy_data_plane.google.protobuf import Empty
 
-from services.gateway.envoy import key_file
+from services.gateway.envoy import key_file, tls
 
 METADATA = "envoy.filters.http.jwt_authn"
 CLAIMS, FAULT = "claims", "fault"
@@ -110,8 +110,7 @@ def authenticated(host: str) -> TransportSocket:
     trusted = CertificateValidationContext(
         trusted_ca=DataSource(filename=_AUTHORITIES), match_typed_subject_alt_names=[name]
     )
-    tls = UpstreamTlsContext(sni=host, common_tls_context=CommonTlsContext(validation_context=trusted))
-    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Any.pack(tls))
+    return tls.socket(UpstreamTlsContext(sni=host, common_tls_context=CommonTlsContext(validation_context=trusted)))
 
 
 def _problem(tokens: Tokens) -> str | None:
