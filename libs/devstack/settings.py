@@ -95,7 +95,7 @@ class StackSettings:
     """Requests a minute with a wrong key or token, from one address, that are answered with 401; more with 429."""
     reputation: str = ""
     """Files of networks that make callers without a key suspect, with commas; a CIDR a line. Empty: none."""
-    lease_ttl_s: float = field(default=5.0, metadata={"check": settings.is_positive})
+    lease_ttl_s: int = field(default=5, metadata={"check": settings.is_positive})
     """Seconds after which a modelserver that says nothing counts as gone."""
     slots: int = 0
     """Most jobs that a modelserver draws side by side; 0 means as many as pay, as measured."""

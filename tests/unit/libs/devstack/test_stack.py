@@ -17,6 +17,10 @@ from libs.devstack.settings import StackSettings
 from libs.devstack.stack import Stack, service_names
 from libs.devstack.up import welcome
 from libs.settings import BadSetting, load
+from services.gateway.settings import Settings as Gateway
+from services.modelserver.settings import ModelServerSettings as Modelserver
+from services.ratelimiter.settings import Settings as Ratelimiter
+from services.scheduler.settings import Settings as Scheduler
 
 EVERY_SERVICE = {"DATA", "LISTEN", "METRICS_LISTEN", "LOG_LEVEL", "LOG_FORMAT", "DRAIN_S"}
 CHECKPOINTS = {"CHECKPOINT_STEPS", "CHECKPOINT_S", "CHECKPOINT_WORTH_S"}
@@ -141,6 +145,16 @@ def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
     assert float(started["ratelimiter"].env["DARKROOM_RESERVATION_TTL_S"]) == 2
     assert float(started["scheduler"].env["DARKROOM_COST_PER_DEVICE_HOUR"]) == 1_234_567
     assert float(started["modelserver-0"].env["DARKROOM_IDLE_S"]) == 1_234_567.5
+
+
+@pytest.mark.parametrize("lease_s", ["", "7"])
+def test_every_service_takes_what_a_stack_hands_it(tmp_path: Path, lease_s: str) -> None:
+    chosen = {"DARKROOM_LEASE_TTL_S": lease_s} if lease_s else {}
+    started = processes(make_stack(tmp_path, ("cpu",), DARKROOM_DRAIN_S="0.5", DARKROOM_SLOTS="3", **chosen))
+    taken = {"gateway": Gateway, "scheduler": Scheduler, "ratelimiter": Ratelimiter, "modelserver-0": Modelserver}
+    for name, kind in taken.items():
+        own = {variable: value for variable, value in started[name].env.items() if variable.startswith("DARKROOM_")}
+        assert load(kind, own)
 
 
 def test_only_a_modelserver_on_the_cpu_is_nice(tmp_path: Path) -> None:
