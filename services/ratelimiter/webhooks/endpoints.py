@@ -60,14 +60,13 @@ class OwnEndpoints:
 
     async def create(self, tenant_id: TenantId, url: str, kinds: Sequence[str]) -> Endpoint:
         """Make an endpoint. Raises InvalidRequest, and PreconditionFailed for too many."""
-        receiver = receiver_of(url) if len(url) <= _MOST_URL else None
-        problems = [] if receiver else [Violation("url", f"must be a URL of at most {_MOST_URL} characters")]
-        if receiver is None or (problems := [*problems, *_kind_problems(kinds)]):
+        problems = [*_url_problems(url), *_kind_problems(kinds)]
+        if problems:
             told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
             raise InvalidRequest(f"No endpoint was made: {told}.", violations=problems)
         wanted = tuple(kind for kind in account_events.NAMES if kind in kinds)
         now_s = self._clock.now()
-        endpoint = Endpoint(new_endpoint_id(now_s), tenant_id, url, receiver.host, wanted, now_s)
+        endpoint = Endpoint(new_endpoint_id(now_s), tenant_id, url, _host_of(url), wanted, now_s)
         if not await self._kept.add(endpoint, MOST_ENDPOINTS):
             told = f"An account has at most {MOST_ENDPOINTS} webhook endpoints, and these are there. Delete one first."
             raise PreconditionFailed(f"{told} No endpoint was made.", metadata={"endpoints": str(MOST_ENDPOINTS)})
@@ -88,6 +87,16 @@ class OwnEndpoints:
         """Remove an endpoint. Raises NotFound."""
         if not await self._kept.remove(tenant_id, endpoint_id):
             raise _missing()
+
+
+def _host_of(url: str) -> str:
+    receiver = receiver_of(url)
+    return receiver.host if receiver else ""
+
+
+def _url_problems(url: str) -> list[Violation]:
+    fine = len(url) <= _MOST_URL and _host_of(url)
+    return [] if fine else [Violation("url", f"must be a URL with a host, of at most {_MOST_URL} characters")]
 
 
 def _kind_problems(kinds: Sequence[str]) -> list[Violation]:

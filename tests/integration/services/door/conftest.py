@@ -17,8 +17,10 @@ from darkroom.v1 import account_service_pb2_grpc as accounts_grpc
 from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as api_grpc
 from darkroom.v1 import job_pb2
+from darkroom.v1.webhook_service_pb2_grpc import WebhookServiceServicer, add_WebhookServiceServicer_to_server
 from libs import secret_files
 from libs.clients.account import AccountClient
+from libs.clients.endpoints import EndpointsClient
 from libs.clients.identity import IdentityClient
 from libs.clients.limiter import LimiterClient
 from libs.clients.limiter_admin import LimiterAdminClient
@@ -29,9 +31,12 @@ from libs.secret_files import SigningKeys
 from libs.signing import Signer
 from libs.testing.envoy import EnvoyServer
 from services.gateway.account_servicer import AccountServicer, KeyServicer
+from services.gateway.delivering import Delivering
 from services.gateway.own_account import OwnAccount
 from services.gateway.permissions import Guarded
 from services.gateway.request_count import RequestCount
+from services.gateway.webhook_servicer import WebhookServicer
+from services.gateway.webhooks.destinations import Destinations
 from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
 from tests.integration.services.door.issuer import AUDIENCE, ISSUER, Issuer
@@ -40,6 +45,7 @@ TIERS = "".join(
     f"[{tier}]\nrequests_per_minute = {per_minute}\nrequests_burst = 20\nunits_per_minute = 1000\nunits_burst = 1000\n"
     for tier, per_minute in (("enterprise", 500), ("pro", 400), ("payg", 300), ("free", 200), ("anonymous", 100))
 )
+DEPLOYMENT = "d" * 32  # what secrets of endpoints are made from
 OF_ANONYMOUS = "daily_images = 50\naddress_daily_images = 150\n"
 
 
@@ -98,6 +104,12 @@ class Doorway:
         return tuple(self.visited.headers[f"x-darkroom-{name}"] for name in ("tenant", "tier", "scopes"))  # type: ignore[return-value]
 
 
+def telling(channel: grpc.aio.Channel) -> WebhookServicer:
+    """A gateway's part that looks after endpoints, which may be on this machine."""
+    delivering = Delivering(Destinations(insecure=True), DEPLOYMENT, SystemClock())
+    return delivering.servicer(EndpointsClient(channel), RequestCount(LimiterClient(channel)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all tests of this folder to one worker, so that they share one door."""
     for item in items:
@@ -134,6 +146,8 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
             Guarded(KeyServicer(identity, RequestCount(LimiterClient(channel))), "KeyService"),
         )
         accounts_grpc.add_KeyServiceServicer_to_server(keys, front.grpc)
+        webhooks = cast("WebhookServiceServicer", Guarded(telling(channel), "WebhookService"))
+        add_WebhookServiceServicer_to_server(webhooks, front.grpc)
         await front.start(())
         stack.push_async_callback(front.grpc.stop, 0)
         flags = ("--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks", str(issuer.path))

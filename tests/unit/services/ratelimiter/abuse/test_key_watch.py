@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from libs.errors import Unavailable
-from libs.ids import KeyId, TenantId
+from libs.ids import KeyId, TenantId, new_key_id
 from libs.testing.clock import ManualClock
+from services.ratelimiter import schema
 from services.ratelimiter.abuse.key_watch import KeyWatch, WatchedKeys
 from services.ratelimiter.door.callers import Caller, Question
 from services.ratelimiter.tenants.events import TenantEvent
@@ -128,3 +129,16 @@ async def test_reading_counts_for_nothing(bench: Bench, method: str, path: str, 
             assert await keys.recognise(Question(address, {}, method, path))
         await bench.clock.advance(3600)
     assert bool(await bench.told()) is counts
+
+
+async def test_an_event_fits_its_column_whatever_key_and_network_it_is_about():
+    clock, events, key = ManualClock(), FakeEvents(), new_key_id()
+    watch = KeyWatch(events, clock)  # type: ignore[arg-type]
+    watch.used(ACME, key, HOME)
+    await clock.advance(3600)
+    for _ in range(21):
+        watch.used(ACME, key, "2001:db8:abcd:ef01::7")
+    await watch.write()
+    [event] = events.kept.values()
+    assert "2001:db8:abcd::/48" in event.message
+    assert len(event.id) <= schema.build().tables["tenant_events"].c.id.type.length
