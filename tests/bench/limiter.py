@@ -15,7 +15,6 @@ import asyncio
 import itertools
 import platform
 import random
-import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -29,7 +28,7 @@ from darkroom.v1 import generation_service_pb2 as api
 from darkroom.v1 import generation_service_pb2_grpc as rpc
 from libs.clients.limiter import LimiterClient, Reservation
 from libs.ids import JobId, TenantId
-from tests.bench.calls import Call, Sample, measured
+from tests.bench.calls import Call, Extent, measured, side_by_side
 from tests.bench.limiter_parts import site as sites
 from tests.bench.limiter_parts.site import Site
 
@@ -66,25 +65,6 @@ def posting(client: httpx.AsyncClient) -> Call:
     return call
 
 
-async def side_by_side(calls: dict[str, Call], options: argparse.Namespace, in_flight: int) -> None:
-    """Print rows of one concurrency: medians over the rounds, and the first of them as the measure."""
-    samples: dict[str, list[Sample]] = {name: [] for name in calls}
-    for _ in range(options.rounds):
-        for name, call in calls.items():
-            samples[name].append(await measured(call, options.calls, in_flight))
-    medians = {
-        name: [statistics.median(values) for values in zip(*map(_figures, taken), strict=True)]
-        for name, taken in samples.items()
-    }
-    base = next(iter(medians.values()))[0]
-    for name, (p50, p99, rate) in medians.items():
-        print(f"| {name} | {in_flight} | {p50:.2f} | {p99:.2f} | {rate:.0f} | {p50 / base:.2f} × |", flush=True)
-
-
-def _figures(sample: Sample) -> tuple[float, float, float]:
-    return sample.quantile_ms(0.5), sample.quantile_ms(0.99), sample.rate
-
-
 async def decisions(site: Site, options: argparse.Namespace, ids: Iterator[int]) -> None:
     """Print decisions beside the bare things."""
     print("| what | in flight | p50 ms | p99 ms | calls/s | p50 against bare echo |\n|---|---|---|---|---|---|")
@@ -99,7 +79,7 @@ async def decisions(site: Site, options: argparse.Namespace, ids: Iterator[int])
         for call in calls.values():
             await measured(call, 200, 4)
         for in_flight in IN_FLIGHT:
-            await side_by_side(calls, options, in_flight)
+            await side_by_side(calls, "bare grpc.aio echo", Extent(options.rounds, options.calls), in_flight)
 
 
 async def growth(site: Site, options: argparse.Namespace, ids: Iterator[int]) -> None:
@@ -113,7 +93,7 @@ async def growth(site: Site, options: argparse.Namespace, ids: Iterator[int]) ->
             known = tenants
             sample = await measured(reserving(process.client, tenants, ids), options.calls, 16)
             used = await _redis_mib(site) if process is site.shared else _resident_mib(process.pid)
-            p50, p99, rate = _figures(sample)
+            p50, p99, rate = sample.figures
             print(f"| {name} | {tenants} | {p50:.2f} | {p99:.2f} | {rate:.0f} | {used:.0f} |", flush=True)
 
 
@@ -135,7 +115,6 @@ def _resident_mib(pid: int) -> float:
 
 async def door(site: Site, options: argparse.Namespace) -> None:
     """Print what asking costs a request behind Envoy; a fourth of the calls, for they are slow."""
-    options = argparse.Namespace(**{**vars(options), "calls": options.calls // 4})
     print(
         "\n| Envoy | in flight | p50 ms | p99 ms | calls/s | p50 against transcoding only |\n|---|---|---|---|---|---|"
     )
@@ -149,7 +128,7 @@ async def door(site: Site, options: argparse.Namespace) -> None:
         for call in calls.values():
             await measured(call, 100, 4)
         for in_flight in IN_FLIGHT[:2]:
-            await side_by_side(calls, options, in_flight)
+            await side_by_side(calls, "transcodes only", Extent(options.rounds, options.calls // 4), in_flight)
 
 
 async def main() -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import platform
 import signal
-import statistics
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +25,7 @@ from darkroom.v1 import generation_service_pb2_grpc as rpc
 from darkroom.v1 import job_pb2
 from libs.testing.stack import RunningStack
 from tests.bench import echo
-from tests.bench.calls import Call, Sample, measured
+from tests.bench.calls import Call, Extent, measured, side_by_side
 
 ROUNDS, CALLS = 3, 400
 CONCURRENCY = (1, 16)
@@ -92,26 +90,7 @@ async def main() -> None:
             "| what | in flight | p50 ms | p99 ms | calls/s | p50 against transcoded echo |\n|---|---|---|---|---|---|"
         )
         for concurrency in CONCURRENCY:
-            await table(calls, concurrency)
-
-
-async def table(calls: dict[str, Call], concurrency: int) -> None:
-    """Print the rows of one concurrency: medians over the rounds, taken in turn."""
-    samples: dict[str, list[Sample]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            samples[name].append(await measured(call, CALLS, concurrency))
-    medians = {
-        name: tuple(
-            statistics.median(value)
-            for value in zip(*((s.quantile_ms(0.5), s.quantile_ms(0.99), s.rate) for s in taken), strict=True)
-        )
-        for name, taken in samples.items()
-    }
-    base = medians["bare Envoy-transcoded echo"][0]
-    for name, (p50, p99, rate) in medians.items():
-        print(f"| {name} | {concurrency} | {p50:.2f} | {p99:.2f} | {rate:.0f} | {p50 / base:.2f} × |")
-        sys.stdout.flush()
+            await side_by_side(calls, "bare Envoy-transcoded echo", Extent(ROUNDS, CALLS), concurrency)
 
 
 if __name__ == "__main__":
