@@ -16,7 +16,8 @@ import httpx
 from libs.devstack.binaries import find_envoy
 from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
-from libs.devstack.process import Process, log_tail, signal_group, spawn
+from libs.devstack.process import Process, signal_group
+from libs.testing.starting import started
 
 _START_TIMEOUT_S = 30.0
 
@@ -47,11 +48,7 @@ class EnvoyServer(OwnServer):
     async def start(self) -> None:
         """Render its configuration, start it and wait until it is live."""
         await self._render()
-        self._running = await spawn(self._process())
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            while not await self._live():
-                if self._running.returncode is not None:
-                    raise RuntimeError(f"envoy did not start:\n{log_tail(self._folder / 'log', 0)}")
+        self._running = await started(self._process(), _START_TIMEOUT_S)
 
     async def _clean_up(self) -> None:
         if self._running is not None:

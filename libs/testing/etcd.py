@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 from libs.coordination.client import EtcdClient
@@ -15,7 +14,8 @@ from libs.coordination.errors import CoordinationUnavailable
 from libs.devstack.binaries import find_etcd
 from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
-from libs.devstack.process import Process, log_tail, signal_group, spawn
+from libs.devstack.process import Process, signal_group
+from libs.testing.starting import started
 
 _START_TIMEOUT_S = 30.0
 
@@ -39,11 +39,7 @@ class EtcdServer(OwnServer):
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError with the end of its log if it does not."""
-        self._running = await spawn(self._process())
-        deadline_s = time.monotonic() + _START_TIMEOUT_S
-        while not await self._answers():
-            if self._running.returncode is not None or time.monotonic() > deadline_s:
-                raise RuntimeError(f"etcd did not start:\n{log_tail(self._folder / 'log', 0)}")
+        self._running = await started(self._process(), _START_TIMEOUT_S)
 
     async def kill(self) -> None:
         """End it like a crash; its data stays."""

@@ -14,10 +14,10 @@ from libs import secret_files
 from libs.clients.limiter import LimiterClient
 from libs.devstack.environment import inherited
 from libs.devstack.ports import free_port
-from libs.devstack.process import Process, log_tail, signal_group, spawn
+from libs.devstack.process import Process, signal_group
 from libs.rpc.channel import open_channel
 from libs.rpc.health import serves
-from libs.testing import waiting
+from libs.testing.starting import started
 
 _START_S = 60.0
 
@@ -55,12 +55,7 @@ class LimiterProcess:
 
     async def start(self) -> None:
         """Start it and wait until it serves."""
-        process = self._process()
-        self._running = await spawn(process)
-        try:
-            await waiting.until(process.is_ready, _START_S)
-        except TimeoutError:
-            raise RuntimeError(f"it did not start:\n{log_tail(process.log_path, 0)}") from None
+        self._running = await started(self._process(), _START_S)
         self._channel = open_channel(
             self.address, mesh_token=secret_files.read_token(self._shared / "secrets", secret_files.MESH_TOKEN)
         )

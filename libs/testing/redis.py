@@ -13,8 +13,8 @@ from pathlib import Path
 from libs.devstack import redis
 from libs.devstack.own_server import OwnServer
 from libs.devstack.ports import free_port
-from libs.devstack.process import Process, log_tail, signal_group, spawn
-from libs.testing import waiting
+from libs.devstack.process import Process, signal_group
+from libs.testing.starting import started
 
 _START_TIMEOUT_S = 30.0
 
@@ -40,12 +40,7 @@ class RedisServer(OwnServer):
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError with the end of its log if it does not."""
-        process = self._process()
-        self._running = await spawn(process)
-        try:
-            await waiting.until(process.is_ready, _START_TIMEOUT_S)
-        except TimeoutError:
-            raise RuntimeError(f"Redis did not start:\n{log_tail(process.log_path, 0)}") from None
+        self._running = await started(self._process(), _START_TIMEOUT_S)
 
     async def stop(self) -> None:
         """End it in order: everything is on the disk."""
