@@ -10,7 +10,7 @@ _TURNS = 50  # of the event loop: enough for a woken task to reach its next slee
 
 
 class ManualClock:
-    """Keeps the promises of `libs.clock.Clock`; `now` and `monotonic` move together."""
+    """Keeps the promises of `libs.clock.Clock`; `now` and `monotonic` move together, but for `put`."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self._start_s = now_s
@@ -25,6 +25,10 @@ class ManualClock:
     def monotonic(self) -> float:
         """Return seconds since the clock was made."""
         return self._passed_s
+
+    def put(self, seconds: float) -> None:
+        """Put the clock forward, or back by less than zero; no time passes."""
+        self._start_s += seconds
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the test moved the clock that far."""

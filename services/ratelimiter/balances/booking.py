@@ -119,8 +119,7 @@ def put_back(booking: Booking, scopes: tuple[Scope, ...], amount: Amount, at_s: 
 
 
 def _moved(booking: Booking, move: Move, known: Reservation | None, target: State, now_s: float) -> Outcome:
-    reserved_s = now_s if move.reserved_s is None or move.step is Step.RESERVE else move.reserved_s
-    before = known or Reservation(move.hold, State.FORGOTTEN, reserved_s=min(reserved_s, now_s), changed_s=now_s)
+    before = known or Reservation(move.hold, State.FORGOTTEN, _reserved_s(booking, move, now_s), changed_s=now_s)
     held, touched = dict(booking.balances), [scope for scope in move.scopes if _stands_in(before, scope)]
     after = replace(before, state=target, changed_s=now_s)
     if move.step is Step.SETTLE:
@@ -132,6 +131,14 @@ def _moved(booking: Booking, move: Move, known: Reservation | None, target: Stat
     _place(held, tuple(touched), after, move.lease_s, now_s)
     reservations = {**booking.reservations, after.hold.reservation_id: after}
     return Outcome(Booking(held, reservations), now_s, applied=True)
+
+
+def _reserved_s(booking: Booking, move: Move, now_s: float) -> float:
+    """Return when a reservation was made; a new one never before the day that its accounts have reached."""
+    if move.reserved_s is not None and move.step is not Step.RESERVE:
+        return min(move.reserved_s, now_s)
+    held = (booking.balances.get(scope.account, Balance()) for scope in move.scopes)
+    return max(now_s, *(days.number_begins_s(balance.day.number) for balance in held))
 
 
 def _stands_in(reservation: Reservation, scope: Scope) -> bool:

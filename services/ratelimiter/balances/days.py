@@ -24,7 +24,12 @@ def number_of(now_s: float) -> int:
 
 def begin_s(now_s: float) -> float:
     """Return when the day of a moment began."""
-    return float(number_of(now_s) * DAY_S)
+    return number_begins_s(number_of(now_s))
+
+
+def number_begins_s(number: int) -> float:
+    """Return when the day of a number begins."""
+    return float(number * DAY_S)
 
 
 def reached(day: Day, now_s: float) -> Day:
@@ -39,8 +44,11 @@ def left_s(day: Day, now_s: float) -> float:
 
 
 def add(day: Day, of_day: int, images: int, units: float, now_s: float) -> Day:
-    """Count more, or less where negative; what belongs to a day that is over changes nothing."""
-    now = reached(day, now_s)
+    """Count more, or less where negative; what belongs to a day that is over changes nothing.
+
+    What belongs to a day that is still to come begins it: another account has reached it by a clock that was fast.
+    """
+    now = reached(day, max(now_s, number_begins_s(of_day)))
     if of_day < now.number:
         return now
     return Day(now.number, max(0, now.images + images), max(0.0, now.units + units), now.blocks)

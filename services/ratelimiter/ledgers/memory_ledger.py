@@ -25,11 +25,12 @@ class MemoryLedger:
     def __init__(self, clock: Clock, balances: Mapping[AccountId, Balance] | None = None) -> None:
         """Begin empty, or with what stands in some accounts."""
         self._clock = clock
+        self._began_s = clock.now() - clock.monotonic()
         self._balances = dict(balances or {})
         self._ends = Ends((balance.empty_from_s, account) for account, balance in self._balances.items())
         self._reservations: dict[_Id, Reservation] = {}
-        self._tentative: dict[_Id, Reservation] = {}  # in order of time, as dictionaries keep it
-        self._over: dict[_Id, Reservation] = {}  # in order of time
+        self._tentative: dict[_Id, Reservation] = {}
+        self._over: dict[_Id, Reservation] = {}  # in the order in which they ended
 
     @property
     def balances(self) -> Mapping[AccountId, Balance]:
@@ -54,11 +55,12 @@ class MemoryLedger:
     async def unconfirmed(self, age_s: float) -> Sequence[Hold]:
         """Return what is still tentative, oldest first."""
         before_s = self._clock.now() - age_s
-        return [r.hold for r in takewhile(lambda r: r.reserved_s < before_s, self._tentative.values())]
+        old = (each for each in self._tentative.values() if each.reserved_s < before_s)
+        return [each.hold for each in sorted(old, key=lambda each: each.reserved_s)]
 
     async def forget(self, age_s: float) -> None:
         """Drop what no longer matters."""
-        now_s = self._clock.now()
+        now_s = self._surely_s()
         over = takewhile(lambda item: item[1].changed_s < now_s - age_s, self._over.items())
         for key, _ in list(islice(over, _AT_ONCE)):
             del self._over[key], self._reservations[key]
@@ -68,6 +70,10 @@ class MemoryLedger:
                 del self._balances[account]
             else:
                 self._ends.expect(account, empty_from_s)
+
+    def _surely_s(self) -> float:
+        """Return the time, but not more of it than has passed: a clock put forward by mistake may be put back."""
+        return min(self._clock.now(), self._began_s + self._clock.monotonic())
 
     def _booking(self, touched: Touched) -> Booking:
         balances = {a: self._balances[a] for a in touched.accounts if a in self._balances}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
 from libs.ids import JobId, TenantId
-from libs.testing.clock import ManualClock
 from services.ratelimiter.balances import booking, days
 from services.ratelimiter.balances.booking import Move
 from services.ratelimiter.balances.bucket import Rate
@@ -27,13 +26,28 @@ LIMITS = Limits(
     daily_units=9000.0,
     address_daily_images=40,
 )
+_WIDE = replace(
+    LIMITS,
+    requests=Rate(60_000, 60_000),
+    units=Rate(1e6, 1e6),
+    in_flight_images=300,
+    daily_images=300,
+    daily_units=1e6,
+    address_daily_images=600,
+)
+LIMITS_OF_MINUTE = replace(_WIDE, units=LIMITS.units)
+LIMITS_OF_DAY = replace(_WIDE, daily_images=6, daily_units=900.0, address_daily_images=8)
 TENANTS = ("cookie_a", "cookie_b")
 JOBS = tuple(f"job_{n}" for n in range(24))
+DONE = (
+    *("reserve", "reserve", "reserve", "confirm", "settle", "settle", "release", "renew"),
+    *("pass", "put", "put", "sweep"),
+)
+PUT_S = (-30.0, 0.0, 45.0)  # how wrong a clock is that is put forward and back
+TENTATIVE_S = 20.0
 # What is done, to which job, by whom, for how many units and pictures, and how it ends.
 MOVES = st.tuples(
-    st.sampled_from(
-        ("reserve", "reserve", "reserve", "confirm", "settle", "settle", "release", "renew", "pass", "back")
-    ),
+    st.sampled_from(DONE),
     st.sampled_from(JOBS),
     st.sampled_from(TENANTS),
     st.integers(0, 600),
@@ -49,8 +63,8 @@ class Known:
     """A job as its owner sees it."""
 
     hold: Hold
-    at_s: float
     leased_until_s: float
+    tentative: bool = True
     over: bool = False
     kept_units: float = 0.0
     day_images: int = 0
@@ -62,7 +76,8 @@ class Oracle:
 
     desk: Desk
     known: dict[str, Known] = field(default_factory=dict)
-    latest_s: float = 0.0
+    passed_s: float = 0.0
+    wrong_s: list[float] = field(default_factory=lambda: [0.0])  # how far the clock was ahead of what has passed
 
     def __post_init__(self) -> None:
         self.earliest_s = self.latest_s = self.desk.clock.now()
@@ -70,21 +85,43 @@ class Oracle:
     async def play(self, script: Script) -> None:
         for what, job, tenant, units, images, cause in script:
             hold = Hold(JobId(f"{tenant}_{job}"), TenantId(tenant), "free", float(units), images, address="net")
-            if what in ("pass", "back"):
-                self.step(units / 60 if what == "pass" else -units / 20)
+            if what == "pass":
+                await self.desk.clock.advance(units / 60)
+                self.passed_s += units / 60
+            elif what == "put":
+                self.put(PUT_S[units % len(PUT_S)])
+            elif what == "sweep":
+                await self.sweep()
             elif what == "reserve":
                 await self.reserve(hold)
             elif mine := [each for each in self.known.values() if each.hold.tenant_id == tenant and not each.over]:
                 one = mine[JOBS.index(job) % len(mine)]
                 await self.later(what, one, Charge(units / 4, cause, images // 2))
+            self.look()
             self.check()
 
-    def step(self, seconds: float) -> None:
-        """Let time pass, or a clock be put back."""
-        assert isinstance(self.desk.clock, ManualClock)
-        self.desk.clock._passed_s += seconds
+    def put(self, wrong_s: float) -> None:
+        """Put the clock forward or back, so that it is as wrong as this."""
+        self.desk.clock.put(wrong_s - self.wrong_s[-1])
+        self.wrong_s.append(wrong_s)
+
+    def look(self) -> None:
+        """Note how far the clock has ever been."""
         self.latest_s = max(self.latest_s, self.desk.clock.now())
         self.earliest_s = min(self.earliest_s, self.desk.clock.now())
+
+    async def sweep(self) -> None:
+        """Do what the process does every second: give back what nobody confirmed, forget what is as good as empty."""
+        since_s = self.desk.clock.now() - TENTATIVE_S
+        named = list(await self.desk.ledger.unconfirmed(TENTATIVE_S))
+        tentative = [one for one in self.known.values() if one.tentative]
+        stand = [await self.desk.find(one.hold.reservation_id, one.hold.tenant_id) for one in tentative]
+        old = [each.hold for each in stand if each is not None and each.reserved_s < since_s]
+        assert {each.reservation_id for each in named} == {each.reservation_id for each in old}
+        for hold in named:
+            assert (await self.desk.step(Step.EXPIRE, hold)).applied
+            self.is_over(self.known[hold.reservation_id], 0.0, 0)
+        await self.desk.ledger.forget(TENTATIVE_S)
 
     async def reserve(self, hold: Hold) -> None:
         """Reserve twice: the second time is the answer of the first."""
@@ -95,7 +132,7 @@ class Oracle:
         if first.denial is None:
             if first.applied:
                 self.known[hold.reservation_id] = Known(
-                    hold, now_s, now_s + booking.LEASE_S, kept_units=hold.units, day_images=hold.images
+                    hold, now_s + booking.LEASE_S, kept_units=hold.units, day_images=hold.images
                 )
             assert first.applied or before is not None
             return
@@ -121,27 +158,32 @@ class Oracle:
         first = await self.desk.step(step, known.hold, charge)
         second = await self.desk.step(step, known.hold, charge)
         assert not second.applied
-        if step is Step.CONFIRM and first.applied and in_time:
-            known.leased_until_s = until_s
-        if step is not Step.CONFIRM and first.applied:
-            settled = step is Step.SETTLE
-            known.over = True
-            known.kept_units = min(charge.units, known.hold.units) if settled else 0.0
-            known.day_images = charge.day_images(known.hold.images) if settled else 0
+        if step is Step.CONFIRM and first.applied:
+            known.tentative = False
+            known.leased_until_s = until_s if in_time else known.leased_until_s
+        if step is Step.SETTLE and first.applied:
+            self.is_over(known, min(charge.units, known.hold.units), charge.day_images(known.hold.images))
+        if step is Step.RELEASE and first.applied:
+            self.is_over(known, 0.0, 0)
+
+    @staticmethod
+    def is_over(known: Known, units: float, images: int) -> None:
+        """Note what stays of a reservation."""
+        known.over, known.tentative, known.kept_units, known.day_images = True, False, units, images
 
     def check(self) -> None:
-        """Nothing was ever given beyond what the limits grant."""
-        limits, passed_s = self.desk.limits, self.latest_s - self.earliest_s
+        """Nothing was ever given beyond what the limits grant in the time that has passed, or seemed to have."""
+        limits = self.desk.limits
+        seen_s = self.passed_s + max(self.wrong_s) - min(self.wrong_s)
+        days_seen = days.number_of(self.latest_s) - days.number_of(self.earliest_s) + 1
         for tenant in TENANTS:
             own = [each for each in self.known.values() if each.hold.tenant_id == tenant]
             lent = max((each.hold.units for each in own), default=0.0) / 2 if limits.borrows else 0.0
-            granted = limits.units.burst + limits.units.per_s * passed_s + lent
-            assert sum(each.kept_units for each in own) <= granted + 1e-6
-            assert self.of_day(own) <= (limits.daily_images or 0)
+            units = sum(each.kept_units for each in own)
+            assert units <= limits.units.burst + limits.units.per_s * seen_s + lent + 1e-6
+            assert units <= days_seen * (limits.daily_units or 0.0)
+            assert sum(each.day_images for each in own) <= days_seen * (limits.daily_images or 0)
             live = [each for each in own if not each.over and each.leased_until_s > self.latest_s]
             assert sum(each.hold.images for each in live) <= (limits.in_flight_images or 0)
-        assert self.of_day(self.known.values()) <= (limits.address_daily_images or 0)
-
-    def of_day(self, jobs: Iterable[Known]) -> int:
-        today = days.number_of(self.latest_s)
-        return sum(each.day_images for each in jobs if days.number_of(each.at_s) == today)
+        of_all = sum(each.day_images for each in self.known.values())
+        assert of_all <= days_seen * (limits.address_daily_images or 0)
