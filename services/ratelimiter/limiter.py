@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,12 +17,16 @@ from services.ratelimiter.balances.reservation import Hold, Reservation, Step
 from services.ratelimiter.balances.scope import LimitsInForce, Scope, in_force
 from services.ratelimiter.balances.standing import Standing, standings
 from services.ratelimiter.headers import Header, limit_headers
-from services.ratelimiter.ledgers.ledger import Ledger, LedgerBusy
+from services.ratelimiter.ledgers.ledger import Change, Ledger, LedgerBusy
 from services.ratelimiter.meters import Meters
 from services.ratelimiter.tiers.policy import Limits
 from services.ratelimiter.usage.book import Settlement, UsageBook, UsageRow
 
+_RENEWED_AT_ONCE = 64  # reservations that go to the ledger together; decisions wait for a few milliseconds of it
 _REMEMBERED_S = 600.0  # repeated calls come within seconds; later ones find the usage row
+
+
+_Caller = tuple[Hold, tuple[JobId, ...]]  # one of its reservations, and the ids of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,14 @@ class Limiter:
         await self._apply(self._move(Step.CONFIRM, hold, reserved_s))
 
     async def renew(self, holds: Sequence[Hold]) -> list[JobId]:
-        """Lease the places of open jobs for longer; returns those whose reservation does not stand here."""
-        unknown: list[JobId] = []
-        for caller, ids in _by_caller(holds):
-            scopes = self._scopes(caller)
-            touched = Touched(caller.tenant_id, tuple(scope.account for scope in scopes), ids)
-            with suppress(LedgerBusy):  # it is renewed the next time; the places of others do not wait for it
-                unknown += await self._renew(touched, scopes)
+        """Lease the places of open jobs for longer; returns those whose reservation does not stand here.
+
+        Those of who asks too much at once are renewed the next time; the places of others do not wait for it.
+        """
+        unknown = list[JobId]()
+        for callers in _parts(_by_caller(holds)):
+            for outcome in await self._ledger.transact_all([self._renewal(*each) for each in callers]):
+                unknown += outcome.unknown
         return unknown
 
     async def settle(self, settlement: Settlement, reserved_s: float | None = None) -> bool:
@@ -136,11 +141,10 @@ class Limiter:
         outcome = await self._ledger.transact(move.touched, lambda held, now_s: booking.apply(held, move, now_s))
         return outcome.applied
 
-    async def _renew(self, touched: Touched, scopes: tuple[Scope, ...]) -> tuple[JobId, ...]:
-        outcome = await self._ledger.transact(
-            touched, lambda held, now_s: booking.renew(held, touched, scopes, self._lease_s, now_s)
-        )
-        return outcome.unknown
+    def _renewal(self, caller: Hold, ids: tuple[JobId, ...]) -> tuple[Touched, Change]:
+        scopes = self._scopes(caller)
+        touched = Touched(caller.tenant_id, tuple(scope.account for scope in scopes), ids)
+        return touched, lambda held, now_s: booking.renew(held, touched, scopes, self._lease_s, now_s)
 
     async def _find(self, tenant_id: TenantId, reservation_id: JobId) -> Reservation | None:
         held, _ = await self._ledger.read(Touched(tenant_id, (), (reservation_id,)))
@@ -165,12 +169,25 @@ class Limiter:
         return in_force(self._tariffs, hold.tenant_id, hold.tier, hold.key_id, hold.address, now_s)
 
 
-def _by_caller(holds: Iterable[Hold]) -> Iterable[tuple[Hold, tuple[JobId, ...]]]:
+def _by_caller(holds: Iterable[Hold]) -> list[_Caller]:
     """Return the ids of those that stand in the same accounts, with one of them."""
     groups: dict[tuple[str, ...], list[Hold]] = {}
     for hold in holds:
         groups.setdefault((hold.tenant_id, hold.tier, hold.key_id, hold.address), []).append(hold)
     return [(group[0], tuple(hold.reservation_id for hold in group)) for group in groups.values()]
+
+
+def _parts(callers: Iterable[_Caller]) -> Iterator[list[_Caller]]:
+    """Yield callers with as many reservations together as are renewed at once; one with more stands alone."""
+    part, reservations = list[_Caller](), 0
+    for caller in callers:
+        if part and reservations + len(caller[1]) > _RENEWED_AT_ONCE:
+            yield part
+            part, reservations = [], 0
+        part.append(caller)
+        reservations += len(caller[1])
+    if part:
+        yield part
 
 
 def _held(scopes: Iterable[Scope], held: Booking) -> list[tuple[Balance, Scope]]:

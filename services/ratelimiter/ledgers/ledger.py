@@ -36,6 +36,13 @@ class Ledger(Protocol):
         """Load what is touched, apply `change` and, where it says `applied`, store all of it; as one step."""
         ...
 
+    async def transact_all(self, changes: Sequence[tuple[Touched, Change]]) -> list[Outcome]:
+        """Transact for several callers, in order; each whole or not at all.
+
+        Returns the outcomes, but for tenants that ask too much at once, of whom nothing is changed.
+        """
+        ...
+
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         """Return what is held of it, and the ledger's time; nothing is kept for asking."""
         ...

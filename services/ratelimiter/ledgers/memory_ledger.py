@@ -48,6 +48,10 @@ class MemoryLedger:
                 self._keep((touched.tenant_id, reservation.hold.reservation_id), reservation)
         return outcome
 
+    async def transact_all(self, changes: Sequence[tuple[Touched, Change]]) -> list[Outcome]:
+        """Apply one after the other."""
+        return [await self.transact(*each) for each in changes]
+
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         """Return what is held."""
         return self._booking(touched), self._clock.now()

@@ -39,3 +39,8 @@ class Guess:
             self._documents.move_to_end(name)
         while len(self._documents) > _MOST:
             self._documents.popitem(last=False)
+
+    def heard(self, documents: Mapping[str, bytes | None], now_s: float) -> None:
+        """Take what stands there now only of what it remembers anyway: the many of a renewal are not asked for soon."""
+        self._ahead_s = now_s - self._machine.monotonic()
+        self._documents.update({name: text for name, text in documents.items() if name in self._documents})

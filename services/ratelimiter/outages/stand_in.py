@@ -34,6 +34,10 @@ class StandIn:
             return outcome
         return await self._memory.transact(touched, change)
 
+    async def transact_all(self, changes: Sequence[tuple[Touched, Change]]) -> list[Outcome]:
+        """Apply one after the other."""
+        return [await self.transact(*each) for each in changes]
+
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         """Return what is held."""
         return await self._memory.read(touched)

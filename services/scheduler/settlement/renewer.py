@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 30.0
 UNLIMITED_A_ROUND = 5_000
 _CONFIRMED_AT_ONCE = 16
+_REST_S = 1.0  # for the limiter, between two rounds
 
 
 class Limiter(Protocol):
@@ -51,10 +52,13 @@ class Renewer:
         """Renew until cancelled."""
         backoff = Backoff(first_s=1.0, most_s=EVERY_S)
         while True:
-            wait_s = EVERY_S
+            wait_s, began_s = EVERY_S, self._clock.monotonic()
             try:
                 await self._round()
                 backoff.reset()
+                wait_s = max(
+                    _REST_S, EVERY_S - (self._clock.monotonic() - began_s)
+                )  # a long round is no reason to wait
             except Unavailable as error:
                 wait_s = backoff.next_s()
                 logger.warning("places are not renewed: the limiter is away", extra={"cause": error.reason})

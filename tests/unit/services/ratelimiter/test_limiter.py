@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -175,3 +176,20 @@ async def test_decisions_and_charges_are_counted(bench):
     assert bench.counted("darkroom_units_charged") == {
         (("model", "tiny@1"), ("outcome", "cancelled"), ("tier", "pro")): 300,
     }
+
+
+async def test_renewals_go_to_the_ledger_in_parts_and_not_caller_by_caller(bench, monkeypatch: pytest.MonkeyPatch):
+    parts, ledger = list[int](), bench.limiter._ledger
+    transact_all = ledger.transact_all
+
+    async def counted(changes):
+        parts.append(sum(len(touched.reservation_ids) for touched, _ in changes))
+        return await transact_all(changes)
+
+    monkeypatch.setattr(ledger, "transact_all", counted)
+    one_each = [replace(hold(f"job_{n}"), tenant_id=TenantId(f"tenant_{n}")) for n in range(300)]
+    a_hundred_of_one = [hold(f"other_{n}") for n in range(100)]
+    await bench.limiter.reserve(one_each[7])
+    unknown = await bench.limiter.renew([*one_each, *a_hundred_of_one])
+    assert sorted(unknown) == sorted(h.reservation_id for h in [*one_each, *a_hundred_of_one] if h is not one_each[7])
+    assert (sum(parts), max(parts), len(parts)) == (400, 100, 6)

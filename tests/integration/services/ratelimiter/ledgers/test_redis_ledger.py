@@ -12,12 +12,13 @@ from libs.ids import JobId, TenantId
 from libs.testing.redis import RedisServer
 from services.ratelimiter.balances import booking
 from services.ratelimiter.balances.balance import Balance
-from services.ratelimiter.balances.booking import Move, Outcome
+from services.ratelimiter.balances.booking import Move, Outcome, Touched
 from services.ratelimiter.balances.bucket import Fill, Rate
 from services.ratelimiter.balances.causes import Charge
 from services.ratelimiter.balances.days import Day
 from services.ratelimiter.balances.reservation import Hold, Step
 from services.ratelimiter.balances.scope import AccountId, scopes_of
+from services.ratelimiter.ledgers.ledger import Change, LedgerBusy
 from services.ratelimiter.ledgers.redis_ledger import RedisLedger
 from services.ratelimiter.ledgers.redis_line import Found, LedgerAway, LedgerLost, RedisLine, key
 from services.ratelimiter.ledgers.redis_putting import putting
@@ -178,9 +179,9 @@ async def test_it_says_when_it_was_put_together(ledgers: list[RedisLedger], line
     assert await ledgers[0].restored_s() == 17.5
 
 
-async def test_what_was_seen_last_saves_the_look_and_nobody_is_refused_by_it(
-    ledgers: list[RedisLedger], lines: list[RedisLine], monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Script]:
+    """The scripts that run."""
     ran: list[Script] = []
     run = RedisLine.run
 
@@ -189,6 +190,12 @@ async def test_what_was_seen_last_saves_the_look_and_nobody_is_refused_by_it(
         return await run(line, script, *words)
 
     monkeypatch.setattr(RedisLine, "run", recorded)
+    return ran
+
+
+async def test_what_was_seen_last_saves_the_look_and_nobody_is_refused_by_it(
+    ledgers: list[RedisLedger], ran: list[Script]
+):
     one, other = ledgers[:2]
     for n in range(4):
         await step(one, f"job_{n}")
@@ -204,3 +211,66 @@ async def test_what_was_seen_last_saves_the_look_and_nobody_is_refused_by_it(
     ran.clear()
     assert (await step(other, "job_11")).denial is None  # all it knows is that nothing fits
     assert ran == [LOOK, SWAP]
+
+
+def many(callers: int) -> list[tuple[Touched, Change]]:
+    moves = []
+    for number in range(callers):
+        hold = Hold(JobId("job"), TenantId(f"tenant_{number}"), "pro", 100.0, images=2)
+        moves.append(Move(Step.RESERVE, hold, scopes_of(hold.tenant_id, LIMITS)))
+    return [(move.touched, partial(_apply, move)) for move in moves]
+
+
+async def test_changes_of_many_callers_are_one_look_and_one_write(ledgers: list[RedisLedger], ran: list[Script]):
+    outcomes = await ledgers[0].transact_all(many(50))
+    assert sum(outcome.applied for outcome in outcomes) == 50
+    assert ran == [LOOK, SWAP]
+    again = await ledgers[1].transact_all(many(50))
+    assert not any(outcome.applied for outcome in again)
+    assert ran == [LOOK, SWAP, LOOK]
+
+
+async def test_where_others_are_in_the_way_again_and_again_each_is_changed_by_itself(
+    ledgers: list[RedisLedger], ran: list[Script], monkeypatch: pytest.MonkeyPatch
+):
+    one, other = ledgers[:2]
+    swap, rivals = one._swap, iter(range(1000))
+
+    async def too_late(read, documents) -> Found:
+        if len(read) > 2:  # of several callers: somebody takes something from one of them at every try
+            hold = Hold(JobId(f"rival_{next(rivals)}"), TenantId("tenant_1"), "pro", 1.0)
+            move = Move(Step.RESERVE, hold, scopes_of(hold.tenant_id, LIMITS))
+            await other.transact(move.touched, partial(_apply, move))
+        return await swap(read, documents)
+
+    monkeypatch.setattr(one, "_swap", too_late)
+    outcomes = await one.transact_all(many(3))
+    assert [outcome.applied for outcome in outcomes] == [True] * 3
+    assert next(rivals) == 3
+    held, _ = await one.read(Touched(TenantId("tenant_1"), (AccountId("tenant:tenant_1"),)))
+    assert held.balances[AccountId("tenant:tenant_1")].day.units == 103
+
+
+async def test_of_several_callers_only_who_asks_too_much_at_once_is_left_out(
+    ledgers: list[RedisLedger], monkeypatch: pytest.MonkeyPatch
+):
+    ledger = ledgers[0]
+    transact, busy, lost = ledger.transact, {TenantId("tenant_1")}, set[TenantId]()
+
+    async def transacted(touched: Touched, change: Change) -> Outcome:
+        if touched.tenant_id in lost:
+            raise LedgerAway.because("a test")
+        if touched.tenant_id in busy:
+            raise LedgerBusy.now()
+        return await transact(touched, change)
+
+    async def never(_changes) -> None:
+        return None
+
+    monkeypatch.setattr(ledger, "transact", transacted)
+    monkeypatch.setattr(ledger, "_together", never)
+    outcomes = await ledger.transact_all(many(3))
+    assert [outcome.applied for outcome in outcomes] == [True, True]
+    lost.add(TenantId("tenant_2"))
+    with pytest.raises(LedgerAway):
+        await ledger.transact_all(many(3))

@@ -58,6 +58,9 @@ class Shaky:
         self._fail(now=self.late)
         return outcome
 
+    async def transact_all(self, changes: Sequence[tuple[Touched, Change]]) -> list[Outcome]:
+        return [await self.transact(*each) for each in changes]
+
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         self._fail(now=not self.late)
         return await self.memory.read(touched)

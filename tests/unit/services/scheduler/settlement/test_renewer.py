@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
+from libs.clients.limiter import OpenReservation
 from libs.ids import JobId
 from services.scheduler.settlement import renewer
 from services.scheduler.settlement.renewer import EVERY_S
@@ -21,6 +25,29 @@ async def test_all_open_jobs_are_named_again_and_again() -> None:
         await bench.scheduler.desk.cancel(jobs[0].id, jobs[0].tenant_id)
         await bench.clock.advance(EVERY_S)
         assert bench.limiter.renewed[-1] == [job.id for job in jobs[1:]]
+
+
+async def test_a_round_that_takes_long_does_not_put_off_the_next() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.submit()
+        renew, began = bench.limiter.renew, list[float]()
+
+        async def slowly(reservations: Sequence[OpenReservation]) -> Sequence[JobId]:
+            began.append(bench.clock.monotonic())
+            await bench.clock.sleep(took_s)
+            return await renew(reservations)
+
+        bench.limiter.renew = slowly  # type: ignore[method-assign]
+        took_s = 20.0
+        for _ in range(20):
+            await bench.clock.advance(5.0)
+        took_s = 45.0
+        for _ in range(30):
+            await bench.clock.advance(5.0)
+        steps = [after - before for before, after in itertools.pairwise(began)]
+        assert steps[:2] == [EVERY_S, EVERY_S]
+        assert EVERY_S < steps[-1] <= 50.0
 
 
 async def test_what_the_limiter_forgot_is_confirmed_again_as_of_its_beginning() -> None:
