@@ -39,6 +39,9 @@ async def test_shell_blocks(stack: RunningStack, tmp_path: Path, number: int) ->
     if "picture.png" in script:
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
         assert "event: completed" in out
+    if "/v1/limits" in script:
+        assert '"enterprise"' in out
+        assert '"usage"' in out
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

@@ -57,6 +57,12 @@ async def test_a_tenant_pays_first_and_once(client: httpx.AsyncClient, limiter: 
     assert wallet.spent_micros == pytest.approx(charged * 20, abs=1)  # 0.02 for 1,000 units
     (line,) = [line async for line in UsageClient(limiter).read(UsageFilter(by=("key",), tenant_id=BUYER))]
     assert (line.key_id, line.jobs, line.images, line.micros) == (made.key.id, 1, 1, wallet.spent_micros)
+    (own,) = (await client.get("/v1/usage", params={"by": "key"}, headers=key)).json()["usage"]
+    assert (own["key"], own["jobs"], own["images"], own["gpu_ms"]) == (line.key_id, 1, 1, line.gpu_ms)
+    limits = (await client.get("/v1/limits", headers=key)).json()["limits"]
+    (balance,) = [limit for limit in limits if limit["dimension"] == "balance"]
+    assert (balance["remaining"], own["money"]) == (wallet.balance_micros / 1e6, wallet.spent_micros / 1e6)
+    assert (await client.get("/v1/events", headers=key)).status_code == 200
 
 
 async def test_a_key_has_a_limit_of_its_own_within_seconds(

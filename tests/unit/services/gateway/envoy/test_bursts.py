@@ -46,6 +46,10 @@ def test_a_wrong_setting_is_told_with_what_is_right(text: str) -> None:
         ("/v1/jobs/job_1", False, False),
         ("/v1/jobs/job_1:cancel", False, False),
         ("/darkroom.v1.GenerationService/GetJob", False, False),
+        ("/v1/limits", False, False),
+        ("/v1/usage?by=day", False, False),
+        ("/v1/events", False, False),
+        ("/darkroom.v1.AccountService/GetLimits", False, False),
     ],
 )
 def test_what_is_a_creation_and_what_an_estimate(path: str, creates: bool, estimates: bool) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from libs.errors import Unavailable
-from libs.ids import JobId, TenantId
+from libs.ids import JobId, KeyId, TenantId
 from libs.testing.clock import ManualClock
 from services.ratelimiter.balances.booking import Booking, Outcome, Touched
 from services.ratelimiter.balances.bucket import Rate
+from services.ratelimiter.balances.refusal import Dimension
 from services.ratelimiter.balances.reservation import Hold
+from services.ratelimiter.balances.standing import Standing
 from services.ratelimiter.ledgers.ledger import Change, LedgerBusy
 from services.ratelimiter.ledgers.memory_ledger import MemoryLedger
 from services.ratelimiter.ledgers.redis_line import LedgerAway, LedgerLost
@@ -158,6 +160,22 @@ async def test_after_five_failures_the_ledger_is_left_alone_until_a_try(site: Si
     assert DEGRADED not in await site.limiter.told(TENANT, "pro", "")  # type: ignore[arg-type]
     assert site.bench.counted("darkroom_ledger_away") == {(): 0}
     assert await site.left() == pytest.approx(500, abs=1)
+
+
+async def test_what_is_used_is_told_of_the_share_that_an_outage_grants(site: Site):
+    await site.limiter.reserve(hold("before", 300))
+    site.away()
+    await site.limiter.reserve(hold("alone"))
+    share = await units_of(site)
+    assert (share.used, share.remaining) == (100, share.limit - 100)
+    await site.back()
+    whole = await units_of(site)
+    assert (whole.limit, whole.remaining) == (1000, 600)
+
+
+async def units_of(site: Site) -> Standing:
+    told = await site.limiter.standing(TENANT, "pro", KeyId(""))
+    return next(standing for standing in told if standing.dimension is Dimension.COST)
 
 
 async def test_an_answer_that_was_lost_after_the_work_was_done_is_charged_once(site: Site):
