@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
 
@@ -18,6 +19,9 @@ from libs.scopes import Scopes
 
 _PEER = "rate limiter"
 MOST_ASKED = 1_000  # keys in one question
+
+KeyPlace: TypeAlias = tuple[float, KeyId]
+"""When a key was made, in Unix seconds, and its id: where it stands in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,14 @@ class EndedKey:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """A page of keys; `last` is the place of the last one when more come behind it."""
+
+    keys: Sequence[ApiKey]
+    last: KeyPlace | None
+
+
 class IdentityClient:
     """Typed calls with a deadline. Failures are domain errors."""
 
@@ -52,12 +64,15 @@ class IdentityClient:
             answer = await self._identity.SignUp(request, timeout=deadlines.LIMITER_S)
         return NewApiKey(key_from_pb(answer.key), answer.secret)
 
-    async def list_keys(self, holder: Holder) -> Sequence[ApiKey]:
-        """Return the keys of the tenant, oldest first."""
-        request = pb.ListOwnKeysRequest(holder=_holder(holder))
+    async def list_keys(self, holder: Holder, most: int, after: KeyPlace | None = None) -> KeyPage:
+        """Return a page of the keys of the tenant, oldest first; those behind a place where it is given."""
+        request = pb.ListOwnKeysRequest(holder=_holder(holder), page_size=most)
+        if after is not None:
+            request.after.created_s, request.after.key_id = after
         with translated(_PEER):
             answer = await self._identity.ListOwnKeys(request, timeout=deadlines.LIMITER_S)
-        return [key_from_pb(key) for key in answer.keys]
+        last = (answer.last.created_s, KeyId(answer.last.key_id)) if answer.HasField("last") else None
+        return KeyPage([key_from_pb(key) for key in answer.keys], last)
 
     async def create_key(self, holder: Holder, name: str, asked: Sequence[str], lifetime_s: float | None) -> NewApiKey:
         """Make a key of the tenant."""

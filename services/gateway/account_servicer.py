@@ -12,6 +12,7 @@ from libs.wire.timestamp import timestamp
 from services.gateway import account_wire, parsing
 from services.gateway.identity import Context, caller_of
 from services.gateway.own_account import OwnAccount
+from services.gateway.page_tokens import PageTokens, page_size
 from services.gateway.peers import Identity
 from services.gateway.request_count import RequestCount
 
@@ -60,8 +61,8 @@ class KeyServicer(KeyServiceServicer):
     Making one is a request of the caller's minute; withdrawing one is not, or a thief could use up all and stay.
     """
 
-    def __init__(self, identity: Identity, requests: RequestCount) -> None:
-        self._identity, self._requests = identity, requests
+    def __init__(self, identity: Identity, requests: RequestCount, pages: PageTokens) -> None:
+        self._identity, self._requests, self._pages = identity, requests, pages
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.NewKey:
         """Make a key."""
@@ -73,9 +74,14 @@ class KeyServicer(KeyServiceServicer):
         """Do it from the body of a REST call."""
         return await self.CreateKey(parsing.parse_message(request.body.data, pb.CreateKeyRequest()), context)
 
-    async def ListKeys(self, _request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
-        """List keys without their secrets."""
-        return pb.ListKeysResponse(keys=[_key(key) for key in await self._identity.list_keys(_holder(context))])
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
+        """List a page of keys without their secrets."""
+        holder = _holder(context)
+        place = self._pages.read(request.page_token, holder.tenant_id, ())
+        after = (float(place[0]), KeyId(place[1])) if place else None
+        page = await self._identity.list_keys(holder, page_size(request.page_size), after)
+        token = self._pages.make(holder.tenant_id, (), (repr(page.last[0]), page.last[1])) if page.last else ""
+        return pb.ListKeysResponse(keys=[_key(key) for key in page.keys], next_page_token=token)
 
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.NewKey:
         """Make a key in the place of one."""

@@ -128,9 +128,10 @@ class Gateway:
     def add_accounts_to(self, server: grpc.aio.Server, identity: Identity, account: Account) -> None:
         """Serve accounts and keys."""
         own = OwnAccount(account, self._signer, self._clock)
+        key_servicer = KeyServicer(identity, self._requests, PageTokens(self._signer, "key-page"))
         served: tuple[_Served, ...] = (
             ("AccountService", AccountServicer(identity, own), add_AccountServiceServicer_to_server),
-            ("KeyService", KeyServicer(identity, self._requests), add_KeyServiceServicer_to_server),
+            ("KeyService", key_servicer, add_KeyServiceServicer_to_server),
         )
         self._serve(served, server)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from darkroom.v1 import job_pb2
 from libs.clients.account import AccountLimits, EventPlace, UsageWanted
 from libs.clients.endpoints import Endpoint, EventFate
-from libs.clients.identity import Holder
+from libs.clients.identity import Holder, KeyPage, KeyPlace
 from libs.clients.limiter import Decision, Reservation
 from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
 from libs.clients.limiter_tenants import TenantNews
@@ -108,8 +108,8 @@ class Identity(Protocol):
         """Make a free account; raises PermissionDenied where that is off."""
         ...
 
-    async def list_keys(self, holder: Holder) -> Sequence[ApiKey]:
-        """Return the keys of a tenant."""
+    async def list_keys(self, holder: Holder, most: int, after: KeyPlace | None = None) -> KeyPage:
+        """Return a page of the keys of a tenant, oldest first; those behind a place where it is given."""
         ...
 
     async def create_key(self, holder: Holder, name: str, asked: Sequence[str], lifetime_s: float | None) -> NewApiKey:

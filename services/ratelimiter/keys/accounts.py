@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from libs import scopes
 from libs.ids import KeyId, TenantId
@@ -27,6 +27,10 @@ class Key:
     expires_s: float | None = None
     replaced_by: KeyId | None = None
     """The key that was made in its place; this one works until it expires."""
+
+
+KeyPlace: TypeAlias = tuple[float, KeyId]
+"""When a key was made, in Unix seconds, and its id: where it stands in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class Accounts(Protocol):
 
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return keys of a tenant, or of all for None, oldest first; of very many, those that work or ended last."""
+        ...
+
+    async def page(self, tenant_id: TenantId, most: int, after: KeyPlace | None) -> Sequence[Key]:
+        """Return keys of a tenant, oldest first, `most` of them; those behind a place where it is given."""
         ...
 
     async def working(self, tenant_id: TenantId, now_s: float) -> int:

@@ -30,9 +30,10 @@ class IdentityServicer(rpc.IdentityServiceServicer):
         return pb.SignUpResponse(key=key_wire.key_to_pb(key), secret=secret)
 
     async def ListOwnKeys(self, request: pb.ListOwnKeysRequest, _context: _Context) -> pb.ListOwnKeysResponse:
-        """List keys without their secrets."""
-        found = await self._own.list(key_wire.holder_from_pb(request.holder))
-        return pb.ListOwnKeysResponse(keys=[key_wire.key_to_pb(key) for key in found])
+        """List a page of keys without their secrets."""
+        after = key_wire.place_from_pb(request)
+        keys, more = await self._own.list(key_wire.holder_from_pb(request.holder), request.page_size, after)
+        return key_wire.page_to_pb(keys, more=more)
 
     async def CreateOwnKey(self, request: pb.CreateOwnKeyRequest, _context: _Context) -> pb.CreateOwnKeyResponse:
         """Make a key."""

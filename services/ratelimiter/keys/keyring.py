@@ -16,7 +16,7 @@ from libs.scopes import Scopes
 from services.ratelimiter import agent
 from services.ratelimiter.balances.days import DAY_S
 from services.ratelimiter.keys import form as keys
-from services.ratelimiter.keys.accounts import Accounts, KeptKey, Key
+from services.ratelimiter.keys.accounts import Accounts, KeptKey, Key, KeyPlace
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,10 @@ class Keyring:
     async def list(self, tenant_id: TenantId | None) -> Sequence[Key]:
         """Return keys of a tenant, or of all, oldest first; of very many, those that work or ended last."""
         return await self._accounts.list(tenant_id)
+
+    async def page(self, tenant_id: TenantId, most: int, after: KeyPlace | None) -> Sequence[Key]:
+        """Return keys of a tenant, oldest first; those behind a place where it is given."""
+        return await self._accounts.page(tenant_id, most, after)
 
     async def get(self, key_id: KeyId) -> Key:
         """Return a key. Raises NotFound."""

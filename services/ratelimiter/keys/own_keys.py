@@ -12,9 +12,10 @@ from libs import scopes
 from libs.errors import NotFound, PermissionDenied, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
-from services.ratelimiter.keys.accounts import Key
+from services.ratelimiter.keys.accounts import Key, KeyPlace
 from services.ratelimiter.keys.keyring import Keyring, Rotation
 
+_PAGE = 200  # keys in one answer
 _MOST_KEYS = 100  # of one tenant that work
 _MOST_WITH_REPLACED = 200  # each key may have one more beside it while it is replaced
 
@@ -36,9 +37,11 @@ class OwnKeys:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    async def list(self, holder: Holder) -> Sequence[Key]:
-        """Return keys of the tenant, oldest first; of very many, those that work or ended last."""
-        return await self._keyring.list(holder.tenant_id)
+    async def list(self, holder: Holder, asked: int, after: KeyPlace | None) -> tuple[Sequence[Key], bool]:
+        """Return a page of the keys of the tenant, oldest first, and whether more come behind it."""
+        most = min(asked or _PAGE, _PAGE)
+        found = await self._keyring.page(holder.tenant_id, most + 1, after)
+        return found[:most], len(found) > most
 
     async def create(
         self, holder: Holder, name: str, asked: Scopes, lifetime_s: float | None = None

@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,7 +28,7 @@ from libs.errors import NotFound, PreconditionFailed
 from libs.ids import KeyId, TenantId
 from libs.sql.inserts import insert_if_absent
 from services.ratelimiter import schema
-from services.ratelimiter.keys.accounts import KeptKey, Key
+from services.ratelimiter.keys.accounts import KeptKey, Key, KeyPlace
 from services.ratelimiter.sql_database import Database
 
 _LISTED = 5_000  # keys in one answer, which has at most 4 MB
@@ -95,6 +96,16 @@ class SqlAccounts:
             asked = asked.where(keys.c.tenant_id == tenant_id)
         found = [_key(row) for row in await self._database.rows(asked)]
         return sorted(found, key=lambda key: (key.created_s, key.id))
+
+    async def page(self, tenant_id: TenantId, most: int, after: KeyPlace | None) -> Sequence[Key]:
+        """Return keys of a tenant, oldest first, `most` of them; those behind a place where it is given."""
+        columns = self._keys.c
+        asked = (
+            self._select().where(columns.tenant_id == tenant_id).order_by(columns.created_at, columns.id).limit(most)
+        )
+        if after is not None:
+            asked = asked.where(tuple_(columns.created_at, columns.id) > tuple_(*after))
+        return [_key(row) for row in await self._database.rows(asked)]
 
     async def working(self, tenant_id: TenantId, now_s: float) -> int:
         """Return how many keys of a tenant work."""

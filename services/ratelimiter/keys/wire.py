@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from libs.ids import KeyId, TenantId
 from libs.scopes import Scopes
 from libs.wire.timestamp import timestamp
 from services.ratelimiter.balances.days import DAY_S
-from services.ratelimiter.keys.accounts import Key
+from services.ratelimiter.keys.accounts import Key, KeyPlace
 from services.ratelimiter.keys.keyring import Rotation
 from services.ratelimiter.keys.own_keys import Holder
 from services.ratelimiter.tenants import names as tenant_names
@@ -111,11 +112,28 @@ def key_to_pb(key: Key) -> pb.Key:
     return message
 
 
+def place_from_pb(message: own_pb.ListOwnKeysRequest) -> KeyPlace | None:
+    """Return behind which key a page begins; None for the first page. Raises InvalidRequest."""
+    if not message.HasField("after"):
+        return None
+    created_s, key_id = message.after.created_s, message.after.key_id
+    if not math.isfinite(created_s) or not _is_id(key_id):
+        wrong = Violation("after", "must be the place of a key")
+        raise InvalidRequest(f"The keys cannot be listed: after {wrong.description}.", violations=[wrong])
+    return created_s, KeyId(key_id)
+
+
+def page_to_pb(keys: Sequence[Key], *, more: bool) -> own_pb.ListOwnKeysResponse:
+    """Return a page of keys."""
+    page = own_pb.ListOwnKeysResponse(keys=[key_to_pb(key) for key in keys])
+    if more:
+        page.last.created_s, page.last.key_id = keys[-1].created_s, keys[-1].id
+    return page
+
+
 def key_ids_from_pb(message: own_pb.FindEndedKeysRequest) -> Sequence[KeyId]:
     """Return the keys that are asked about. Raises InvalidRequest."""
-    if len(message.key_ids) > _MOST_ASKED or not all(
-        0 < len(i) <= _ID_CHARS and i.isascii() and i.isprintable() for i in message.key_ids
-    ):
+    if len(message.key_ids) > _MOST_ASKED or not all(_is_id(key_id) for key_id in message.key_ids):
         wrong = Violation("key_ids", f"must be at most {_MOST_ASKED} ids of keys")
         raise InvalidRequest(f"Which keys have ended cannot be told: key_ids {wrong.description}.", violations=[wrong])
     return [KeyId(key_id) for key_id in message.key_ids]
@@ -133,6 +151,10 @@ def invite_to_pb(code: str, expires_s: float | None) -> pb.CreateInviteResponse:
     if expires_s is not None:
         message.expire_time.CopyFrom(timestamp(expires_s))
     return message
+
+
+def _is_id(text: str) -> bool:
+    return 0 < len(text) <= _ID_CHARS and text.isascii() and text.isprintable()
 
 
 def _tenant_problems(tenant_id: str) -> Iterator[Violation]:

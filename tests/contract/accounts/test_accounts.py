@@ -43,6 +43,20 @@ async def test_keys_are_listed_oldest_first_by_tenant_or_all(accounts: SqlAccoun
     assert await accounts.list(TenantId("nobody")) == []
 
 
+async def test_pages_of_keys_are_the_list_in_parts_whatever_is_of_one_moment(accounts: SqlAccounts):
+    for number in range(1, 8):
+        each = kept(number, OTHER if number == 4 else ACME)
+        moment = replace(each.key, created_s=NOW_S + number // 3 + 0.1)
+        await accounts.add(KeptKey(moment, each.digest))
+    found: list[Key] = []
+    while page := await accounts.page(ACME, 2, (found[-1].created_s, found[-1].id) if found else None):
+        assert len(page) <= 2
+        found += page
+    assert [key.id for key in found] == [f"key_{number}" for number in (1, 2, 3, 5, 6, 7)]
+    assert found == list(await accounts.list(ACME))
+    assert await accounts.page(TenantId("nobody"), 2, None) == []
+
+
 async def test_keys_are_found_by_their_ids_whoever_has_them(accounts: SqlAccounts):
     for number, tenant in ((1, ACME), (2, OTHER), (3, ACME)):
         await accounts.add(kept(number, tenant))

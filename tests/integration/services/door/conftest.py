@@ -33,6 +33,7 @@ from libs.testing.envoy import EnvoyServer
 from services.gateway.account_servicer import AccountServicer, KeyServicer
 from services.gateway.delivering import Delivering
 from services.gateway.own_account import OwnAccount
+from services.gateway.page_tokens import PageTokens
 from services.gateway.permissions import Guarded
 from services.gateway.request_count import RequestCount
 from services.gateway.webhook_servicer import WebhookServicer
@@ -136,14 +137,15 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doorwa
         guarded = cast("api_grpc.GenerationServiceServicer", Guarded(visited, "GenerationService"))
         api_grpc.add_GenerationServiceServicer_to_server(guarded, front.grpc)
         identity = IdentityClient(channel)
-        own = OwnAccount(AccountClient(channel), Signer(SigningKeys("k1", {"k1": b"1" * 32})), SystemClock())
+        signer, requests = Signer(SigningKeys("k1", {"k1": b"1" * 32})), RequestCount(LimiterClient(channel))
+        own = OwnAccount(AccountClient(channel), signer, SystemClock())
         accounts = cast(
             "accounts_grpc.AccountServiceServicer", Guarded(AccountServicer(identity, own), "AccountService")
         )
         accounts_grpc.add_AccountServiceServicer_to_server(accounts, front.grpc)
         keys = cast(
             "accounts_grpc.KeyServiceServicer",
-            Guarded(KeyServicer(identity, RequestCount(LimiterClient(channel))), "KeyService"),
+            Guarded(KeyServicer(identity, requests, PageTokens(signer, "key-page")), "KeyService"),
         )
         accounts_grpc.add_KeyServiceServicer_to_server(keys, front.grpc)
         webhooks = cast("WebhookServiceServicer", Guarded(telling(channel), "WebhookService"))

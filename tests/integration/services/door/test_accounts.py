@@ -81,6 +81,10 @@ async def test_keys_are_made_listed_replaced_and_withdrawn_over_rest(door: Doorw
     listed = (await client.get("/v1/keys", headers=headers)).json()["keys"]
     assert [key["id"] for key in listed] == [first.key.id, key_id]
     assert secret not in str(listed)
+    page = (await client.get("/v1/keys?page_size=1", headers=headers)).json()
+    assert [key["id"] for key in page["keys"]] == [first.key.id]
+    page = (await client.get(f"/v1/keys?page_size=1&page_token={page['next_page_token']}", headers=headers)).json()
+    assert ([key["id"] for key in page["keys"]], page["next_page_token"]) == ([key_id], "")
     rotated = await client.post(f"/v1/keys/{key_id}:rotate", headers=headers)
     assert rotated.status_code == 201
     assert rotated.json()["replaced"]["replaced_by"] == rotated.json()["key"]["id"]

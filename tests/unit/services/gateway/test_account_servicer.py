@@ -8,14 +8,16 @@ import pytest
 
 from darkroom.v1 import account_service_pb2 as pb
 from libs import scopes
-from libs.clients.identity import Holder
+from libs.clients.identity import Holder, KeyPage, KeyPlace
 from libs.clients.limiter import Denial
 from libs.clients.limiter_admin import ApiKey, NewApiKey, RotatedApiKey
-from libs.errors import LimitExceeded
+from libs.errors import InvalidRequest, LimitExceeded
 from libs.ids import KeyId, TenantId
+from libs.signing import Signer
 from services.gateway.account_servicer import KeyServicer
+from services.gateway.page_tokens import PageTokens
 from services.gateway.request_count import RequestCount
-from tests.unit.services.gateway.fakes import FakeLimiter
+from tests.unit.services.gateway.fakes import KEYS, FakeLimiter
 
 KEY = ApiKey(KeyId("key_1"), TenantId("acme"), "pro", "dk_ABCDEFGH", "", 0.0, None, None)
 SPENT = Denial("requests", 3.0, 0.0, 60.0)
@@ -26,10 +28,12 @@ class FakeIdentity:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.pages: list[tuple[int, KeyPlace | None]] = []
 
-    async def list_keys(self, holder: Holder) -> list[ApiKey]:
+    async def list_keys(self, holder: Holder, most: int, after: KeyPlace | None = None) -> KeyPage:
         self.asked.append("list")
-        return [KEY]
+        self.pages.append((most, after))
+        return KeyPage([KEY], None if after else (KEY.created_s, KEY.id))
 
     async def create_key(self, holder: Holder, *_: object) -> NewApiKey:
         self.asked.append("create")
@@ -64,7 +68,7 @@ def limiter() -> FakeLimiter:
 
 @pytest.fixture
 def keys(identity: FakeIdentity, limiter: FakeLimiter) -> Any:
-    return KeyServicer(identity, RequestCount(limiter))  # type: ignore[arg-type]
+    return KeyServicer(identity, RequestCount(limiter), PageTokens(Signer(KEYS), "key-page"))  # type: ignore[arg-type]
 
 
 async def make(keys: Any) -> None:
@@ -91,3 +95,20 @@ async def test_without_a_request_left_no_key_is_made_and_one_that_leaked_is_with
     await keys.ListKeys(pb.ListKeysRequest(), Call())
     await keys.RevokeKey(pb.RevokeKeyRequest(id="key_1"), Call())
     assert identity.asked == ["list", "revoke"]
+
+
+async def test_a_list_of_keys_is_read_page_by_page(keys: Any, identity: FakeIdentity) -> None:
+    first = await keys.ListKeys(pb.ListKeysRequest(), Call())
+    last = await keys.ListKeys(pb.ListKeysRequest(page_size=1000, page_token=first.next_page_token), Call())
+    assert identity.pages == [(50, None), (200, (KEY.created_s, KEY.id))]
+    assert ([key.id for key in first.keys], last.next_page_token) == ([KEY.id], "")
+    for wrong in (
+        "x",
+        PageTokens(Signer(KEYS)).make(TenantId("acme"), (), ("0.0", "key_1")),
+        first.next_page_token + "x",
+    ):
+        with pytest.raises(InvalidRequest, match="not one of this list"):
+            await keys.ListKeys(pb.ListKeysRequest(page_token=wrong), Call())
+    theirs = PageTokens(Signer(KEYS), "key-page").make(TenantId("other"), (), ("0.0", "key_1"))
+    with pytest.raises(InvalidRequest, match="not one of this list"):
+        await keys.ListKeys(pb.ListKeysRequest(page_token=theirs), Call())

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from darkroom.ratelimiter.v1 import admin_service_pb2 as darkroom_dot_ratelimiter_dot_v1_dot_admin__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.darkroom/ratelimiter/v1/identity_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\x1a+darkroom/ratelimiter/v1/admin_service.proto\"x\n\x06Holder\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\x12\x1a\n\x06\x65nds_s\x18\x04 \x01(\x01H\x00R\x05\x65ndsS\x88\x01\x01\x42\t\n\x07_ends_s\"U\n\rSignUpRequest\x12\x18\n\x07\x61\x64\x64ress\x18\x01 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06invite\x18\x02 \x01(\tR\x06invite\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"X\n\x0eSignUpResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"M\n\x12ListOwnKeysRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\"G\n\x13ListOwnKeysResponse\x12\x30\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x04keys\"\xad\x01\n\x13\x43reateOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\x12\"\n\nlifetime_s\x18\x04 \x01(\x01H\x00R\tlifetimeS\x88\x01\x01\x42\r\n\x0b_lifetime_s\"^\n\x14\x43reateOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"\x95\x01\n\x13RotateOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12 \n\toverlap_s\x18\x03 \x01(\x01H\x00R\x08overlapS\x88\x01\x01\x42\x0c\n\n_overlap_s\"\x98\x01\n\x14RotateOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\x12\x38\n\x08replaced\x18\x03 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x08replaced\"e\n\x13RevokeOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\"F\n\x14RevokeOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\"/\n\x14\x46indEndedKeysRequest\x12\x17\n\x07key_ids\x18\x01 \x03(\tR\x06keyIds\"P\n\x15\x46indEndedKeysResponse\x12\x37\n\x05\x65nded\x18\x01 \x03(\x0b\x32!.darkroom.ratelimiter.v1.EndedKeyR\x05\x65nded\"9\n\x08\x45ndedKey\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason2\x8d\x05\n\x0fIdentityService\x12Y\n\x06SignUp\x12&.darkroom.ratelimiter.v1.SignUpRequest\x1a\'.darkroom.ratelimiter.v1.SignUpResponse\x12h\n\x0bListOwnKeys\x12+.darkroom.ratelimiter.v1.ListOwnKeysRequest\x1a,.darkroom.ratelimiter.v1.ListOwnKeysResponse\x12k\n\x0c\x43reateOwnKey\x12,.darkroom.ratelimiter.v1.CreateOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.CreateOwnKeyResponse\x12k\n\x0cRotateOwnKey\x12,.darkroom.ratelimiter.v1.RotateOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.RotateOwnKeyResponse\x12k\n\x0cRevokeOwnKey\x12,.darkroom.ratelimiter.v1.RevokeOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.RevokeOwnKeyResponse\x12n\n\rFindEndedKeys\x12-.darkroom.ratelimiter.v1.FindEndedKeysRequest\x1a..darkroom.ratelimiter.v1.FindEndedKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.darkroom/ratelimiter/v1/identity_service.proto\x12\x17\x64\x61rkroom.ratelimiter.v1\x1a+darkroom/ratelimiter/v1/admin_service.proto\"x\n\x06Holder\x12\x1b\n\ttenant_id\x18\x01 \x01(\tR\x08tenantId\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\x12\x1a\n\x06\x65nds_s\x18\x04 \x01(\x01H\x00R\x05\x65ndsS\x88\x01\x01\x42\t\n\x07_ends_s\"U\n\rSignUpRequest\x12\x18\n\x07\x61\x64\x64ress\x18\x01 \x01(\tR\x07\x61\x64\x64ress\x12\x16\n\x06invite\x18\x02 \x01(\tR\x06invite\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"X\n\x0eSignUpResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"\xa3\x01\n\x12ListOwnKeysRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x1b\n\tpage_size\x18\x02 \x01(\rR\x08pageSize\x12\x37\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32!.darkroom.ratelimiter.v1.KeyPlaceR\x05\x61\x66ter\">\n\x08KeyPlace\x12\x1b\n\tcreated_s\x18\x01 \x01(\x01R\x08\x63reatedS\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\"~\n\x13ListOwnKeysResponse\x12\x30\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x04keys\x12\x35\n\x04last\x18\x02 \x01(\x0b\x32!.darkroom.ratelimiter.v1.KeyPlaceR\x04last\"\xad\x01\n\x13\x43reateOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\x12\"\n\nlifetime_s\x18\x04 \x01(\x01H\x00R\tlifetimeS\x88\x01\x01\x42\r\n\x0b_lifetime_s\"^\n\x14\x43reateOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\"\x95\x01\n\x13RotateOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\x12 \n\toverlap_s\x18\x03 \x01(\x01H\x00R\x08overlapS\x88\x01\x01\x42\x0c\n\n_overlap_s\"\x98\x01\n\x14RotateOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\x12\x16\n\x06secret\x18\x02 \x01(\tR\x06secret\x12\x38\n\x08replaced\x18\x03 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x08replaced\"e\n\x13RevokeOwnKeyRequest\x12\x37\n\x06holder\x18\x01 \x01(\x0b\x32\x1f.darkroom.ratelimiter.v1.HolderR\x06holder\x12\x15\n\x06key_id\x18\x02 \x01(\tR\x05keyId\"F\n\x14RevokeOwnKeyResponse\x12.\n\x03key\x18\x01 \x01(\x0b\x32\x1c.darkroom.ratelimiter.v1.KeyR\x03key\"/\n\x14\x46indEndedKeysRequest\x12\x17\n\x07key_ids\x18\x01 \x03(\tR\x06keyIds\"P\n\x15\x46indEndedKeysResponse\x12\x37\n\x05\x65nded\x18\x01 \x03(\x0b\x32!.darkroom.ratelimiter.v1.EndedKeyR\x05\x65nded\"9\n\x08\x45ndedKey\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason2\x8d\x05\n\x0fIdentityService\x12Y\n\x06SignUp\x12&.darkroom.ratelimiter.v1.SignUpRequest\x1a\'.darkroom.ratelimiter.v1.SignUpResponse\x12h\n\x0bListOwnKeys\x12+.darkroom.ratelimiter.v1.ListOwnKeysRequest\x1a,.darkroom.ratelimiter.v1.ListOwnKeysResponse\x12k\n\x0c\x43reateOwnKey\x12,.darkroom.ratelimiter.v1.CreateOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.CreateOwnKeyResponse\x12k\n\x0cRotateOwnKey\x12,.darkroom.ratelimiter.v1.RotateOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.RotateOwnKeyResponse\x12k\n\x0cRevokeOwnKey\x12,.darkroom.ratelimiter.v1.RevokeOwnKeyRequest\x1a-.darkroom.ratelimiter.v1.RevokeOwnKeyResponse\x12n\n\rFindEndedKeys\x12-.darkroom.ratelimiter.v1.FindEndedKeysRequest\x1a..darkroom.ratelimiter.v1.FindEndedKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,28 +38,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNUPREQUEST']._serialized_end=327
   _globals['_SIGNUPRESPONSE']._serialized_start=329
   _globals['_SIGNUPRESPONSE']._serialized_end=417
-  _globals['_LISTOWNKEYSREQUEST']._serialized_start=419
-  _globals['_LISTOWNKEYSREQUEST']._serialized_end=496
-  _globals['_LISTOWNKEYSRESPONSE']._serialized_start=498
-  _globals['_LISTOWNKEYSRESPONSE']._serialized_end=569
-  _globals['_CREATEOWNKEYREQUEST']._serialized_start=572
-  _globals['_CREATEOWNKEYREQUEST']._serialized_end=745
-  _globals['_CREATEOWNKEYRESPONSE']._serialized_start=747
-  _globals['_CREATEOWNKEYRESPONSE']._serialized_end=841
-  _globals['_ROTATEOWNKEYREQUEST']._serialized_start=844
-  _globals['_ROTATEOWNKEYREQUEST']._serialized_end=993
-  _globals['_ROTATEOWNKEYRESPONSE']._serialized_start=996
-  _globals['_ROTATEOWNKEYRESPONSE']._serialized_end=1148
-  _globals['_REVOKEOWNKEYREQUEST']._serialized_start=1150
-  _globals['_REVOKEOWNKEYREQUEST']._serialized_end=1251
-  _globals['_REVOKEOWNKEYRESPONSE']._serialized_start=1253
-  _globals['_REVOKEOWNKEYRESPONSE']._serialized_end=1323
-  _globals['_FINDENDEDKEYSREQUEST']._serialized_start=1325
-  _globals['_FINDENDEDKEYSREQUEST']._serialized_end=1372
-  _globals['_FINDENDEDKEYSRESPONSE']._serialized_start=1374
-  _globals['_FINDENDEDKEYSRESPONSE']._serialized_end=1454
-  _globals['_ENDEDKEY']._serialized_start=1456
-  _globals['_ENDEDKEY']._serialized_end=1513
-  _globals['_IDENTITYSERVICE']._serialized_start=1516
-  _globals['_IDENTITYSERVICE']._serialized_end=2169
+  _globals['_LISTOWNKEYSREQUEST']._serialized_start=420
+  _globals['_LISTOWNKEYSREQUEST']._serialized_end=583
+  _globals['_KEYPLACE']._serialized_start=585
+  _globals['_KEYPLACE']._serialized_end=647
+  _globals['_LISTOWNKEYSRESPONSE']._serialized_start=649
+  _globals['_LISTOWNKEYSRESPONSE']._serialized_end=775
+  _globals['_CREATEOWNKEYREQUEST']._serialized_start=778
+  _globals['_CREATEOWNKEYREQUEST']._serialized_end=951
+  _globals['_CREATEOWNKEYRESPONSE']._serialized_start=953
+  _globals['_CREATEOWNKEYRESPONSE']._serialized_end=1047
+  _globals['_ROTATEOWNKEYREQUEST']._serialized_start=1050
+  _globals['_ROTATEOWNKEYREQUEST']._serialized_end=1199
+  _globals['_ROTATEOWNKEYRESPONSE']._serialized_start=1202
+  _globals['_ROTATEOWNKEYRESPONSE']._serialized_end=1354
+  _globals['_REVOKEOWNKEYREQUEST']._serialized_start=1356
+  _globals['_REVOKEOWNKEYREQUEST']._serialized_end=1457
+  _globals['_REVOKEOWNKEYRESPONSE']._serialized_start=1459
+  _globals['_REVOKEOWNKEYRESPONSE']._serialized_end=1529
+  _globals['_FINDENDEDKEYSREQUEST']._serialized_start=1531
+  _globals['_FINDENDEDKEYSREQUEST']._serialized_end=1578
+  _globals['_FINDENDEDKEYSRESPONSE']._serialized_start=1580
+  _globals['_FINDENDEDKEYSRESPONSE']._serialized_end=1660
+  _globals['_ENDEDKEY']._serialized_start=1662
+  _globals['_ENDEDKEY']._serialized_end=1719
+  _globals['_IDENTITYSERVICE']._serialized_start=1722
+  _globals['_IDENTITYSERVICE']._serialized_end=2375
 # @@protoc_insertion_point(module_scope)

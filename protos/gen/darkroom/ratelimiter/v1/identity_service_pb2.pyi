@@ -122,42 +122,84 @@ class ListOwnKeysRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HOLDER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most keys in the answer; 0 means 200, which is the most."""
     @_builtins.property
     def holder(self) -> Global___Holder:
         """Who asks."""
+
+    @_builtins.property
+    def after(self) -> Global___KeyPlace:
+        """Only those behind this place; absent from the beginning."""
 
     def __init__(
         self,
         *,
         holder: Global___Holder | None = ...,
+        page_size: _builtins.int = ...,
+        after: Global___KeyPlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "holder", b"holder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "holder", b"holder", "page_size", b"page_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOwnKeysRequest: _TypeAlias = ListOwnKeysRequest  # noqa: Y015
 
 @_typing.final
+class KeyPlace(_message.Message):
+    """Where a key stands in the list of its tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_S_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    created_s: _builtins.float
+    """When it was made, in Unix seconds."""
+    key_id: _builtins.str
+    """Key id."""
+    def __init__(
+        self,
+        *,
+        created_s: _builtins.float = ...,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_s", b"created_s", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyPlace: _TypeAlias = KeyPlace  # noqa: Y015
+
+@_typing.final
 class ListOwnKeysResponse(_message.Message):
-    """Keys."""
+    """A page of keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_admin_service_pb2.Key]:
         """Oldest first."""
+
+    @_builtins.property
+    def last(self) -> Global___KeyPlace:
+        """Place of the last of them when more come behind it; absent on the last page."""
 
     def __init__(
         self,
         *,
         keys: _abc.Iterable[_admin_service_pb2.Key] | None = ...,
+        last: Global___KeyPlace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "last", b"last"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

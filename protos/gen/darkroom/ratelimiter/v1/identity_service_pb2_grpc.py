@@ -79,7 +79,7 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOwnKeys(self, request, context):
-        """Lists the keys of a tenant without their secrets, oldest first.
+        """Lists a page of the keys of a tenant without their secrets, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class IdentityServiceStub:
     SignUp: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.SignUpRequest, _identity_service_pb2.SignUpResponse]
     """Makes a free tenant and its first key."""
     ListOwnKeys: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ListOwnKeysRequest, _identity_service_pb2.ListOwnKeysResponse]
-    """Lists the keys of a tenant without their secrets, oldest first."""
+    """Lists a page of the keys of a tenant without their secrets, oldest first."""
     CreateOwnKey: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.CreateOwnKeyRequest, _identity_service_pb2.CreateOwnKeyResponse]
     """Makes a key of a tenant, which may do no more than whoever asks."""
     RotateOwnKey: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RotateOwnKeyRequest, _identity_service_pb2.RotateOwnKeyResponse]
@@ -54,7 +54,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     SignUp: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.SignUpRequest, _identity_service_pb2.SignUpResponse]  # type: ignore[assignment]
     """Makes a free tenant and its first key."""
     ListOwnKeys: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ListOwnKeysRequest, _identity_service_pb2.ListOwnKeysResponse]  # type: ignore[assignment]
-    """Lists the keys of a tenant without their secrets, oldest first."""
+    """Lists a page of the keys of a tenant without their secrets, oldest first."""
     CreateOwnKey: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.CreateOwnKeyRequest, _identity_service_pb2.CreateOwnKeyResponse]  # type: ignore[assignment]
     """Makes a key of a tenant, which may do no more than whoever asks."""
     RotateOwnKey: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RotateOwnKeyRequest, _identity_service_pb2.RotateOwnKeyResponse]  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_service_pb2.ListOwnKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.ListOwnKeysResponse, _abc.Awaitable[_identity_service_pb2.ListOwnKeysResponse]]:
-        """Lists the keys of a tenant without their secrets, oldest first."""
+        """Lists a page of the keys of a tenant without their secrets, oldest first."""
 
     @_abc_1.abstractmethod
     def CreateOwnKey(

@@ -71,7 +71,7 @@ async def test_a_tenant_looks_after_its_keys_and_reaches_no_others(service):
     usual = await identity.create_key(ACME, "", [], None)
     assert (made.key.tenant_id, made.key.tier, made.key.scopes) == ("acme", "pro", ("jobs:read",))
     assert usual.key.scopes == tuple(scopes.text(scopes.USUAL).split())
-    assert [key.id for key in await identity.list_keys(ACME)] == [made.key.id, usual.key.id]
+    assert [key.id for key in (await identity.list_keys(ACME, 9)).keys] == [made.key.id, usual.key.id]
     rotated = await identity.rotate_key(ACME, made.key.id, 0)
     assert rotated.replaced.replaced_by == rotated.key.id
     assert (await identity.revoke_key(ACME, usual.key.id)).revoked_s is not None
@@ -81,6 +81,19 @@ async def test_a_tenant_looks_after_its_keys_and_reaches_no_others(service):
         with pytest.raises(NotFound):
             await identity.revoke_key(ACME, key_id)
     assert (await service.admin.list_keys(TenantId("other")))[0].revoked_s is None
+
+
+async def test_keys_are_listed_in_pages(service):
+    identity = IdentityClient(service.channel)
+    made = [(await identity.create_key(ACME, "", [], None)).key for _ in range(3)]
+    await identity.create_key(replace(ACME, tenant_id=TenantId("other")), "", [], None)
+    first = await identity.list_keys(ACME, 2)
+    rest = await identity.list_keys(ACME, 2, first.last)
+    assert sorted(key.id for key in (*first.keys, *rest.keys)) == sorted(key.id for key in made)
+    assert (len(first.keys), len(rest.keys), rest.last) == (2, 1, None)
+    for place in ((float("nan"), KeyId("key_1")), (1.0, KeyId("")), (1.0, KeyId("\0"))):
+        with pytest.raises(InvalidRequest, match="after must be the place of a key"):
+            await identity.list_keys(ACME, 2, place)
 
 
 async def test_the_gateway_learns_which_keys_have_ended(service, clock):
@@ -127,7 +140,7 @@ async def test_nobody_gets_a_key_that_lasts_longer_than_theirs(service, clock):
     for made in (identity.create_key(brief, "", [], None), identity.rotate_key(brief, rotated.key.id, 0)):
         with pytest.raises(PreconditionFailed, match="ends now"):
             await made
-    assert len(await identity.list_keys(ACME)) == 5
+    assert len((await identity.list_keys(ACME, 9)).keys) == 5
 
 
 async def test_a_tenant_has_a_hundred_keys_at_most(service):

@@ -12,7 +12,7 @@ from libs.ids import KeyId, TenantId
 from libs.scopes import Scope
 from libs.testing.clock import ManualClock
 from services.ratelimiter.keys import form as keys
-from services.ratelimiter.keys.accounts import KeptKey, Key
+from services.ratelimiter.keys.accounts import KeptKey, Key, KeyPlace
 from services.ratelimiter.keys.keyring import Keyring
 
 TENANT = TenantId("t")
@@ -54,6 +54,9 @@ class FakeAccounts:
         digest, kept = next((d, k) for d, k in self.kept.items() if k.key.id == key_id)
         self.kept[digest] = replace(kept, key=replace(kept.key, revoked_s=now_s))
         return self.kept[digest].key
+
+    async def page(self, tenant_id: TenantId, most: int, after: KeyPlace | None) -> Sequence[Key]:
+        return []
 
     async def named(self, key_ids: Sequence[KeyId]) -> Sequence[Key]:
         self.questions += 1
