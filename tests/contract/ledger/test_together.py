@@ -26,16 +26,16 @@ def taking(desk: Desk, *holds: Hold) -> list[tuple[Touched, Change]]:
 
 
 def renewing(desk: Desk, *holds: Hold) -> list[tuple[Touched, Change]]:
-    asked = [(Move(Step.CONFIRM, each, desk.scopes(each)).touched, desk.scopes(each)) for each in holds]
-    return [(touched, lambda held, now_s, a=(touched, scopes): _renew(a, held, now_s)) for touched, scopes in asked]
+    moves = [Move(Step.CONFIRM, each, desk.scopes(each)) for each in holds]
+    return [(move.touched, partial(_renew, move)) for move in moves]
 
 
 def _apply(move: Move, held: Booking, now_s: float) -> Outcome:
     return booking.apply(held, move, now_s)
 
 
-def _renew(asked, held: Booking, now_s: float) -> Outcome:
-    return booking.renew(held, *asked, booking.LEASE_S, now_s)
+def _renew(move: Move, held: Booking, now_s: float) -> Outcome:
+    return booking.renew(held, move.touched, move.scopes, booking.LEASE_S, now_s)
 
 
 def of(number: int, images: int = 2, address: str = "") -> Hold:

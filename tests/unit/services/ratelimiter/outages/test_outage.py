@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,11 @@ class Shaky:
         return outcome
 
     async def transact_all(self, changes: Sequence[tuple[Touched, Change]]) -> list[Outcome]:
-        return [await self.transact(*each) for each in changes]
+        outcomes = list[Outcome]()
+        for each in changes:
+            with suppress(LedgerBusy):
+                outcomes.append(await self.transact(*each))
+        return outcomes
 
     async def read(self, touched: Touched) -> tuple[Booking, float]:
         self._fail(now=not self.late)
