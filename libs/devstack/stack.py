@@ -18,6 +18,7 @@ from libs.devstack.folder import DataFolder
 from libs.devstack.process import Process
 from libs.devstack.settings import StackSettings
 from libs.devstack.trust import Trust
+from libs.rpc.mesh import Mesh
 from libs.settings import PREFIX
 
 _KILL_MARGIN_S = 5.0
@@ -65,14 +66,14 @@ class Stack:
 
     def groups(self) -> tuple[tuple[Process, ...], ...]:
         """Return the groups in their order of starting; they stop in reverse. The last one is the door, Envoy."""
-        env = self._environment()
-        modelservers = (self._modelserver(index, device) for index, device in enumerate(self.devices))
+        env, mesh = self._environment(), self.trust.operator()
+        modelservers = (self._modelserver(index, device, mesh) for index, device in enumerate(self.devices))
         return (
             *([(self._redis(),)] if self.addresses.redis else []),
-            (self._etcd(), self._service("ratelimiter", "ratelimiter", env.ratelimiter())),
-            tuple(self._service(name, "scheduler", env.scheduler(name)) for name in self._schedulers),
+            (self._etcd(), self._service("ratelimiter", "ratelimiter", env.ratelimiter(), mesh)),
+            tuple(self._service(name, "scheduler", env.scheduler(name), mesh) for name in self._schedulers),
             tuple(modelservers),
-            (self._service("gateway", "gateway", env.gateway()),),
+            (self._service("gateway", "gateway", env.gateway(), mesh),),
             (self._envoy(),),
         )
 
@@ -92,25 +93,31 @@ class Stack:
         return self.folder.logs / f"{name}.log"
 
     def _service(
-        self, name: str, package: str, env: Mapping[str, str], start_timeout_s: float = 60.0, niceness: int = 0
+        self,
+        name: str,
+        package: str,
+        env: Mapping[str, str],
+        mesh: Mesh,
+        start_timeout_s: float = 60.0,
+        niceness: int = 0,
     ) -> Process:
         return Process(
             name=name,
             argv=(sys.executable, "-m", f"services.{package}"),
             env=env,
-            is_ready=probes.grpc_serving(self.addresses.grpc[name], self.trust.operator().health(package)),
+            is_ready=probes.grpc_serving(self.addresses.grpc[name], mesh.health(package)),
             log_path=self._log(name),
             stop_grace_s=self.settings.drain_s + _KILL_MARGIN_S,
             start_timeout_s=start_timeout_s,
             niceness=niceness,
         )
 
-    def _modelserver(self, index: int, device: str) -> Process:
+    def _modelserver(self, index: int, device: str, mesh: Mesh) -> Process:
         name = f"modelserver-{index}"
         # On the CPU it would starve the processes that answer people.
         niceness = _CPU_NICENESS if device == "cpu" else 0
         env = self._environment().modelserver(name, device)
-        return self._service(name, "modelserver", env, _MODELSERVER_START_S, niceness)
+        return self._service(name, "modelserver", env, mesh, _MODELSERVER_START_S, niceness)
 
     def _etcd(self) -> Process:
         client, peer = f"http://{self.addresses.etcd}", f"http://{self.addresses.etcd_peer}"
