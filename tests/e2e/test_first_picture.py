@@ -46,6 +46,17 @@ async def test_rest_and_events_and_webhook(client: httpx.AsyncClient, stack: Run
     assert (told["type"], told["data"]["id"], told["data"]["state"]) == ("generation.completed", done, "SUCCEEDED")
 
 
+async def test_an_endpoint_of_the_account_is_sent_to_with_the_secret_that_was_shown(client: httpx.AsyncClient) -> None:
+    async with Receiver().serving() as receiver:
+        made = await client.post("/v1/webhookEndpoints", json={"url": f"http://127.0.0.1:{receiver.port}/told"})
+        assert made.status_code == 201
+        at = f"/v1/webhookEndpoints/{made.json()['endpoint']['id']}"
+        assert (await client.post(f"{at}:test")).json() == {"delivered": True, "status": 200, "reason": ""}
+    assert (await client.delete(at)).status_code == 200
+    [post] = receiver.posts
+    assert Webhook(made.json()["secret"]).verify(post.body, post.headers)["data"]["account"] == "dev"
+
+
 async def drawn_and_followed(client: httpx.AsyncClient, webhook: dict[str, str]) -> str:
     body = {"prompt": ASKED.prompt, "seed": SEED, "cache": "bypass", "webhook": webhook}
     created = await client.post("/v1/jobs", json=body)

@@ -108,16 +108,23 @@ async def test_an_event_is_told_to_every_endpoint_that_wants_its_kind_once(kept:
     assert (second.endpoint_id, second.url, second.host) == ("wh_2", "https://b.example/", "b.example")
 
 
-async def test_an_event_that_is_not_committed_is_not_told(kept: Kept, database: Database):
+async def test_an_event_and_what_is_to_be_sent_of_it_are_kept_together_or_not_at_all(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+):
     await kept.endpoint()
+    queue = SqlEventDeliveries.queue
 
-    async def fails(within: Any) -> None:
-        await kept.deliveries.queue(within, an_event())
-        raise ValueError("what comes after")
+    async def dies(*given: Any) -> None:
+        await queue(*given)
+        raise ValueError("the process dies here")
 
-    with pytest.raises(ValueError, match="what comes after"):
-        await database.write(fails)
-    assert await kept.claim() == []
+    monkeypatch.setattr(SqlEventDeliveries, "queue", dies)
+    with pytest.raises(ValueError, match="dies here"):
+        await kept.happens(1)
+    monkeypatch.undo()
+    assert (await kept.claim(), await kept.events.latest(ACME, 9)) == ([], [])
+    await kept.happens(1)
+    assert len(await kept.claim()) == 1
 
 
 async def test_a_claim_is_a_lease_and_a_claimer_that_dies_leaves_it_due(kept: Kept):
