@@ -17,7 +17,7 @@ class MemoryLead:
         self._leader = Leader(0, "", UNELECTED, 0.0)
         self._notes: dict[int, Note] = {}
         self._last_note = 0
-        self._ears: set[asyncio.Event] = set()
+        self._ears: dict[asyncio.Event, None] = {}  # in the order in which they came
 
     async def take_lead(self, holder: str, now: float, claim: Claim = UNELECTED) -> int:
         """Raise the epoch."""
@@ -39,14 +39,14 @@ class MemoryLead:
     async def hear_notes(self) -> AsyncGenerator[None, None]:
         """Yield once it hears, then when there may be notes or another leads."""
         told = asyncio.Event()
-        self._ears.add(told)
+        self._ears[told] = None
         try:
             while True:
                 yield
                 await told.wait()
                 told.clear()
         finally:
-            self._ears.discard(told)
+            del self._ears[told]
 
     async def notes_taken(self, ids: Sequence[int]) -> None:
         """Remove notes."""

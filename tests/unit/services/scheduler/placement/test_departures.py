@@ -35,3 +35,17 @@ async def test_who_waits_no_longer_is_not_looked_at_again() -> None:
     await asyncio.gather(gone, return_exceptions=True)
     departures.tell(alive)
     assert not asked
+
+
+async def test_they_are_told_in_the_order_in_which_they_began_to_wait() -> None:
+    departures, told = Departures(), list[int]()
+
+    async def wait(number: int) -> None:
+        await departures.wait(A)
+        told.append(number)
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(50)]
+    await asyncio.sleep(0)
+    departures.tell(lambda _key: False)
+    await asyncio.gather(*waiting)
+    assert told == list(range(50))
