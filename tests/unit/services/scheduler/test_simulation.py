@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from tests.unit.services.scheduler.simulation.run import COMMAND, run
 
 QUICK, ALL = 40, 540
-# Not understood yet: after three takeovers in a minute one job waits 70 s while one that is alike, and came 27 s later,
-# starts before it. It ends once, as all others do.
-LATE = 263
 
 
 @pytest.mark.parametrize("seed", range(QUICK))
@@ -22,19 +22,21 @@ def test_everything_that_was_acknowledged_ends_once(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [seed for seed in range(QUICK, ALL) if seed != LATE])
+@pytest.mark.parametrize("seed", range(QUICK, ALL))
 def test_everything_that_was_acknowledged_ends_once_in_many_more_runs(seed: int) -> None:
     run(seed)
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(raises=AssertionError, strict=False, reason="started after one that came later; see LATE")
-def test_the_run_in_which_a_job_starts_late() -> None:
-    run(LATE)
-
-
 def test_a_seed_is_the_same_run_every_time() -> None:
     assert run(7).trace == run(7).trace
+
+
+def test_a_seed_is_the_same_run_wherever_its_events_lie_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for step in (1, -1):
+        monkeypatch.setattr(asyncio.Event, "__hash__", _numbered(step))
+        told.append(run(10).trace)
+    assert told[0] == told[1]
 
 
 @pytest.mark.slow
@@ -42,6 +44,12 @@ def test_a_seed_is_the_same_run_every_time() -> None:
 def test_a_seed_is_the_same_run_in_every_process(seed: int) -> None:
     told = {_told_elsewhere(seed, hashes) for hashes in ("1", "2", "3")}
     assert told == {"\n".join(run(seed).trace) + "\n"}
+
+
+def _numbered(step: int) -> Callable[[asyncio.Event], int]:
+    """Return a hash by the order in which events are first asked for one, upwards or downwards."""
+    numbers = itertools.count(0, step)
+    return lambda event: int(event.__dict__.setdefault("_number", next(numbers)))
 
 
 def _told_elsewhere(seed: int, hashes: str) -> str:

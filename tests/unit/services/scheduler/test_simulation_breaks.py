@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from services.scheduler import open_jobs
 from services.scheduler.attempts.closer import AttemptCloser
 from services.scheduler.attempts.reattachment import Reattachment
 from services.scheduler.attempts.reconciler import Reconciler
+from services.scheduler.dispatcher import Dispatcher
 from services.scheduler.job import Job, JobState
+from services.scheduler.order.tenant import Tenant
+from services.scheduler.order.waiting import Entry
 from services.scheduler.placement import preempter
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.takers import Takers
@@ -98,6 +103,27 @@ def charges_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(endings, "settlement", settlement)
 
 
+def takes_the_newest(patch: pytest.MonkeyPatch) -> None:
+    """The order goes by arrival, but backwards."""
+    right = open_jobs._waiting
+    patch.setattr(open_jobs, "_waiting", lambda job: replace(right(job), queued_at=-job.queued_at))
+
+
+def goes_line_by_line(patch: pytest.MonkeyPatch) -> None:
+    """A tenant's jobs go by arrival only within what needs the same rows."""
+
+    def first(tenant: Any, models: Container[str]) -> Entry:
+        firsts = [queue.first() for model, queue in tenant.queues.items() if model in models]
+        return min(firsts, key=lambda entry: (-entry[2].priority, entry[2].line))
+
+    patch.setattr(Tenant, "first", first)
+
+
+def leaves_what_did_not_begin(patch: pytest.MonkeyPatch) -> None:
+    """A job whose attempt could not be committed is not put back."""
+    patch.setattr(Dispatcher, "_put_back", _nothing)
+
+
 async def _nothing(*_: object) -> None:
     return None
 
@@ -113,6 +139,10 @@ BREAKS: Sequence[tuple[Break, str]] = (
     (leaves_joiners, "is still QUEUED"),
     (forgets_heirs, "is still RUNNING"),
     (charges_twice, "was charged"),
+    (takes_the_newest, "which had come before it"),
+    (goes_line_by_line, "which had come before it"),
+    (leaves_what_did_not_begin, "has lost"),
+    (takes_no_notes, "and does not know"),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,12 +10,11 @@ from libs.ids import JobId
 from services.scheduler.job import Job, JobState
 from services.scheduler.results import reuse, takeover
 from tests.unit.services.scheduler.simulation.drawings import Ran, sha256_of
-from tests.unit.services.scheduler.simulation.owners import ALONE, OWNERS
+from tests.unit.services.scheduler.simulation.owners import OWNERS
 from tests.unit.services.scheduler.simulation.world import World
 
 FINAL_KINDS = ("completed", "failed", "cancelled", "expired")
 LATE_S = 0.001
-LONG_S = 10.0
 
 
 async def wrong(world: World) -> list[str]:
@@ -29,7 +27,6 @@ async def wrong(world: World) -> list[str]:
     for job_id in (*world.acknowledged, *kept):
         found += [f"{job_id}: {told}" async for told in _of_job(world, job_id)]
     found += _of_runs(world.journal)
-    found += [told async for told in _of_order(world)]
     found += _of_memory(world)
     return found
 
@@ -121,24 +118,6 @@ def _of_runs(journal: list[Ran]) -> Iterator[str]:
         if any(ran.drawing.ended_at is None for ran in runs):
             parked = " (parked)" if runs[-1].drawing.parked else ""
             yield f"{token} runs on {runs[-1].worker} for ever{parked}"
-
-
-async def _of_order(world: World) -> AsyncIterator[str]:
-    """Of jobs that are alike to the order, one that was there long before another starts before it.
-
-    Those that may join a run, or take one over, are left out.
-    """
-    alike: dict[tuple[object, ...], list[tuple[float, float, JobId]]] = defaultdict(list)
-    for job_id, acknowledged_at in world.acknowledged.items():
-        job, first = await world.store.get(job_id), await world.store.attempts(job_id)
-        if job is not None and first and job.spec.prompt.startswith(ALONE) and not job.downgraded_from:
-            kind = job.tenant_id, job.tier, job.model_version, job.spec.priority
-            alike[kind].append((acknowledged_at, first[0].started_at, job_id))
-    differ_s = 2 * world.chances.clocks_differ_s + LATE_S
-    for jobs in alike.values():
-        for (acknowledged_at, started_at, job_id), (_, started, later) in itertools.permutations(jobs, 2):
-            if acknowledged_at + LONG_S < world.wishes[later].created_at and started + differ_s < started_at:
-                yield f"{later} started before {job_id}, which had come {LONG_S} s before it"
 
 
 def _of_memory(world: World) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -12,6 +13,7 @@ from libs.clients.modelserver import ModelServer
 from libs.coordination.client import EtcdClient
 from libs.errors import Unavailable
 from libs.fleet.record import WorkerRecord
+from libs.ids import JobId
 from libs.testing.simulated_loop import SimulatedClock, process_named
 from services.scheduler.desk import Desk
 from services.scheduler.replicas import leadership
@@ -26,6 +28,7 @@ from tests.unit.services.scheduler import fakes
 from tests.unit.services.scheduler.faulty_store import FaultyStore
 from tests.unit.services.scheduler.simulation.chances import Chances
 from tests.unit.services.scheduler.simulation.coordination import Line
+from tests.unit.services.scheduler.simulation.watching import Beginning
 
 T = TypeVar("T")
 ASK_S = 10.0  # the deadline of an owner's call
@@ -52,6 +55,7 @@ class Surroundings:
     connect: Callable[[str], ModelServer]
     limiter: Limiter
     blobs: MemoryBlobs
+    chosen: Callable[[Life, JobId], None]  # hears of every choice of a leader
 
 
 class Life:
@@ -74,7 +78,12 @@ class Life:
             self.scheduler = Scheduler(
                 self._store, self.directory, around.connect, around.limiter, results, self._clock, NOBODY
             )
+            self.scheduler.jobs.beginning = Beginning(functools.partial(around.chosen, self))
             self.task = asyncio.create_task(self._run())
+
+    def now(self) -> float:
+        """Return Unix seconds as it sees them."""
+        return self._clock.now()
 
     @property
     def leads(self) -> bool:

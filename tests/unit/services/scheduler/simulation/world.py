@@ -56,7 +56,8 @@ class World:
         }
         for name, worker in self.workers.items():
             worker.on_order = functools.partial(watching.ordered, self, name)
-        self._around = Surroundings(self.store, self.chances, self._connect, self, self.blobs)
+        chosen = functools.partial(watching.chosen, self)
+        self._around = Surroundings(self.store, self.chances, self._connect, self, self.blobs, chosen)
 
     @property
     def living(self) -> list[Life]:
