@@ -29,7 +29,7 @@ def secret(
     tenant: Annotated[str, typer.Argument(help="Tenant, as in `darkroom keys list`.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print what webhooks of a tenant are signed with; its receivers check them with that."""
+    """Print what webhooks of a tenant's jobs are signed with; its receivers check them with that."""
     output.run(_secret(context.obj, tenant, as_json))
 
 
