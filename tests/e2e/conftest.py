@@ -15,14 +15,6 @@ REQUEST_TIMEOUT_S = 30.0
 StartStack = Callable[..., RunningStack]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of this folder to one worker, so that they share one stack."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """Return a running stack that all tests share; who breaks a part of it waits until it is ready again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -109,13 +108,6 @@ def telling(channel: grpc.aio.Channel) -> WebhookServicer:
     """A gateway's part that looks after endpoints, which may be on this machine."""
     delivering = Delivering(Destinations(insecure=True), DEPLOYMENT, SystemClock())
     return delivering.servicer(EndpointsClient(channel), RequestCount(LimiterClient(channel)))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of this folder to one worker, so that they share one door."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("door"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
