@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 
 from libs.cli import output
 from libs.cli.target import Target
+from libs.cli.tier_prices import too_dear
 from libs.clients.limiter_tenants import TenantsClient
 
 app = typer.Typer(no_args_is_help=True, help="Show, check and apply the tiers.")
@@ -49,23 +52,36 @@ async def _show(target: Target, as_json: bool) -> None:
     output.print_table(("limit", *told.tiers), rows)
     if told.wrong:
         sys.stderr.write(f"The file is wrong, so older tiers are in force:\n{told.wrong}\n")
+    _warn(await too_dear(target, told.tiers))
 
 
 async def _check(target: Target, text: str, as_json: bool) -> None:
     async with target.admin("ratelimiter") as channel:
         changes = await TenantsClient(channel).check_tiers(text)
-    _print(list(changes), "The file is right. It would change:", "The file is right and would change nothing.", as_json)
+    told = ("The file is right. It would change:", "The file is right and would change nothing.")
+    _print(list(changes), told, as_json, await too_dear(target, tomllib.loads(text)))
 
 
 async def _apply(target: Target, text: str, as_json: bool) -> None:
     async with target.admin("ratelimiter") as channel:
         path, changes = await TenantsClient(channel).apply_tiers(text)
-    _print(list(changes), f"Written to {path}. Changed:", f"Written to {path}. Nothing changed.", as_json)
+    told = (f"Written to {path}. Changed:", f"Written to {path}. Nothing changed.")
+    _print(list(changes), told, as_json, await too_dear(target, tomllib.loads(text)))
 
 
-def _print(changes: list[str], some: str, none: str, as_json: bool) -> None:
+def _print(changes: list[str], told: tuple[str, str], as_json: bool, dear: Sequence[str] | None) -> None:
     if as_json:
-        output.print_json({"changes": changes})
+        output.print_json({"changes": changes, "too_dear": dear})
         return
+    some, none = told
     lines = [some, *(f"  {change}" for change in changes)] if changes else [none]
     sys.stdout.write("\n".join(lines) + "\n")
+    _warn(dear)
+
+
+def _warn(dear: Sequence[str] | None) -> None:
+    if dear is None:
+        sys.stderr.write("The scheduler does not answer, so nothing was compared with the prices as measured.\n")
+    elif dear:
+        told = "At the prices as measured now these are allowed and always refused:"
+        sys.stderr.write("\n".join([told, *(f"  {line}" for line in dear)]) + "\n")

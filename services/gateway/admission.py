@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from darkroom.v1 import job_pb2
-from libs.clients.limiter import Decision
+from libs.clients.limiter import Decision, Denial
 from libs.clients.scheduler import FoundJob, Submission, Submitted
 from libs.clock import Clock
 from libs.errors import (
@@ -35,7 +35,7 @@ from libs.telemetry.logs import fingerprint
 from libs.wire.spec import request_digest, spec_to_pb
 from services.gateway import courtesy
 from services.gateway.catalog import CatalogView
-from services.gateway.cheaper import cheaper
+from services.gateway.cheaper import Option, Room, cheaper
 from services.gateway.denials import denied
 from services.gateway.drafts import Draft, Priced, price, text_problems
 from services.gateway.identity import Caller
@@ -117,8 +117,12 @@ class Admission:
         if decision.denial is None:
             return decision
         fitting = room(decision)
-        smaller = [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
+        smaller = [] if fitting is None else self._smaller(priced, fitting, decision.denial)
         raise denied(decision.denial, priced, smaller, caller.tier, caller.sign_up)
+
+    def _smaller(self, priced: Priced, fitting: Room, denial: Denial) -> list[Option]:
+        never = denial.dimension == "tier"  # a form that is far from it is better than waiting in vain
+        return cheaper(priced.spec, priced.model, self._catalog.costs, fitting, far=never)
 
     async def _decision(self, caller: Caller, job_id: JobId, priced: Priced) -> Decision:
         """Ask the limiter; again after a moment where a place in flight is due: that of a job whose end was told a moment

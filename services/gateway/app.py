@@ -56,6 +56,7 @@ from services.gateway.request_count import RequestCount
 from services.gateway.servicer import GenerationServicer, Parts
 from services.gateway.settings import AFTER_RESERVE, Settings
 from services.gateway.site_servicer import SiteServicer, load_page
+from services.gateway.tier_watch import TierWatch
 from services.gateway.upload_servicer import UploadServicer
 from services.gateway.uploads import Uploads
 from services.gateway.waiting import Waiting
@@ -112,6 +113,7 @@ class Gateway:
             withdrawals=self.withdrawals,
             clock=clock,
         )
+        self.tiers = TierWatch(limiter, self.catalog, clock, metrics.meter())
         self._health = HealthCheck(scheduler, limiter, self.catalog)
         self._measures = AnswerMeasures(metrics.meter(), clock)
 
@@ -169,7 +171,7 @@ async def main(settings: Settings) -> None:
 
 async def _serve(gateway: Gateway, server: RpcServer, agents: Agents, keys: Keys, drain_s: float) -> None:
     async with asyncio.TaskGroup() as tasks:
-        loops = (gateway.watcher.run(), gateway.withdrawals.run(keys))
+        loops = (gateway.watcher.run(), gateway.withdrawals.run(keys), gateway.tiers.run())
         watching = [tasks.create_task(loop) for loop in loops]
         await server.set_ready(True)
         await wait_for_stop()

@@ -123,7 +123,7 @@ def _cap_is_reached(denial: Denial) -> LimitExceeded:
 
 
 def _never_fits(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> PreconditionFailed:
-    smaller = f"{fitting[0]} would fit. " if fitting else ""
+    smaller = f"{fitting[0]} would fit. " if fitting else "No smaller form of it was found that would fit. "
     spec, limit = priced.spec, f"{denial.limit:.0f}"
     told = {
         "pixels": f"has {spec.width * spec.height} pixels, more than the {limit} that your tier draws.",
@@ -131,7 +131,9 @@ def _never_fits(denial: Denial, priced: Priced, fitting: Sequence[Option]) -> Pr
         "in_flight": f"has more than the {limit} pictures that your tier has in flight at once.",
         "daily_images": f"has more than the {limit} pictures that your tier has in a day.",
         "daily_units": f"needs {priced.units:.0f} units, more than the {limit} that your tier has in a day.",
-    }.get(denial.about, f"needs {priced.units:.0f} units, more than the {limit} that your tier ever has.")
+    }.get(
+        denial.about, f"needs {priced.units:.0f} units as measured now, more than the {limit} that your tier ever has."
+    )
     return PreconditionFailed(
         f"{_asked(priced)} {told} {smaller}{_NOT_CHARGED[:-1]}; waiting does not help.",
         reason="REQUEST_EXCEEDS_TIER_BUDGET",

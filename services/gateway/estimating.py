@@ -61,7 +61,10 @@ class Estimator:
 
     def _fitting(self, priced: Priced, decision: Decision) -> list[Option]:
         fitting = room(decision)
-        return [] if fitting is None else cheaper(priced.spec, priced.model, self._catalog.costs, fitting)
+        if fitting is None:
+            return []
+        never = decision.denial is not None and decision.denial.dimension == "tier"
+        return cheaper(priced.spec, priced.model, self._catalog.costs, fitting, far=never)
 
 
 def _option(option: Option) -> pb.CheaperOption:

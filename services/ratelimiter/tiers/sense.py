@@ -1,7 +1,8 @@
 """Whether the limits of one tier go together: what it allows in one request must be what it can grant. Pure.
 
 The largest request is one picture of `max_pixels` at `max_steps` with guidance, at the prior price. Tiers that leave
-either out allow what the models allow, which no file can know.
+either out allow what the models allow, which no file can know; nor can it know the prices that are measured later:
+the gateway compares those all the time (`services/gateway/tier_watch.py`), and `darkroom tiers check` does when asked.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.generation.cost import CostTable
-from libs.generation.spec import GenerationSpec
-
-_GUIDED = 7.5
+from libs.generation.largest import picture
 
 
 def largest_units(fields: Mapping[str, Any]) -> float | None:
@@ -20,8 +19,7 @@ def largest_units(fields: Mapping[str, Any]) -> float | None:
     pixels, steps = fields.get("max_pixels"), fields.get("max_steps")
     if pixels is None or steps is None:
         return None
-    spec = GenerationSpec("", "", "", pixels, 1, images=1, steps=steps, guidance_scale=_GUIDED, seed=0, sampler="")
-    return CostTable({}).units(spec, "")
+    return CostTable({}).units(picture(pixels, steps), "")
 
 
 def problems(fields: Mapping[str, Any]) -> list[str]:

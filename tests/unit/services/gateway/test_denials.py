@@ -6,7 +6,7 @@ import pytest
 
 from libs.clients.limiter import Decision, Denial
 from libs.errors import LimitExceeded, PreconditionFailed
-from libs.generation.cost import CostTable
+from libs.generation.cost import CostEntry, CostTable
 from libs.generation.spec import SpecRequest, resolve
 from services.gateway.cheaper import Option, Room, cheaper
 from services.gateway.denials import denied
@@ -71,7 +71,7 @@ def test_a_keys_own_limit_is_told_as_such():
         ("steps", 5, "more than the 5 steps that your tier draws"),
         ("in_flight", 2, "more than the 2 pictures that your tier has in flight at once"),
         ("daily_images", 3, "more than the 3 pictures that your tier has in a day"),
-        ("units", 1500, "needs 2000 units, more than the 1500 that your tier ever has"),
+        ("units", 1500, "needs 2000 units as measured now, more than the 1500 that your tier ever has"),
     ],
 )
 def test_what_a_tier_never_draws(about: str, limit: float, words: str):
@@ -106,3 +106,12 @@ def test_a_suggestion_fits_into_all_that_is_left():
         assert option.spec.images <= 3
         assert option.spec.width * option.spec.height < SPEC.width * SPEC.height
         assert option.spec.steps < SPEC.steps
+
+
+def test_what_never_fits_gets_a_form_however_far_and_what_fits_later_does_not():
+    dear, left = CostTable({MODEL.pinned: CostEntry(per_mp=44_000.0)}), Room(500.0)
+    assert cheaper(SPEC, MODEL, dear, left) == []
+    options = cheaper(SPEC, MODEL, dear, left, far=True)
+    assert options
+    assert max(option.units for option in options) <= 500.0
+    assert "No smaller form" in text(Denial("tier", 1, 1, 0.0, about="units"))
