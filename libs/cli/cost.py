@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from libs.cli import cost_report, output
-from libs.cli.cost_report import Rates
+from libs.cli.cost_report import HOURS, DeviceUse, Rates, Use
 from libs.cli.target import Target
 from libs.cli.usage import COLUMNS, parts_of
 from libs.clients.device_state import DeviceTime
@@ -50,8 +50,8 @@ async def _cost(
         lines = [line async for line in UsageClient(channel).read(wanted)]
     rates = _rates(devices, said)
     time = reduce(DeviceTime.plus, (day.time for day in devices.days), DeviceTime())
-    uses = cost_report.uses(time, lines, rates)
-    _print(uses, lines, wanted.by, rates, as_json)
+    costs = cost_report.uses(time, lines, rates), cost_report.of_devices(devices.days, rates)
+    _print(costs, lines, wanted.by, rates, as_json)
 
 
 def _rates(devices: DeviceTimes, said: tuple[float | None, float | None, float | None]) -> Rates:
@@ -60,18 +60,27 @@ def _rates(devices: DeviceTimes, said: tuple[float | None, float | None, float |
 
 
 def _print(
-    uses: list[cost_report.Use], lines: list[UsageRecord], by: tuple[str, ...], rates: Rates, as_json: bool
+    time: tuple[list[Use], list[DeviceUse]], lines: list[UsageRecord], by: tuple[str, ...], rates: Rates, as_json: bool
 ) -> None:
+    uses, devices = time
     costs = cost_report.parts(lines, [COLUMNS[part] for part in by], uses[-1].cost, rates)
     if as_json:
         told = [output.as_json(one) | {"per_image": one.per_image} for one in costs]
+        days = [output.as_json(device) for device in devices]
         output.print_json(
-            {"rates": output.as_json(rates), "time": [output.as_json(use) for use in uses], "parts": told}
+            {
+                "rates": output.as_json(rates),
+                "time": [output.as_json(use) for use in uses],
+                "devices": days,
+                "parts": told,
+            }
         )
         return
     output.print_table(
         ("time of devices", "hours", "cost"), ((u.name, f"{u.hours:.3f}", f"{u.cost:.4f}") for u in uses)
     )
+    sys.stdout.write("\n")
+    output.print_table(("day", *(name.replace("_", " ") for name in HOURS)), map(_day_row, cost_report.by_day(devices)))
     rows = (
         (
             *(name or "-" for name in one.part),
@@ -87,3 +96,7 @@ def _print(
     output.print_table((*by, "images", "device h", "own time", "with its share of all", "per image"), rows)
     if not rates.of(1.0):
         sys.stderr.write("An hour of a device costs nothing here: give --hour, or set DARKROOM_COST_PER_DEVICE_HOUR.\n")
+
+
+def _day_row(day: DeviceUse) -> tuple[str, ...]:
+    return day.day, *(f"{getattr(day, name):.3f}" for name in HOURS)

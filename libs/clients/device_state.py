@@ -17,15 +17,21 @@ class ModelPlace:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTime:
-    """Milliseconds of a device: in passes of the engine, waiting for a model and nothing else, and unused."""
+    """Milliseconds of a device: with work, waiting for a model and nothing else, and unused.
+
+    Of those with work `failed_ms` were of attempts that ended without their pictures, `stopped_ms` of those that were
+    told to stop.
+    """
 
     busy_ms: float = 0.0
     loading_ms: float = 0.0
     idle_ms: float = 0.0
+    failed_ms: float = 0.0
+    stopped_ms: float = 0.0
 
     @property
     def all_ms(self) -> float:
-        """Together."""
+        """All that passed."""
         return self.busy_ms + self.loading_ms + self.idle_ms
 
     def plus(self, other: DeviceTime) -> DeviceTime:
@@ -38,5 +44,5 @@ class DeviceTime:
         return DeviceTime(*(max(0.0, mine - theirs) for mine, theirs in pairs))
 
     def as_list(self) -> list[float]:
-        """Return the three of them."""
-        return [self.busy_ms, self.loading_ms, self.idle_ms]
+        """Return all of them, in order."""
+        return [self.busy_ms, self.loading_ms, self.idle_ms, self.failed_ms, self.stopped_ms]

@@ -214,7 +214,7 @@ class ModelServerClient:
         """Return what the device's time went into since its process began."""
         with translated(PEER):
             answer = await self._stub.GetDeviceTime(pb.GetDeviceTimeRequest(), timeout=deadlines.CONTROL_S)
-        return DeviceTime(answer.busy_ms, answer.loading_ms, answer.idle_ms)
+        return DeviceTime(answer.busy_ms, answer.loading_ms, answer.idle_ms, answer.failed_ms, answer.stopped_ms)
 
     async def park(self, job_id: JobId, attempt: int, epoch: int) -> bool:
         """Take an attempt off the device, its state into memory; False when it cannot be."""

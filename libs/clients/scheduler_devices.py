@@ -42,7 +42,12 @@ async def device_times(channel: grpc.aio.Channel, from_day: str, to_day: str) ->
     with translated("scheduler"):
         answer = await stub.GetDeviceTime(request, timeout=deadlines.ADMIN_S)
     days = [
-        DeviceDay(d.day, WorkerId(d.worker_id), d.device, DeviceTime(d.busy_ms, d.loading_ms, d.idle_ms))
-        for d in answer.days
+        DeviceDay(
+            day.day,
+            WorkerId(day.worker_id),
+            day.device,
+            DeviceTime(day.busy_ms, day.loading_ms, day.idle_ms, day.failed_ms, day.stopped_ms),
+        )
+        for day in answer.days
     ]
     return DeviceTimes(days, answer.hour_cost, answer.device_kw, answer.kwh_cost)

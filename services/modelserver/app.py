@@ -79,10 +79,10 @@ class ModelServer:
 
     async def start(self) -> None:
         """Listen, be announced, say ready."""
-        attempts = Attempts(self.worker, self._clock, StageRecorder().record)
         stockroom = Stockroom(self._fitting.engine, self.worker.device, self._shelf)
         engine = self._fitting.engine
-        device_time = DeviceTime(lambda: engine.stats().tick_seconds, lambda: bool(engine.load_share()), self._clock)
+        device_time = DeviceTime(lambda: engine.stats().busy_seconds, lambda: bool(engine.load_share()), self._clock)
+        attempts = Attempts(self.worker, self._clock, StageRecorder().record, device_time.ended)
         servicer = ModelServerServicer(attempts, self._shelf, stockroom, device_time)
         rpc.add_ModelServerServiceServicer_to_server(servicer, self._server.grpc)
         self.worker.start()

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from libs.generation.attempt import Checkpointed, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
-from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Event, Preview, Progress
+from services.modelserver.events import FINAL_EVENTS, TRANSIENT_EVENTS, Done, Event, Failed, Preview, Progress
 
 Key = tuple[JobId, int]
 
@@ -45,13 +45,23 @@ class Order:
         return self.job_id, self.attempt
 
 
+def _unheard(_outcome: Done | Failed) -> None:
+    """Let nobody hear of it."""
+
+
 class Attempt:
     """The record of an attempt. `trace` is the context of the call that began it; its stages are spans of that."""
 
-    def __init__(self, order: Order, trace: Context, on_stage: Callable[[Attempt, StageDone], None]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        trace: Context,
+        on_stage: Callable[[Attempt, StageDone], None],
+        on_end: Callable[[Done | Failed], None] = _unheard,
+    ) -> None:
         self.order = order
         self.trace = trace
-        self._on_stage = on_stage
+        self._on_stage, self._on_end = on_stage, on_end
         self._events: list[Event | None] = []  # None: a preview that nobody needs any more
         self._news = asyncio.Event()
         self._claimed = threading.Lock()
@@ -80,7 +90,8 @@ class Attempt:
             return
         if isinstance(event, StageDone):
             self._on_stage(self, event)
-        if isinstance(event, FINAL_EVENTS):
+        if isinstance(event, Done | Failed):
+            self._on_end(event)
             self._events = [None if isinstance(old, Preview) else old for old in self._events]
         self._events.append(event)
         told, self._news = self._news, asyncio.Event()

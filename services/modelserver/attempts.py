@@ -11,6 +11,7 @@ from libs.clock import Clock
 from libs.errors import NotFound, PreconditionFailed
 from libs.generation.attempt import StageDone
 from services.modelserver.attempt import Attempt, Key, Order
+from services.modelserver.events import Done, Failed
 from services.modelserver.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,16 @@ ALONE_S = 300.0  # for which a parked attempt waits for somebody to follow it; w
 class Attempts:
     """Authority for which attempt is which. One token is run once, however often it is sent."""
 
-    def __init__(self, worker: Worker, clock: Clock, on_stage: Callable[[Attempt, StageDone], None]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        clock: Clock,
+        on_stage: Callable[[Attempt, StageDone], None],
+        on_end: Callable[[Done | Failed], None],
+    ) -> None:
         self._worker = worker
         self._clock = clock
-        self._on_stage = on_stage
+        self._on_stage, self._on_end = on_stage, on_end
         self._known: dict[Key, Attempt] = {}
         self._epoch = 0
 
@@ -44,7 +51,7 @@ class Attempts:
         if attempt is None:
             self._check_is_latest(order)
             self._stop_earlier(order)
-            attempt = Attempt(order, trace, self._on_stage)
+            attempt = Attempt(order, trace, self._on_stage, self._on_end)
             self._worker.offer(attempt)
             self._known[order.key] = attempt
         return attempt

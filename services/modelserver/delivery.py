@@ -56,7 +56,7 @@ class Delivery:
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encode")
         self._held: dict[int, int] = {}  # bytes of what the store did not take, by identity
         self._leaving = asyncio.Event()
-        self._sending: dict[asyncio.Task[None], Attempt] = {}
+        self._sending: dict[asyncio.Task[None], tuple[Attempt, float]] = {}  # with its milliseconds
         self._showing: set[asyncio.Task[None]] = set()
         self.on_change: Callable[[], None] = lambda: None
         self.on_end: Callable[[Attempt], None] = lambda _attempt: None
@@ -74,7 +74,7 @@ class Delivery:
     def send(self, attempt: Attempt, drawing: Drawing) -> None:
         """Deliver pictures in a task of their own; it ends the attempt whatever becomes of it."""
         task = asyncio.create_task(self.deliver(attempt, drawing), name="deliver")
-        self._sending[task] = attempt
+        self._sending[task] = attempt, drawing.gpu_ms
         task.add_done_callback(self._sent)
 
     def show(self, attempt: Attempt, preview: Preview, pixels: Pixels) -> None:
@@ -115,11 +115,11 @@ class Delivery:
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         """End the attempt, or its followers would wait for ever."""
-        attempt = self._sending.pop(task)
+        attempt, gpu_ms = self._sending.pop(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             logger.error("pictures not stored", exc_info=error, extra={"job_id": attempt.order.job_id})
-        attempt.post(_LEFT if task.cancelled() else _NOT_STORED)
+        attempt.post(dataclasses.replace(_LEFT if task.cancelled() else _NOT_STORED, gpu_ms=gpu_ms))
         self.on_end(attempt)
 
     async def _show(self, attempt: Attempt, preview: Preview, pixels: Pixels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -73,4 +74,4 @@ class ModelServerServicer(rpc.ModelServerServiceServicer):
     async def GetDeviceTime(self, _request: pb.GetDeviceTimeRequest, _context: Context) -> pb.GetDeviceTimeResponse:
         """Tell what the device's time went into."""
         spent = self._device_time.look()
-        return pb.GetDeviceTimeResponse(busy_ms=spent.busy_ms, loading_ms=spent.loading_ms, idle_ms=spent.idle_ms)
+        return pb.GetDeviceTimeResponse(**dataclasses.asdict(spent))

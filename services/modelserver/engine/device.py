@@ -9,6 +9,7 @@ import time
 import torch
 
 from services.modelserver import memory
+from services.modelserver.engine.busy import Busy
 from services.modelserver.engine.protocol import DeviceInfo
 
 _CPU_THREADS_LEFT_FREE = 1  # for the event loop, so that a long step does not delay heartbeats
@@ -25,6 +26,7 @@ class Device:
             torch.cuda.set_device(self.torch)
         torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) - _CPU_THREADS_LEFT_FREE))
         self.info = self._describe(name)
+        self.busy = Busy(self.now)
         self._cpu_peak_bytes = 0
         self._peak_base = 0
 

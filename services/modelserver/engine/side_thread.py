@@ -89,7 +89,7 @@ class SideThread:
     def _answer(self, work: _Work, stream: torch.cuda.Stream | None) -> Answer:
         began_s = self._device.now()
         try:
-            with torch.inference_mode(), torch.cuda.stream(stream):
+            with self._device.busy.working(), torch.inference_mode(), torch.cuda.stream(stream):
                 if stream is not None and work.asked is not None:
                     stream.wait_event(work.asked)
                 value = work.do()

@@ -18,6 +18,9 @@ class EngineStats:
 
     ticks: int = 0  # that did something
     tick_seconds: float = 0.0  # spent in them
+    busy_seconds: float = (
+        0.0  # in which the device had work: passes, and encoding and decoding beside them, counted once
+    )
     forwards: int = 0  # of denoisers
     rows: int = 0  # in those forwards
     seconds: float = 0.0  # spent in those forwards

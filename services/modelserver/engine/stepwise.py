@@ -125,6 +125,7 @@ class StepwiseEngine:
         return EngineStats(
             ticks=self._ticks,
             tick_seconds=self._tick_s,
+            busy_seconds=self._device.busy.seconds,
             forwards=batcher.forwards,
             rows=batcher.rows_run,
             seconds=batcher.seconds,
@@ -150,6 +151,10 @@ class StepwiseEngine:
     @torch.inference_mode()  # of the thread, not of the coroutines: they enter and leave it in the midst of each other
     def tick(self) -> bool:
         """Do one pass; see the module."""
+        with self._device.busy.working():
+            return self._tick()
+
+    def _tick(self) -> bool:
         began_s = self._device.now()
         did = self._side.hear()
         did |= self._models_come_and_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
@@ -33,9 +34,7 @@ def days_to_pb(
             day=(_EPOCH + timedelta(days=day)).isoformat(),
             worker_id=worker_id,
             device=spent.device,
-            busy_ms=spent.time.busy_ms,
-            loading_ms=spent.time.loading_ms,
-            idle_ms=spent.time.idle_ms,
+            **dataclasses.asdict(spent.time),
         )
         for day, workers in days
         for worker_id, spent in sorted(workers.items())

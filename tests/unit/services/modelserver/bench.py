@@ -19,6 +19,7 @@ from services.modelserver.carriers import Carriers, Urgency
 from services.modelserver.checkpoints import CheckpointPolicy, Checkpoints
 from services.modelserver.delivery import Delivery
 from services.modelserver.engine.fake import FakeEngine, Hooks
+from services.modelserver.events import Done, Failed
 from services.modelserver.inputs import Inputs
 from services.modelserver.models import ModelFolder
 from services.modelserver.safety import ALLOWED, Category, Verdict
@@ -99,7 +100,8 @@ class Bench:
         self.delivery = Delivery(self.blobs, self.checker, self.clock)
         carriers = Carriers(self.checker, self.inputs, self.checkpoints, self.urgency, self.delivery)
         self.worker = Worker(self.engine, self.shelf, carriers, self.clock, slots)
-        self.attempts = Attempts(self.worker, self.clock, lambda attempt, stage: None)
+        self.outcomes: list[Done | Failed] = []  # of attempts, as they are heard
+        self.attempts = Attempts(self.worker, self.clock, lambda attempt, stage: None, self.outcomes.append)
         self.worker.start()
 
     async def close(self):

@@ -6,11 +6,11 @@ import asyncio
 
 from opentelemetry.context import Context
 
-from libs.generation.attempt import Checkpointed, ImageStored, StageDone
+from libs.generation.attempt import Checkpointed, FailureKind, ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.modelserver.attempt import Attempt, Order
-from services.modelserver.events import Done, Preview, Progress
+from services.modelserver.events import Done, Failed, Preview, Progress
 
 SPEC = GenerationSpec("a cat", "", "m", 32, 32, 1, 3, 2.0, 1, "euler")
 STAGE = StageDone("encode", 1.0, 2.0)
@@ -80,3 +80,12 @@ async def test_stages_are_told_once_each_to_the_recorder():
 async def test_only_the_first_claim_succeeds():
     attempt = _attempt()
     assert [attempt.claim(), attempt.claim()] == [True, False]
+
+
+def test_how_it_ended_is_told_once():
+    ended: list[object] = []
+    order = Order(JobId("job_1"), 1, 1, "m@1", SPEC)
+    attempt = Attempt(order, Context(), lambda _attempt, _stage: None, ended.append)
+    for event in (STAGE, STEPS[0], DONE, Failed(FailureKind.TRANSIENT, "", "", 5.0), DONE):
+        attempt.post(event)
+    assert ended == [DONE]

@@ -82,6 +82,22 @@ async def test_what_does_not_fit_into_the_spool_fails_at_once():
     assert clock.seconds == 0
 
 
+async def test_what_was_drawn_counts_also_when_its_delivery_breaks(monkeypatch):
+    attempt, ended = attempt_at(), asyncio.Event()
+    delivery = Delivery(AwayBlobs(0), Permissive(), TestClock())
+    delivery.on_end = lambda _attempt: ended.set()
+
+    async def broken(_attempt, _drawing):
+        raise RuntimeError("a test")
+
+    monkeypatch.setattr(delivery, "deliver", broken)
+    delivery.send(attempt, drawing())
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert (attempt.outcome.reason, attempt.outcome.gpu_ms) == ("INTERNAL", 5.0)
+    delivery.close()
+
+
 async def test_whoever_leaves_does_not_wait_for_the_store(monkeypatch):
     attempt, clock = attempt_at(), TestClock()
     delivery = Delivery(AwayBlobs(10**6), Permissive(), clock)

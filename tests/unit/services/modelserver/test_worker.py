@@ -97,7 +97,9 @@ async def test_cancel_ends_what_waits_at_once_and_what_draws_at_its_next_step(be
     assert bench.attempts.cancel(first.order.key, 1)
     assert first.outcome is None
     bench.gate.set()
-    assert (await bench.outcome(first)).kind is FailureKind.CANCELLED
+    stopped = await bench.outcome(first)
+    assert (stopped.kind, stopped.gpu_ms > 0.0) == (FailureKind.CANCELLED, True)
+    assert bench.outcomes == [second.outcome, stopped]  # each is counted once, with what it took
     assert not bench.attempts.cancel(first.order.key, 1)
     assert not bench.attempts.cancel((JobId("job_9"), 1), 1)
 

@@ -693,22 +693,30 @@ class GetDeviceTimeResponse(_message.Message):
     BUSY_MS_FIELD_NUMBER: _builtins.int
     LOADING_MS_FIELD_NUMBER: _builtins.int
     IDLE_MS_FIELD_NUMBER: _builtins.int
+    FAILED_MS_FIELD_NUMBER: _builtins.int
+    STOPPED_MS_FIELD_NUMBER: _builtins.int
     busy_ms: _builtins.float
-    """Milliseconds in passes of the engine."""
+    """Milliseconds in which the device had work, for whatever came of it."""
     loading_ms: _builtins.float
     """Milliseconds in which a model was on its way and nothing else went on."""
     idle_ms: _builtins.float
     """Milliseconds in which nothing went on."""
+    failed_ms: _builtins.float
+    """Of the busy ones, those of attempts that ended without their pictures."""
+    stopped_ms: _builtins.float
+    """Of the busy ones, those of attempts that were told to stop."""
     def __init__(
         self,
         *,
         busy_ms: _builtins.float = ...,
         loading_ms: _builtins.float = ...,
         idle_ms: _builtins.float = ...,
+        failed_ms: _builtins.float = ...,
+        stopped_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ms", b"busy_ms", "idle_ms", b"idle_ms", "loading_ms", b"loading_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_ms", b"busy_ms", "failed_ms", b"failed_ms", "idle_ms", b"idle_ms", "loading_ms", b"loading_ms", "stopped_ms", b"stopped_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

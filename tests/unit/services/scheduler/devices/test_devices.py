@@ -39,6 +39,16 @@ def test_what_is_new_is_added_and_a_restart_counts_from_its_beginning() -> None:
     assert book.days[W0].time == DeviceTime(280.0, 20.0, 0.0)
 
 
+def test_what_was_in_vain_is_added_up_by_day_and_days_from_before_are_read() -> None:
+    book = DeviceBook(day_of(NOW), asked_s=NOW - 60)
+    for failed_ms in (40.0, 70.0):
+        book.take(W0, "gpu", Told("a", DeviceTime(100.0, 0.0, 0.0, failed_ms, 5.0)), NOW)
+    assert book.days[W0].time == DeviceTime(100.0, 0.0, 0.0, failed_ms=70.0, stopped_ms=5.0)
+    assert book.days[W0].time.all_ms == 100.0
+    before = {"days": {W0: ["gpu", 1.0, 2.0, 3.0]}, "told": {W0: ["a", 1.0, 2.0, 3.0]}, "asked_s": NOW}
+    assert books.from_document(day_of(NOW), before).days[W0].time == DeviceTime(1.0, 2.0, 3.0)
+
+
 def test_of_a_stranger_that_is_older_than_the_book_nothing_is_counted_twice() -> None:
     book = DeviceBook(day_of(NOW), asked_s=NOW - 60)
     book.take(W0, "gpu", told(5_000_000.0), NOW)
@@ -117,10 +127,11 @@ def test_days_on_the_wire() -> None:
     assert wire.days_from_pb(asked, NOW) == (today - 13, today)
     with pytest.raises(InvalidRequest, match="from_day must be a day"):
         wire.days_from_pb(pb.GetDeviceTimeRequest(from_day="soon"), NOW)
-    day = WorkerDay("gpu", DeviceTime(1.0, 2.0, 3.0))
+    day = WorkerDay("gpu", DeviceTime(1.0, 2.0, 3.0, 0.5, 0.25))
     answer = wire.days_to_pb([(today, {W0: day, WorkerId("a"): replace(day)})], DeviceCosts(2.5, 0.7, 0.3))
     assert [(d.day, d.worker_id, d.loading_ms) for d in answer.days] == [
         ("2023-11-14", "a", 2.0),
         ("2023-11-14", W0, 2.0),
     ]
+    assert {(d.busy_ms, d.failed_ms, d.stopped_ms) for d in answer.days} == {(1.0, 0.5, 0.25)}
     assert (answer.hour_cost, answer.device_kw, answer.kwh_cost) == (2.5, 0.7, 0.3)
