@@ -2,8 +2,9 @@
 
 A process declares its settings as a frozen dataclass; field `scheduler_address` is read from
 `DARKROOM_SCHEDULER_ADDRESS`. Fields are str, int, float, bool, Path or tuple[str, ...] (comma-separated).
-A field's metadata may hold `check`, a function that returns None or what is wrong with the value, and
-`secret=True`, which masks it when the settings are printed.
+A field's metadata may hold `check`, a function that returns None or what is wrong with the value,
+`secret=True`, which masks it when the settings are printed, and `tests_only=True`: it is refused wherever the process
+does not run below pytest, so that a fault can be asked for in no other place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 PREFIX = "DARKROOM_"
+BELOW_PYTEST = "PYTEST_VERSION"  # pytest sets it, and the processes of a test inherit it
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 S = TypeVar("S")
@@ -38,6 +40,7 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
             try:
                 values[field.name] = _parse(environ[name], hints[field.name])
                 complaint = field.metadata.get("check", _fine)(values[field.name])
+                complaint = complaint or _out_of_place(field, values[field.name], environ)
             except ValueError as error:
                 complaint = str(error)
             if complaint:
@@ -141,6 +144,12 @@ def _named_number(entry: str) -> tuple[str, float | None]:
 
 
 def _fine(_value: object) -> None:
+    return None
+
+
+def _out_of_place(field: dataclasses.Field[Any], value: object, environ: Mapping[str, str]) -> str | None:
+    if value and field.metadata.get("tests_only") and BELOW_PYTEST not in environ:
+        return "is for tests of faults and is taken only below pytest; leave it unset"
     return None
 
 

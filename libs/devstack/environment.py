@@ -38,7 +38,7 @@ class ServiceEnvironment:
             LIMITER_ADDRESS=self.addresses.grpc["ratelimiter"],
             BLOBS=self.settings.blobs,
             WEBHOOK_INSECURE="1" if self.settings.webhook_insecure else "",
-            FAILPOINT=self.settings.failpoint,
+            FAILPOINT="" if self._is_memorys else self.settings.failpoint,
         )
 
     def scheduler(self, name: str) -> dict[str, str]:
@@ -94,7 +94,13 @@ class ServiceEnvironment:
             CHECKPOINT_S=str(self.settings.checkpoint_s),
             CHECKPOINT_WORTH_S=str(self.settings.checkpoint_worth_s),
             PROMPT_BLOCKLIST=self.settings.prompt_blocklist,
+            FAILPOINT=self.settings.failpoint if self._is_memorys else "",
         )
+
+    @property
+    def _is_memorys(self) -> bool:
+        """Whether the failpoint is one of the model servers."""
+        return self.settings.failpoint.startswith("out_of_memory:")
 
     def _service(self, name: str, **own: str) -> dict[str, str]:
         """Return the environment of a service; a variable without a value is left out: the service has a default."""

@@ -135,5 +135,5 @@ class StackSettings:
     """Least severe message that is logged."""
     log_format: str = field(default="json", metadata={"check": settings.one_of("json", "text")})
     """How the services log."""
-    failpoint: str = ""
-    """For tests: name of the place where the gateway ends itself. Empty: none."""
+    failpoint: str = field(default="", metadata={"tests_only": True})
+    """For tests: place where the gateway ends itself, or what lacks a model server's memory. Empty: none."""

@@ -23,7 +23,7 @@ class Settings(ProcessSettings):
     """Folder or s3://… of the pictures; by default `blobs` in the data folder."""
     webhook_insecure: bool = False
     """Webhooks may also go to http addresses and into private networks: for tests and rehearsal."""
-    failpoint: str = field(default="", metadata={"check": settings.one_of("", AFTER_RESERVE)})
+    failpoint: str = field(default="", metadata={"check": settings.one_of("", AFTER_RESERVE), "tests_only": True})
     """For fault tests: where the process dies at once. `after_reserve`: between Reserve and Submit."""
 
     @property

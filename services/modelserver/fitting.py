@@ -22,6 +22,7 @@ from services.modelserver.engine.stepwise import StepwiseEngine
 from services.modelserver.models import ModelFolder, scan
 from services.modelserver.safety import Checker, open_checker
 from services.modelserver.settings import ModelServerSettings
+from services.modelserver.shortages import shortages_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,15 @@ def fit_out(settings: ModelServerSettings) -> Fitting:
     path = run / f"batch-table-{re.sub('[^A-Za-z0-9-]', '-', device.info.id)}.json"
     table = BatchTable.load(path, device.info.id, gain=PAYING, build=_build(settings))
     urgency = Urgency(settings.checkpoints)
-    outfit = make_outfit(device, table, idle_s=settings.idle_s, due=urgency.due, warms_up=True)
+    shortages = shortages_of(settings.failpoint)
+    outfit = make_outfit(
+        device,
+        table,
+        idle_s=settings.idle_s,
+        due=urgency.due,
+        warms_up=True,
+        lacks_memory=lambda request, rows: any(each.strikes(request, rows) for each in shortages),
+    )
     outfit.budget_bytes = settings.model_memory_bytes or (
         outfit.budget_bytes if device.is_cuda else device.info.memory_bytes // 2
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs.rpc.process import ProcessSettings
-from libs.settings import is_positive
+from libs.settings import is_positive, is_read_by
 from services.modelserver.blocklist import BadBlocklist, entries_of
 from services.modelserver.checkpoints import CheckpointPolicy
+from services.modelserver.shortages import shortages_of
 
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 _WORKER_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -82,6 +83,9 @@ class ModelServerSettings(ProcessSettings):
     """Seconds of drawing after which a checkpoint is begun even before that."""
     checkpoint_worth_s: float = field(default=2.0, metadata={"check": _is_not_negative})
     """Seconds of work below which none is made: neither with less to save nor with less to come."""
+
+    failpoint: tuple[str, ...] = field(default=(), metadata={"check": is_read_by(shortages_of), "tests_only": True})
+    """For fault tests: which forwards lack memory (shortages)."""
 
     @property
     def model_folders(self) -> tuple[Path, ...]:

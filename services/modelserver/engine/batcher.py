@@ -14,7 +14,7 @@ from typing import Any
 from libs.generation.batch_key import BatchKey
 from services.modelserver.engine import packing
 from services.modelserver.engine.batch_table import TableKey
-from services.modelserver.engine.faults import LACKING, as_failure
+from services.modelserver.engine.faults import LACKING, as_failure, no_memory
 from services.modelserver.engine.outfit import Outfit
 from services.modelserver.engine.packing import Packet
 from services.modelserver.engine.pipeline_run import PipelineRun
@@ -59,7 +59,7 @@ class Batcher:
     def __init__(self, outfit: Outfit) -> None:
         self._device, self._table = outfit.device, outfit.table
         self._unbatched, self._occupancy = outfit.unbatched, outfit.occupancy
-        self._warms_up = outfit.warms_up
+        self._warms_up, self._lacks_memory = outfit.warms_up, outfit.lacks_memory
         self._most_by_key: dict[BatchKey, int] = {}  # learned from batches that did not fit
         self._went_well = 0
         self.splits = 0
@@ -184,6 +184,7 @@ class Batcher:
     def _run(self, chosen: list[Asked]) -> list[Any]:
         first = chosen[0]
         assert first.run.call is not None
+        self._need_memory(first.run, sum(each.run.rows for each in chosen))
         if first.packed is None:
             return [first.run.call.run()]
         packets = [each.packed for each in chosen if each.packed is not None]
@@ -213,24 +214,29 @@ class Batcher:
         """Run one call's rows in two forwards, and those again in two."""
         try:
             assert run.call is not None
-            return Answered(run, packing.joined(self._halved(run.call.module, packed, failure)))
+            return Answered(run, packing.joined(self._halved(run, run.call.module, packed, failure)))
         except Exception as error:  # noqa: BLE001 – as above
             return Answered(run, error=as_failure(error))
 
-    def _halved(self, module: Any, packed: Packet, failure: Exception) -> list[Any]:
+    def _halved(self, run: PipelineRun, module: Any, packed: Packet, failure: Exception) -> list[Any]:
         parts = packing.halves(packed)
         if parts is None:
             raise failure
         values = []
         for part in parts:
             try:
+                self._need_memory(run, part.rows)
                 values += packing.forward(module, [part])
             except Exception as error:
                 if not isinstance(as_failure(error), OutOfMemory):
                     raise
                 self._device.release()
-                values.append(packing.joined(self._halved(module, part, as_failure(error))))
+                values.append(packing.joined(self._halved(run, module, part, as_failure(error))))
         return values
+
+    def _need_memory(self, run: PipelineRun, rows: int) -> None:
+        if self._lacks_memory(run.request, rows):
+            raise no_memory()
 
     def _count_others(self, first: Asked, asked: Sequence[Asked]) -> None:
         for each in asked:

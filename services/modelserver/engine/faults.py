@@ -26,6 +26,11 @@ def as_failure(error: Exception) -> Exception:
     return error
 
 
+def no_memory() -> Exception:
+    """Return what torch raises when the device is full."""
+    return torch.OutOfMemoryError("out of memory, as a test asked for")
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it came of, each once."""
     seen: list[BaseException] = []

@@ -37,6 +37,10 @@ def _never(_step: int, _total: int, _since_s: float, _eta_s: float) -> bool:
     return False
 
 
+def _enough(_request: Request, _rows: int) -> bool:
+    return False
+
+
 def _unseen(_request_id: str, _latents: torch.Tensor) -> None:
     return None
 
@@ -49,6 +53,7 @@ class Outfit:
 
     `due(step, total, seconds since the last, seconds left)` says when a checkpoint is worth while; `on_latents` is
     shown the finished latents of each request. `load` brings a model into the host's memory, in a thread of its own.
+    `lacks_memory(request, rows)` says whether a forward fails for want of memory, whatever the device has: for tests.
     """
 
     device: Device
@@ -61,6 +66,7 @@ class Outfit:
     checkpoints: int = 0  # handed over so far
     due: Callable[[int, int, float, float], bool] = _never
     on_latents: Callable[[str, torch.Tensor], None] = _unseen
+    lacks_memory: Callable[[Request, int], bool] = _enough
     occupancy: Occupancy = field(default_factory=Occupancy)
     unbatched: Unbatched = field(default_factory=Unbatched)
     embeddings: Embeddings = field(default_factory=Embeddings)

@@ -125,6 +125,7 @@ def test_settings_reach_the_services_they_are_for(tmp_path: Path) -> None:
             DARKROOM_TIERS="tiers.toml",
             DARKROOM_RESERVATION_TTL_S="2",
             DARKROOM_FAILPOINT="after_reserve",
+            PYTEST_VERSION="9",
             DARKROOM_BLOBS="s3://bucket",
             DARKROOM_COST_PER_DEVICE_HOUR="1234567",
             DARKROOM_IDLE_S="1234567.5",
