@@ -96,7 +96,6 @@ class Dispatcher:
             if attempt is not None:
                 await self._runner.run(attempt)
         finally:
-            self._beginning.discard(job.id)
             self._fleet.take_back(record, job.id)
 
     async def _begin_or_put_back(self, job: Job, record: WorkerRecord) -> Attempt | None:
@@ -107,11 +106,13 @@ class Dispatcher:
             await self._put_back_when_known(job)
             self._reconciler.doubt(job.id)  # it may still be committed, after that look
             return None
-        if attempt is None:  # it was cancelled meanwhile
-            await self._put_back(job)
-        self._jobs.beginning.discard(job.id)
-        self._beginning.discard(job.id)
-        return attempt
+        else:
+            if attempt is None:  # it was cancelled meanwhile
+                await self._put_back(job)
+            return attempt
+        finally:  # not when its attempt is over: the next one may have been chosen by then
+            self._jobs.beginning.discard(job.id)
+            self._beginning.discard(job.id)
 
     async def _put_back_when_known(self, job: Job) -> None:
         """Wait for the database to say what became of a job; until then it would say nothing about others."""

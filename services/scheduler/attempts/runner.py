@@ -65,7 +65,7 @@ class AttemptRunner:
         try:
             await self._run(attempt)
         finally:
-            self._preempter.over(attempt.job.id)
+            self._preempter.over(attempt)
 
     async def _run(self, attempt: Attempt) -> None:
         heard = Heard(stages=[attempt.waited])

@@ -67,7 +67,7 @@ class Preempter:
 
     def began(self, attempt: Attempt) -> None:
         """Follow an attempt; one that is taken up from an earlier leader may be parked since then."""
-        self.over(attempt.job.id)
+        self._forget(attempt.job.id)
         entry = self._entries[attempt.job.id] = _Entry(attempt)
         self._by_tier[attempt.job.tier] += 1
         if attempt.attach:
@@ -75,13 +75,11 @@ class Preempter:
             entry.moving = True
             self._start(self._bring_back(entry))
 
-    def over(self, job_id: JobId) -> None:
-        """Follow an attempt no longer."""
-        entry = self._entries.pop(job_id, None)
-        self._touched.pop(job_id, None)
-        if entry is not None:
-            self._by_tier -= Counter((entry.attempt.job.tier,))
-            entry.over.set()
+    def over(self, attempt: Attempt) -> None:
+        """Follow an attempt no longer; the next one at its job may have begun before its worker was told to stop."""
+        entry = self._entries.get(attempt.job.id)
+        if entry is not None and entry.attempt is attempt:
+            self._forget(attempt.job.id)
 
     def parked(self) -> list[JobId]:
         """Return the jobs that are parked."""
@@ -115,7 +113,7 @@ class Preempter:
         if not candidates:
             return
         workers = {job.worker.worker_id: job.worker for job in candidates}
-        waiting = self._jobs.ordering.next(self._cost_at(list(workers.values())), self._clock.now())
+        waiting = self._jobs.ordering.next(_cost_at(list(workers.values()), self._fleet), self._clock.now())
         while waiting is not None and self._moving() < self._jobs.ordering.depth(waiting.tier):
             able = [job for job in candidates if not _shuns(waiting, job.worker, self._jobs, self._fleet)]
             victim = preemption.victim(waiting, able)
@@ -140,6 +138,13 @@ class Preempter:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _forget(self, job_id: JobId) -> None:
+        entry = self._entries.pop(job_id, None)
+        self._touched.pop(job_id, None)
+        if entry is not None:
+            self._by_tier -= Counter((entry.attempt.job.tier,))
+            entry.over.set()
 
     def _lower_than_waits(self) -> bool:
         """Whether anything runs that is of a lower tier than a job that waits."""
@@ -167,15 +172,6 @@ class Preempter:
                 job = entry.attempt.job
                 found.append(Running(job_id, job.tier, seat, since, job.shape.rows))
         return found
-
-    def _cost_at(self, workers: list[WorkerRecord]) -> Offer:
-        offers = [self._fleet.offer_of(worker) for worker in workers]
-
-        def cost(model_version: str) -> float | None:
-            costs = [units for offer in offers if (units := offer(model_version)) is not None]
-            return min(costs, default=None)
-
-        return cost
 
     def _parked_by_worker(self) -> dict[WorkerId, list[Parked]]:
         found: dict[WorkerId, list[Parked]] = {}
@@ -247,6 +243,16 @@ class Preempter:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _cost_at(workers: list[WorkerRecord], fleet: Fleet) -> Offer:
+    offers = [fleet.offer_of(worker) for worker in workers]
+
+    def cost(model_version: str) -> float | None:
+        costs = [units for offer in offers if (units := offer(model_version)) is not None]
+        return min(costs, default=None)
+
+    return cost
 
 
 def _shuns(waiting: Waiting, worker: WorkerRecord, jobs: OpenJobs, fleet: Fleet) -> bool:

@@ -231,3 +231,32 @@ async def test_who_may_make_room_is_not_looked_for_while_nobody_can(
         monkeypatch.setattr(scheduler.preempter, "_candidates", lambda: pytest.fail("it looked at all that run"))
         await begin(bench, server, "enterprise")
         await begin(bench, server, "free")
+
+
+class Mute(FakeModelServer):
+    """Loses its attempts, and answers who tells it to stop only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(silence)
+        self.let = asyncio.Event()
+
+    async def cancel(self, job_id: JobId, attempt: int, epoch: int) -> bool:
+        await self.let.wait()
+        return await super().cancel(job_id, attempt, epoch)
+
+
+async def test_a_retry_makes_room_though_the_worker_that_was_lost_heard_later_that_it_is_to_stop(bench: Bench) -> None:
+    lost, other = record("lost"), record("other")
+    bench.servers[lost.address] = mute = Mute()
+    async with bench.running():
+        await bench.workers(lost)
+        low = await begin(bench, mute, "free")
+        _, server = await bench.workers(lost, other, script=silence)
+        mute.lose(mute.orders[0])
+        await bench.clock.settle()
+        server.say(server.orders[0], Progress(2, 1, STEPS, 30.0))
+        mute.let.set()
+        await bench.clock.advance(0.1)
+        assert mute.cancelled == [(low.id, 1)]
+        await bench.submit(tier="enterprise")
+        assert server.moves == [("park", low.id)]
