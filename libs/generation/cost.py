@@ -88,6 +88,11 @@ class CostEntry:
             found = self._ratios[bucket] = typical, max(typical, high)
         return found
 
+    def times(self, factor: float) -> CostEntry:
+        """Return the prices where everything costs `factor` times as much."""
+        names = ("fixed", "per_picture", "per_step", "per_row", "per_mp", "per_mp2")
+        return replace(self, **{name: factor * getattr(self, name) for name in names})
+
     def to_document(self) -> dict[str, Any]:
         """Return what is kept."""
         document = asdict(replace(self))  # without what it remembers

@@ -37,6 +37,18 @@ class _Model:
         base = self.classes.get(self.reference)
         return base is not None and base.known
 
+    @property
+    def basis(self) -> str | None:
+        """The class whose measurements make the prices, if any can.
+
+        Where the reference was not measured, that is the best known of those whose worth is known: what it was measured
+        for may be lost, and no device of that class may ever come again.
+        """
+        if self.measured:
+            return self.reference
+        worthy = [name for name, each in self.classes.items() if each.known and name in self.worths]
+        return max(worthy, key=lambda name: (self.classes[name].jobs, name), default=None)
+
 
 @dataclass(slots=True)
 class PriceBook:
@@ -99,11 +111,15 @@ class PriceBook:
     def _renewed(self, model_version: str) -> CostEntry | None:
         """Return the prices of a model if they moved."""
         model = self._models[model_version]
-        if not model.measured:
+        name = model.basis
+        if name is None:
             return None
-        base = model.classes[model.reference]
-        worths = {name: each.worth_beside(base) for name, each in model.classes.items() if each.known}
+        base, worths = model.classes[name], dict[str, float]()
         before, entry = self.table.entry(model_version), base.entry()
+        if model.measured:
+            worths = {name: each.worth_beside(base) for name, each in model.classes.items() if each.known}
+        else:
+            entry = entry.times(model.worths[name])
         changes = [entry.price(*each)[1] / before.price(*each)[1] for each in base.seen()]
         changes += [worth / model.worths.get(name, 1.0) for name, worth in worths.items()]
         if model_version in self.table.entries and all(abs(math.log(change)) <= MOVED for change in changes):

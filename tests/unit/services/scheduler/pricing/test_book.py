@@ -74,6 +74,23 @@ def test_an_operator_can_name_the_reference() -> None:
     assert (book.worth(M, CPU), book.worth(M, GPU)) == (1.0, pytest.approx(20.0, rel=0.15))
 
 
+def test_prices_are_learned_from_a_class_whose_worth_is_known_where_the_reference_is_gone() -> None:
+    book, anchor = PriceBook(), Anchor(7, 9, {M: Standing(GPU, {GPU: 1.0, CPU: 1 / 20})})
+    book.hold_to(anchor)
+    drawn(book, "a stranger", 90, slower=3.0)
+    assert (renew(book), dict(book.table.entries)) == (8, {}), "nobody knows what its milliseconds are worth"
+    drawn(book, CPU, 400, slower=20.0)
+    assert renew(book) == 9
+    assert book.table.typical_units(spec(), M) == pytest.approx(small_machine(spec()), rel=0.2)
+    drawn(book, CPU, 10, slower=20.0, seed=1)
+    assert renew(book) == 9, "hardly moved"
+    assert book.anchor(9).models == anchor.models
+    drawn(book, GPU, 60, slower=2.0, seed=2)
+    renew(book)
+    assert book.table.typical_units(spec(), M) == pytest.approx(2 * small_machine(spec()), rel=0.2)
+    assert book.worth(M, CPU) == pytest.approx(1 / 10, rel=0.2)
+
+
 def test_seconds_of_a_device_are_those_of_the_devices_that_draw() -> None:
     book = PriceBook()
     assert book.seconds_per_unit(M) == PRIOR_S_PER_UNIT
