@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,3 +25,13 @@ async def insert_if_absent(connection: AsyncConnection, table: Table, row: Mappi
     statement = dialect_insert(connection, table).values(**row)
     inserted = await connection.execute(statement.on_conflict_do_nothing(index_elements=key).returning(*key))
     return inserted.one_or_none() is not None
+
+
+async def insert_absent(
+    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, object]]
+) -> set[tuple[object, ...]]:
+    """Insert rows in their order, by one statement; returns the primary keys of those that were not there already."""
+    key = list(table.primary_key.columns)
+    statement = dialect_insert(connection, table).values([dict(row) for row in rows])
+    inserted = await connection.execute(statement.on_conflict_do_nothing(index_elements=key).returning(*key))
+    return {tuple(row) for row in inserted}

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _LIFE_S, _LEARNING_S, _NEW_S, _WINDOW_S = 7.0 * DAY_S, 3600.0, DAY_S, 600.0
 _LEAST, _TIMES = 20, 3.0  # a spike is so many creating requests in ten minutes, and so many times the most before
 _MOST_USES, _MOST_NETWORKS, _MOST_WAITING = 1000, 64, 1000
-_WRITE_EVERY_S = 10.0
+_WRITE_EVERY_S, _AT_ONCE = 10.0, 50
 
 
 @dataclass(slots=True)
@@ -76,15 +76,19 @@ class KeyWatch:
         await agent.repeat("the watch over keys", self._clock, _WRITE_EVERY_S, self.write)
 
     async def write(self) -> None:
-        """Write down what was noticed since the last time; what was told today is not told again."""
-        waiting, self._waiting = self._waiting, {}
-        try:
-            new = await self._events.add(list(waiting.values())) if waiting else 0
-        except Unavailable:
-            self._waiting = {**waiting, **self._waiting}
-            raise
-        if new:
-            logger.warning("keys are used a lot from new networks", extra={"events": [*waiting]})
+        """Write down what was noticed since the last time; what was told today is not told again.
+
+        A few at a time: what takes longer than the database may take would be tried again for ever.
+        """
+        while self._waiting:
+            part = {event_id: self._waiting.pop(event_id) for event_id in [*self._waiting][:_AT_ONCE]}
+            try:
+                new = await self._events.add(list(part.values()))
+            except Unavailable:
+                self._waiting = {**part, **self._waiting}
+                raise
+            if new:
+                logger.warning("keys are used a lot from new networks", extra={"events": [*part]})
 
 
 class WatchedKeys:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import TenantId
-from libs.sql.inserts import insert_if_absent
+from libs.sql.inserts import insert_absent
 from services.ratelimiter import schema
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.tenants.events import EventPlace, TenantEvent
@@ -27,9 +27,12 @@ class SqlTenantEvents:
         ordered = sorted(events, key=lambda event: event.id)  # so that no two who keep the same wait for each other
 
         async def write(within: AsyncConnection) -> int:
-            return sum([await self._add(within, event) for event in ordered])
+            new = await insert_absent(within, self._events, [_row(event) for event in ordered])
+            kept = {event.id: event for event in ordered if (event.id,) in new}
+            await self._deliveries.queue(within, list(kept.values()))
+            return len(kept)
 
-        return await self._database.write(write)
+        return await self._database.write(write) if ordered else 0
 
     async def latest(self, tenant_id: TenantId, most: int, before: EventPlace | None = None) -> Sequence[TenantEvent]:
         """Return events of a tenant, or of all, newest first; those `before` a place where it is given."""
@@ -52,9 +55,7 @@ class SqlTenantEvents:
 
         await self._database.write(write)
 
-    async def _add(self, within: AsyncConnection, event: TenantEvent) -> bool:
-        row = {"id": event.id, "tenant_id": event.tenant_id, "kind": event.kind, "message": event.message}
-        new = await insert_if_absent(within, self._events, {**row, "at": event.at_s})
-        if new:
-            await self._deliveries.queue(within, event)
-        return new
+
+def _row(event: TenantEvent) -> dict[str, object]:
+    row = {"id": event.id, "tenant_id": event.tenant_id, "kind": event.kind, "message": event.message}
+    return {**row, "at": event.at_s}

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.ids import EndpointId
+from libs.ids import EndpointId, TenantId
 from libs.sql import claims
 from libs.webhooks import tries
 from libs.webhooks.shares import Claim
@@ -21,6 +21,7 @@ from services.ratelimiter import schema
 from services.ratelimiter.sql_database import Database
 from services.ratelimiter.tenants.events import TenantEvent
 from services.ratelimiter.webhooks.deliveries import Delivery, Report, delivery_of
+from services.ratelimiter.webhooks.endpoints import Endpoint
 from services.ratelimiter.webhooks.sql_endpoints import endpoint_of
 
 
@@ -77,14 +78,17 @@ class SqlEventDeliveries:
 
         return await self._database.read(read)
 
-    async def queue(self, within: AsyncConnection, event: TenantEvent) -> None:
-        """Write the deliveries of a new event in its transaction; no endpoint goes meanwhile."""
-        columns = self._endpoints.c
-        asked = select(self._endpoints).where(columns.tenant_id == event.tenant_id, columns.disabled_at.is_(None))
-        found = await within.execute(asked.order_by(columns.id).with_for_update(read=True))
-        endpoints = [endpoint_of(row) for row in found]
-        if rows := [_row(delivery_of(event, each)) for each in endpoints if each.wants(event.kind)]:
-            await within.execute(insert(self._table), rows)
+    async def queue(self, within: AsyncConnection, events: Sequence[TenantEvent]) -> None:
+        """Write the deliveries of new events in their transaction; no endpoint goes meanwhile."""
+        columns, tenants = self._endpoints.c, {event.tenant_id for event in events}
+        asked = select(self._endpoints).where(columns.tenant_id.in_(tenants), columns.disabled_at.is_(None))
+        found = await within.execute(asked.order_by(columns.id).with_for_update(read=True)) if events else ()
+        endpoints: dict[TenantId, list[Endpoint]] = {tenant_id: [] for tenant_id in tenants}
+        for endpoint in map(endpoint_of, found):
+            endpoints[endpoint.tenant_id].append(endpoint)
+        told = [(event, each) for event in events for each in endpoints[event.tenant_id] if each.wants(event.kind)]
+        if told:
+            await within.execute(insert(self._table), [_row(delivery_of(*each)) for each in told])
 
     async def forget(self, within: AsyncConnection, before_s: float) -> None:
         """Remove those of events before a moment."""

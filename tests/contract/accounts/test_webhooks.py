@@ -6,8 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.ids import EndpointId, TenantId
+from libs.sql.work import Work
 from libs.webhooks.shares import Claim
 from libs.webhooks.tries import TRIED_FOR_S, Fate, Told
 from services.ratelimiter.sql_database import Database
@@ -125,6 +127,45 @@ async def test_an_event_and_what_is_to_be_sent_of_it_are_kept_together_or_not_at
     assert (await kept.claim(), await kept.events.latest(ACME, 9)) == ([], [])
     await kept.happens(1)
     assert len(await kept.claim()) == 1
+
+
+class Counted:
+    """A database that counts what is executed in its transactions, and the connection of one of them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self.executed = database, 0
+        self._within: AsyncConnection | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._within, name)
+
+    async def execute(self, *given: Any) -> Any:
+        assert self._within is not None
+        self.executed += 1
+        return await self._within.execute(*given)
+
+    async def write(self, work: Work[int]) -> int:
+        async def counted(within: AsyncConnection) -> int:
+            self._within = within
+            return await work(self)  # type: ignore[arg-type]
+
+        return await self._database.write(counted)
+
+
+async def test_however_many_events_come_at_once_they_are_written_in_three_statements(kept: Kept, database: Database):
+    tenants = [TenantId(f"tenant_{number}") for number in range(20)]
+    for number, tenant_id in enumerate(tenants):
+        await kept.endpoint(number, tenant_id=tenant_id)
+    await kept.endpoint(99, tenant_id=tenants[0], kinds=("usage_spike",))
+    counted = Counted(database)
+    events = [an_event(number, tenant_id=tenants[number % 20]) for number in range(40)]
+    await kept.events.add(events[:10])
+    assert await SqlTenantEvents(counted).add([*events, *events]) == 30  # type: ignore[arg-type]
+    assert counted.executed == 3
+    claimed = await kept.claim(limit=99)
+    assert {(each.event_id, each.endpoint_id) for each in claimed} == {(f"evt_{n}", f"wh_{n % 20}") for n in range(40)}
+    assert len(claimed) == 40
+    assert await SqlTenantEvents(counted).add([]) == 0  # type: ignore[arg-type]
 
 
 async def test_a_claim_is_a_lease_and_a_claimer_that_dies_leaves_it_due(kept: Kept):

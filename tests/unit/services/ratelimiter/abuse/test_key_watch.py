@@ -15,18 +15,22 @@ from services.ratelimiter.door.callers import Caller, Question
 from services.ratelimiter.tenants.events import TenantEvent
 
 ACME, KEY = TenantId("acme"), KeyId("key_1")
+MOST_IN_TIME = 50
 HOME, AWAY = "203.0.113.7", "198.51.100.7"
 
 
 class FakeEvents:
-    """Keeps each id once, unless it is away."""
+    """Keeps each id once, unless it is away or has no time for so many; counts what it was asked to keep."""
 
     def __init__(self) -> None:
         self.kept: dict[str, TenantEvent] = {}
+        self.asked: list[int] = []
         self.away = False
+        self.away_after = 99  # calls
 
     async def add(self, events: Sequence[TenantEvent]) -> int:
-        if self.away:
+        self.asked.append(len(events))
+        if self.away or len(events) > MOST_IN_TIME or len(self.asked) > self.away_after:
             raise Unavailable("away")
         new = [event for event in events if event.id not in self.kept]
         self.kept.update({event.id: event for event in new})
@@ -44,6 +48,15 @@ class Bench:
         for _ in range(times):
             await self.clock.advance(every_s)
             self.watch.used(ACME, KEY, address)
+
+    async def spikes(self, keys: int) -> None:
+        """Have so many keys used from a new network, each far too often."""
+        names = [KeyId(f"key_{number}") for number in range(keys)]
+        for key in names:
+            self.watch.used(ACME, key, HOME)
+        await self.clock.advance(3600)
+        for key in names * 21:
+            self.watch.used(ACME, key, AWAY)
 
     async def told(self) -> list[TenantEvent]:
         await self.watch.write()
@@ -102,6 +115,23 @@ async def test_what_could_not_be_written_is_written_later(bench: Bench):
         await bench.watch.write()
     bench.events.away = False
     assert len(await bench.told()) == 1
+
+
+async def test_however_many_wait_they_are_written_a_few_at_a_time(bench: Bench):
+    await bench.spikes(120)
+    assert len(await bench.told()) == 120
+    assert bench.events.asked == [50, 50, 20]
+
+
+async def test_what_is_written_stays_written_when_the_rest_must_wait(bench: Bench):
+    await bench.spikes(120)
+    bench.events.away_after = 1
+    with pytest.raises(Unavailable):
+        await bench.watch.write()
+    assert len(bench.events.kept) == 50
+    bench.events.asked, bench.events.away_after = [], 99
+    assert len(await bench.told()) == 120
+    assert bench.events.asked == [50, 20]
 
 
 class OneKey:
