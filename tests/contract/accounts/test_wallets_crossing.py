@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
@@ -82,6 +83,71 @@ async def test_confirmations_settlements_and_sweeps_of_many_jobs_do_not_wait_for
     await asyncio.gather(*settling, wallets.sweep(NOW_S + 60), *confirming, wallets.sweep(NOW_S + 60))
     spent = 10 * len(jobs)
     assert await wallets.find(ACME, NOW_S) == Wallet(ACME, 1000 - spent, spent_micros=spent)
+
+
+async def test_what_is_confirmed_while_sweeps_give_back_is_held_whoever_comes_first(
+    database: Database, wallets: SqlWallets
+):
+    jobs = [JobId(f"job_{number}") for number in range(2, 62)]
+    for job in jobs:
+        await wallets.hold(ACME, job, 10, NOW_S)
+    confirming = [wallets.confirm(ACME, job, 10, NOW_S) for job in jobs]
+    releasing = [wallets.release(job) for job in jobs[::7]]
+    await asyncio.gather(*confirming[:20], wallets.sweep(NOW_S + 60), *releasing, *confirming[20:])
+    assert await wallets.find(ACME, NOW_S) == Wallet(ACME, 1000, held_micros=10 * len(jobs))
+
+
+async def test_what_is_given_back_under_a_confirmation_that_found_it_is_held_again(
+    database: Database, server: PostgresServer | None
+):
+    wallets = SqlWallets(database)
+    await wallets.credit(Credit("pay_1", ACME, 1000), NOW_S)
+    await wallets.hold(ACME, JOB, 600, NOW_S)
+
+    async def give_back(within: AsyncConnection) -> asyncio.Task[None]:
+        await wallets._give_back(within, wallets._holds.c.reservation_id == JOB)
+        confirming = asyncio.create_task(wallets.confirm(ACME, JOB, 600, NOW_S))
+        await until(lambda: _waits(database, 1), PATIENT_S)
+        return confirming
+
+    if server is None:
+        await asyncio.gather(wallets.release(JOB), wallets.confirm(ACME, JOB, 600, NOW_S))
+    else:
+        await (await database.write(give_back))
+    assert await wallets.find(ACME, NOW_S) == Wallet(ACME, 1000, held_micros=600)
+
+
+class Seeing(SqlWallets):
+    """Says when it saw that a hold is there already, and goes on when it is let."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.seen, self.on = asyncio.Event(), asyncio.Event()
+
+    async def _note(self, *asked: Any, confirmed: bool = False) -> bool:
+        made = await super()._note(*asked, confirmed=confirmed)
+        if confirmed and not made:
+            self.seen.set()
+            await self.on.wait()
+        return made
+
+
+async def test_a_hold_that_a_confirmation_saw_is_confirmed_or_held_again(
+    database: Database, server: PostgresServer | None
+):
+    if server is None:
+        pytest.skip("a file has one writer, and nobody can be kept half way")
+    wallets = Seeing(database)
+    await wallets.credit(Credit("pay_1", ACME, 1000), NOW_S)
+    await wallets.hold(ACME, JOB, 600, NOW_S)
+    confirming = asyncio.create_task(wallets.confirm(ACME, JOB, 600, NOW_S))
+    seeing = asyncio.create_task(wallets.seen.wait())
+    await asyncio.wait([confirming, seeing], return_when=asyncio.FIRST_COMPLETED)
+    await wallets.release(JOB)
+    wallets.on.set()
+    wallets.seen.set()
+    await asyncio.gather(confirming, seeing)
+    assert (await wallets.find(ACME, NOW_S)).held_micros == 600
 
 
 async def _waits(database: Database, how_many: int) -> bool:
