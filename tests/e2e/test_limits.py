@@ -297,7 +297,7 @@ async def test_what_does_not_fit_at_first_is_drawn_and_charged_as_any_other(limi
         tries = [(attempt["outcome"], attempt.get("reason", "")) for attempt in job["attempts"]]
         assert tries == [("lost", "GPU_OUT_OF_MEMORY")] * 2 + [("succeeded", "")]
         charged = job["cost"]["charged_units"]
-        assert 0 < charged <= 1.5 * job["cost"]["estimated_units"]
+        assert 0 < charged <= 1.5 * job["cost"]["estimated_units"] + 0.1  # both are told in tenths
         assert charged == job["cost"]["actual_units"] or "capped" in job["cost"]["reason"]
         expected = whole | {"daily": 998, "daily-units": int(2_000_000 - charged)}
 
