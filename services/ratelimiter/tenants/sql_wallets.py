@@ -69,7 +69,8 @@ class SqlWallets:
                 if (await within.execute(stands)).rowcount:
                     return
                 if await self._note(within, tenant_id, reservation_id, micros, now_s, confirmed=True):
-                    return await self._move(within, tenant_id, now_s, held=micros)
+                    await self._move(within, tenant_id, now_s, held=micros)
+                    return
             raise Unavailable("a job's money is held and given back all the time", retry_after_s=1.0)
 
         await self._database.write(write)
