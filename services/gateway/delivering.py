@@ -24,32 +24,38 @@ from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.destinations import Destinations
 from services.gateway.webhooks.look_ups import LOOK_UPS, LookUps
 from services.gateway.webhooks.measures import WebhookMeasures
-from services.gateway.webhooks.places import Places
+from services.gateway.webhooks.places import (
+    MOST_EVENTS,
+    MOST_EVENTS_A_RECEIVER,
+    MOST_EVENTS_A_TENANT,
+    Places,
+)
 from services.gateway.webhooks.sender import Sender
 from services.gateway.webhooks.signing import WebhookSecrets
 from services.gateway.webhooks.trials import Trials
 
 
 class Delivering:
-    """Everything that sends webhooks of one gateway, in the same places."""
+    """Everything that sends webhooks of one gateway. Events and tests wait for no place that a job has."""
 
     def __init__(self, destinations: Destinations, secret: str, clock: Clock) -> None:
         self._destinations, self._secrets, self._clock = destinations, WebhookSecrets(secret), clock
         self._names = ThreadPoolExecutor(LOOK_UPS, "webhook-names")
         self._sender = Sender(destinations, self._secrets.of, LookUps(resolver(self._names), clock), clock)
-        self._places, self._measures = Places(), WebhookMeasures(metrics.meter())
+        self._of_jobs, self._of_events = Places(), Places(MOST_EVENTS, MOST_EVENTS_A_TENANT, MOST_EVENTS_A_RECEIVER)
+        self._measures = WebhookMeasures(metrics.meter())
 
     def servicer(self, endpoints: EndpointsClient, requests: RequestCount) -> WebhookServicer:
         """Return what answers tenants."""
-        trials = Trials(self._sender, self._places, self._measures.of("tests"), self._clock)
+        trials = Trials(self._sender, self._of_events, self._measures.of("tests"), self._clock)
         return WebhookServicer(endpoints, self._destinations, self._secrets.of_endpoint, trials, requests)
 
     @asynccontextmanager
     async def running(self, scheduler: grpc.aio.Channel, limiter: grpc.aio.Channel) -> AsyncIterator[Agents]:
         """Deliver inside the block."""
-        around = self._sender, self._places
-        of_jobs = WebhookAgent(JobDeliveryClient(scheduler), *around, self._measures.of("jobs"), self._clock)
-        of_events = WebhookAgent(EventDeliveryClient(limiter), *around, self._measures.of("events"), self._clock)
+        jobs, events = JobDeliveryClient(scheduler), EventDeliveryClient(limiter)
+        of_jobs = WebhookAgent(jobs, self._sender, self._of_jobs, self._measures.of("jobs"), self._clock)
+        of_events = WebhookAgent(events, self._sender, self._of_events, self._measures.of("events"), self._clock)
         try:
             async with asyncio.TaskGroup() as tasks:
                 delivering = [tasks.create_task(agent.run()) for agent in (of_jobs, of_events)]

@@ -1,8 +1,8 @@
 """Claims deliveries, has them sent and says what came of them. Any number of gateways do so side by side.
 
 A delivery is this gateway's for its lease. What is not reported until then is due again where it is kept: it may
-arrive twice, under the same id, and is never lost. There is an agent for each service that keeps deliveries, and they
-share a gateway's places.
+arrive twice, under the same id, and is never lost. There is an agent for each service that keeps deliveries, each with
+places of its own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _TOLD = "This is a test: nothing has happened."
 
 
 class Trials:
-    """Sends test events, in the same places as all that is sent."""
+    """Sends test events, in the places of what tells of accounts."""
 
     def __init__(self, sender: Sends, places: Places, measures: SourceMeasures, clock: Clock) -> None:
         self._sender, self._places, self._measures, self._clock = sender, places, measures, clock

@@ -20,7 +20,7 @@ from services.gateway.request_count import RequestCount
 from services.gateway.webhook_servicer import WebhookServicer
 from services.gateway.webhooks.destinations import PUBLIC_ONLY
 from services.gateway.webhooks.measures import WebhookMeasures
-from services.gateway.webhooks.places import MOST_A_RECEIVER, Places
+from services.gateway.webhooks.places import Places
 from services.gateway.webhooks.trials import Trials
 from tests.unit.services.gateway.fakes import FakeLimiter
 from tests.unit.services.gateway.webhooks.deliveries import an_event
@@ -72,7 +72,12 @@ class Bench:
     """A servicer with all that it asks."""
 
     def __init__(self) -> None:
-        self.endpoints, self.sender, self.limiter, self.places = FakeEndpoints(), FakeSender(), FakeLimiter(), Places()
+        self.endpoints, self.sender, self.limiter, self.places = (
+            FakeEndpoints(),
+            FakeSender(),
+            FakeLimiter(),
+            Places(9, 9, 2),
+        )
         measures = WebhookMeasures(NoOpMeterProvider().get_meter("x")).of("tests")
         trials = Trials(self.sender, self.places, measures, ManualClock())
         requests = RequestCount(self.limiter)
@@ -163,8 +168,7 @@ async def test_a_test_tells_what_was_answered(bench: Bench):
 
 async def test_a_test_takes_a_place_and_waits_for_none(bench: Bench):
     await bench.create()
-    for number in range(MOST_A_RECEIVER - 1):
-        assert bench.places.take(an_event(number))
+    assert bench.places.take(an_event(1))
     await bench.test()
     assert bench.places.take(an_event(99))  # the place of the test was given back
     with pytest.raises(Unavailable, match="Try again"):

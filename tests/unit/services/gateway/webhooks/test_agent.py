@@ -17,7 +17,7 @@ from libs.testing.clock import ManualClock
 from services.gateway.webhooks.agent import WebhookAgent
 from services.gateway.webhooks.measures import WebhookMeasures
 from services.gateway.webhooks.places import MOST_A_RECEIVER, MOST_A_TENANT, MOST_UNDERWAY, Places
-from tests.unit.services.gateway.webhooks.deliveries import a_delivery, an_event
+from tests.unit.services.gateway.webhooks.deliveries import a_delivery
 
 DONE = Result(Outcome.DELIVERED, 200)
 
@@ -97,20 +97,6 @@ async def test_what_is_due_is_sent_and_reported() -> None:
         scheduler.due.append(a_delivery(2))
         await clock.advance(1.0)
     assert [delivery.job_id[-1] for delivery, _ in scheduler.reports] == ["1", "2"]
-
-
-async def test_jobs_and_events_share_the_places_of_a_gateway() -> None:
-    places, sender = Places(), Sender()
-    jobs = Source(*(a_delivery(number, host=f"h{number}.example") for number in range(MOST_A_TENANT - 1)))
-    events = Source(an_event(1), an_event(2), an_event(3, tenant_id=TenantId("other")))
-    sender.release.clear()
-    async with running(jobs, sender, places), running(events, sender, places) as clock:
-        assert [each.id for each in sender.sent[MOST_A_TENANT - 1 :]] == ["evt_1", "evt_3"]
-        assert [(each.id, result.reason) for each, result in events.reports] == [("evt_2", "no_place")]
-        sender.release.set()
-        await clock.settle()
-    assert len(jobs.reports) == MOST_A_TENANT - 1
-    assert [each.id for each, _ in events.reports] == ["evt_2", "evt_1", "evt_3"]
 
 
 async def test_the_scheduler_may_be_away_at_every_moment() -> None:
