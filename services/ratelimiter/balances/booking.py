@@ -187,7 +187,7 @@ def _undrained(balance: Balance, scope: Scope, of: Reservation, now_s: float) ->
     mark = next((mark for mark in of.marks if mark.account == scope.account), None)
     if mark is None or mark.refills != balance.refills:
         return 0.0
-    return min(of.hold.units, bucket.undrained(mark.used, of.reserved_s, scope.limits.units, now_s))
+    return min(of.hold.units, bucket.undrained(mark.used, of.began_s, scope.limits.units, now_s))
 
 
 def _mark(scope: Scope, balance: Balance) -> Mark:
@@ -207,7 +207,7 @@ def _place(
 def _lease(
     held: dict[AccountId, Balance], scopes: tuple[Scope, ...], of: Reservation, lease_s: float, now_s: float
 ) -> None:
-    due_s = of.reserved_s + of.hold.units / 1000.0
+    due_s = of.began_s + of.hold.units / 1000.0
     lease = Lease(of.hold.reservation_id, of.hold.images, now_s + lease_s, due_s)
     for scope in scopes:
         if _stands_in(of, scope):

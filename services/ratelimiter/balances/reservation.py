@@ -97,7 +97,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A hold and where it is in its life; times in Unix seconds. `marks` name the accounts that it stands in."""
+    """A hold and where it is in its life; times in Unix seconds. `marks` name the accounts that it stands in.
+
+    `reserved_s` says in which day it counts, and lies ahead where its accounts have reached a day by a clock that was
+    fast; `began_s` and `changed_s` never lie ahead of the clock that they were taken from.
+    """
 
     hold: Hold
     state: State
@@ -106,6 +110,11 @@ class Reservation:
     charged_units: float = 0.0
     kept_images: int = 0
     marks: tuple[Mark, ...] = ()
+
+    @property
+    def began_s(self) -> float:
+        """When its work may have begun, at the latest."""
+        return min(self.reserved_s, self.changed_s)
 
     @property
     def held(self) -> Amount:

@@ -59,8 +59,8 @@ class MemoryLedger:
     async def unconfirmed(self, age_s: float) -> Sequence[Hold]:
         """Return what is still tentative, oldest first."""
         before_s = self._clock.now() - age_s
-        old = (each for each in self._tentative.values() if each.reserved_s < before_s)
-        return [each.hold for each in sorted(old, key=lambda each: each.reserved_s)]
+        old = (each for each in self._tentative.values() if each.changed_s < before_s)
+        return [each.hold for each in sorted(old, key=lambda each: each.changed_s)]
 
     async def forget(self, age_s: float) -> None:
         """Drop what no longer matters."""

@@ -87,7 +87,7 @@ def _life_s(balance: Balance, now_s: float) -> float:
 
 
 def _of_reservation(tenant_id: TenantId, reservation: Reservation) -> Document:
-    place = f"{reservation.reserved_s:.6f}" if reservation.state is State.TENTATIVE else "-"
+    place = f"{reservation.changed_s:.6f}" if reservation.state is State.TENTATIVE else "-"
     name = key("reservation", tenant_id, reservation.hold.reservation_id)
     life_s = _kept_s(reservation.state) + _MARGIN_S
     return Document(name, codec.reservation_to_json(reservation), life_s, place)

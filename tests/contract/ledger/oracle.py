@@ -116,7 +116,7 @@ class Oracle:
         named = list(await self.desk.ledger.unconfirmed(TENTATIVE_S))
         tentative = [one for one in self.known.values() if one.tentative]
         stand = [await self.desk.find(one.hold.reservation_id, one.hold.tenant_id) for one in tentative]
-        old = [each.hold for each in stand if each is not None and each.reserved_s < since_s]
+        old = [each.hold for each in stand if each is not None and each.changed_s < since_s]
         assert {each.reservation_id for each in named} == {each.reservation_id for each in old}
         for hold in named:
             assert (await self.desk.step(Step.EXPIRE, hold)).applied

@@ -153,3 +153,42 @@ async def test_what_nobody_confirmed_is_named_whatever_the_clock_said_before(des
     assert await desk.ledger.unconfirmed(30.0) == [hold("first"), hold("second")]
     await desk.clock.advance(HOUR_S)
     assert await desk.ledger.unconfirmed(30.0) == [hold("first"), hold("second"), hold("fast")]
+
+
+async def test_what_a_dead_gateway_left_is_given_back_in_time_though_the_clock_was_fast_before(desk: Desk):
+    desk.clock.put(30 * DAY_S)
+    assert await is_taken(desk, "fast", 1.0)
+    desk.clock.put(-30 * DAY_S)
+    left = [hold("left_first"), hold("left_second")]
+    for each in left:
+        await desk.clock.advance(1)
+        await desk.reserve(each)
+    assert (await desk.balance()).day.images == 6
+    await desk.clock.advance(60)
+    assert await desk.ledger.unconfirmed(60.0) == left[:1]
+    await desk.clock.advance(1)
+    assert await desk.ledger.unconfirmed(60.0) == left
+    await sweep(desk)
+    assert await desk.ledger.unconfirmed(60.0) == []
+    assert (await desk.balance()).day.images == 2
+
+
+async def test_a_place_is_due_and_units_drain_from_when_they_were_taken_though_another_account_is_days_ahead(
+    desk: Desk,
+):
+    """The other account is that of an address: who comes after it never saw the clock that was fast."""
+    desk.limits = replace(LIMITS, address_daily_images=10, in_flight_images=4)
+    early, late = [
+        replace(hold(f"job_{name}", 600.0), tenant_id=TenantId(name), address="net") for name in ("one", "two")
+    ]
+    desk.clock.put(30 * DAY_S)
+    await desk.reserve(early)
+    desk.clock.put(-30 * DAY_S)
+    await desk.reserve(late)
+    (lease,) = (await desk.balance(late)).leases
+    assert lease.due_s == desk.clock.now() + 0.6
+    more = replace(late, reservation_id=JobId("job_more"), units=300.0)
+    await desk.reserve(more)
+    await desk.clock.advance(30)
+    await desk.step(Step.SETTLE, late, Charge(0, Cause.CANCELLED))
+    assert (await desk.balance(late)).units.used == pytest.approx(300.0)
