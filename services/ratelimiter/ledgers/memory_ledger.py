@@ -14,6 +14,7 @@ from services.ratelimiter.balances.reservation import OVER, Hold, Reservation, S
 from services.ratelimiter.balances.scope import AccountId
 from services.ratelimiter.ledgers.ends import Ends
 from services.ratelimiter.ledgers.ledger import Change
+from services.ratelimiter.ledgers.trusted import TrustedTime
 
 _AT_ONCE = 5_000  # that one call forgets: at midnight all accounts are due, and others wait for an answer meanwhile
 _Id = tuple[TenantId, JobId]
@@ -25,7 +26,7 @@ class MemoryLedger:
     def __init__(self, clock: Clock, balances: Mapping[AccountId, Balance] | None = None) -> None:
         """Begin empty, or with what stands in some accounts."""
         self._clock = clock
-        self._began_s = clock.now() - clock.monotonic()
+        self._trusted = TrustedTime(clock.now(), clock.monotonic())
         self._balances = dict(balances or {})
         self._ends = Ends((balance.empty_from_s, account) for account, balance in self._balances.items())
         self._reservations: dict[_Id, Reservation] = {}
@@ -64,7 +65,7 @@ class MemoryLedger:
 
     async def forget(self, age_s: float) -> None:
         """Drop what no longer matters."""
-        now_s = self._surely_s()
+        now_s = self._trusted.tell(self._clock.now(), self._clock.monotonic())
         over = takewhile(lambda item: item[1].changed_s < now_s - age_s, self._over.items())
         for key, _ in list(islice(over, _AT_ONCE)):
             del self._over[key], self._reservations[key]
@@ -74,10 +75,6 @@ class MemoryLedger:
                 del self._balances[account]
             else:
                 self._ends.expect(account, empty_from_s)
-
-    def _surely_s(self) -> float:
-        """Return the time, but not more of it than has passed: a clock put forward by mistake may be put back."""
-        return min(self._clock.now(), self._began_s + self._clock.monotonic())
 
     def _booking(self, touched: Touched) -> Booking:
         balances = {a: self._balances[a] for a in touched.accounts if a in self._balances}
