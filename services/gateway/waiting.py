@@ -39,14 +39,15 @@ class Waiting:
         self._clock = clock
 
     async def finished(self, caller: Caller, job: job_pb2.Job, wait_s: int) -> job_pb2.Job:
-        """Return the job as it is when it ends or after `wait_s`. The job is accepted already, so nothing that goes wrong
-        with the waiting is an error; raises Unauthenticated when what the caller came with stands no more.
+        """Return the job as it is when it ends or after `wait_s`. The job is accepted and charged already, so nothing that
+        goes wrong with the waiting is an error. Whoever came with what stands no more is told what was accepted, once.
         """
         if wait_s <= 0 or is_final(job) or not job.id:
             return job
         with self._withdrawals.watched(caller) as standing:
             await self._wait(caller.tenant_id, JobId(job.id), wait_s, standing)
-            standing.check()
+        if standing.over.done():
+            return job
         try:
             return await self._scheduler.get_job(caller.tenant_id, JobId(job.id))
         except DarkroomError:

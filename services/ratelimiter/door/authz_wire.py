@@ -23,6 +23,7 @@ from services.ratelimiter.headers import Header
 _TENANT, _TIER, _KEY_ID, _SCOPES = "x-darkroom-tenant", "x-darkroom-tier", "x-darkroom-key-id", "x-darkroom-scopes"
 _ENDS, _ADDRESS, _CLIENT = "x-darkroom-ends", "x-darkroom-address", "x-darkroom-client"
 _TOKENS, _CLAIMS, _FAULT = "envoy.filters.http.jwt_authn", "claims", "fault"  # as services.gateway.envoy.tokens says
+_SKEW_S = 30  # after its `exp` a token is taken for so long, as the same module says
 _ADD, _REPLACE = 1, 2  # what becomes of a header that is there already
 _UNAUTHORIZED, _TOO_MANY = 401, 429
 
@@ -43,7 +44,7 @@ def _token(context: pb.CheckRequest.Metadata) -> tuple[Claims | None, str, float
     found = context.filter_metadata[_TOKENS].fields
     if _CLAIMS in found:
         told = found[_CLAIMS].struct_value.fields
-        return {name: _texts(value) for name, value in told.items()}, "", told["exp"].number_value
+        return {name: _texts(value) for name, value in told.items()}, "", told["exp"].number_value + _SKEW_S
     return None, found[_FAULT].struct_value.fields["message"].string_value if _FAULT in found else "", None
 
 

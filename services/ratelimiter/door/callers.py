@@ -45,7 +45,7 @@ class Question:
     fault: str = ""
     """What Envoy found wrong with a token, in its words; empty where tokens are not taken."""
     token_ends_s: float | None = None
-    """When the token of `claims` ends."""
+    """When the token of `claims` is taken no more."""
 
     @property
     def authorization(self) -> str:

@@ -107,11 +107,12 @@ async def test_open_calls_end_with_their_key(tmp_path: Path) -> None:
         frames = [body.data async for body in read]
         assert frames[-1].startswith(b"event: error\n")
         assert b'"KEY_REVOKED"' in frames[-1]
-        for call in (watched.read(), waited):
-            with pytest.raises(grpc.aio.AioRpcError) as error:
-                await call
-            assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert from_rpc_error(error.value, "gateway").reason == "KEY_REVOKED"
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await watched.read()
+        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert from_rpc_error(error.value, "gateway").reason == "KEY_REVOKED"
+        accepted = await waited  # it is charged already, so its id is told whatever became of the key
+        assert (bool(accepted.id), accepted.state) == (True, made.state)
         scheduler.release.set()
         assert b"event: completed" in [body.data async for body in linked][-1]  # a link is a permission of its own
         process.terminate()
