@@ -6,7 +6,8 @@ asking. A worker that died takes at most the time since then with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,10 +84,24 @@ class DeviceBook:
 
 
 def from_document(day: int, document: Mapping[str, Any]) -> DeviceBook:
-    """Return what was kept; raises KeyError, TypeError or ValueError for other things."""
-    days = {WorkerId(worker): WorkerDay(kept[0], DeviceTime(*kept[1:])) for worker, kept in document["days"].items()}
-    told = {WorkerId(worker): Told(kept[0], DeviceTime(*kept[1:])) for worker, kept in document["told"].items()}
-    return DeviceBook(day, days, told, float(document["asked_s"]))
+    """Return what was kept; raises one of `unreadable.UNREADABLE` for other things."""
+    days = {WorkerId(worker): WorkerDay(*_spent(kept)) for worker, kept in document["days"].items()}
+    told = {WorkerId(worker): Told(*_spent(kept)) for worker, kept in document["told"].items()}
+    return DeviceBook(day, days, told, _finite(document["asked_s"]))
+
+
+def _spent(kept: Sequence[Any]) -> tuple[str, DeviceTime]:
+    name, *times = kept
+    if not isinstance(name, str):
+        raise TypeError("a device and a start have names")
+    return name, DeviceTime(*map(_finite, times))
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a time is a number")
+    return number
 
 
 def day_of(moment_s: float) -> int:

@@ -15,6 +15,7 @@ from services.scheduler.placement.fleet import Fleet
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class DeviceKeeper:
     async def read(self, from_day: int, to_day: int) -> list[tuple[int, Mapping[WorkerId, WorkerDay]]]:
         """Return what was spent on each day, both included; the latest 400 of them."""
         first = max(from_day, to_day - MOST_DAYS + 1)
-        days = [(day, await self._load(day)) for day in range(first, to_day + 1)]
+        days = [(day, await self._kept(day)) for day in range(first, to_day + 1)]
         return [(day, book.days) for day, book in days if book is not None and book.days]
 
     async def _told(self, record: WorkerRecord) -> Told | None:
@@ -68,19 +69,35 @@ class DeviceKeeper:
     async def _today(self) -> DeviceBook:
         """Return the book in hand, else what was kept today or yesterday by whoever led before."""
         if self._book is None:
-            today = day_of(self._clock.now())
-            self._book = await self._load(today) or await self._load(today - 1) or DeviceBook(today)
+            self._book = await self._begin(self._clock.now())
         return self._book
 
-    async def _load(self, day: int) -> DeviceBook | None:
-        document = await persistently(self._clock, lambda: self._store.load_document(_name(day)))
-        if document is None:
-            return None
+    async def _begin(self, now_s: float) -> DeviceBook:
+        """Return what was kept. What of today cannot be read is set aside; its time is told again from yesterday on."""
+        today, fresh = day_of(now_s), DeviceBook(day_of(now_s))
         try:
-            return from_document(day, document)
-        except (KeyError, TypeError, ValueError):
-            logger.exception("a day of device time cannot be read", extra={"day": day})
+            kept = await self._load(today)
+        except UNREADABLE:
+            aside = f"device_time_unreadable/{today}"
+            told = "a day of device time cannot be read: it is set aside"
+            logger.exception(told, extra={"document": _name(today), "aside": aside})
+            epoch = self._lead.epoch
+            await persistently(self._clock, lambda: self._store.rename_document(_name(today), aside, epoch))
+            kept, fresh.asked_s = None, now_s  # nobody knows how much of what workers tell was counted
+        return kept or await self._kept(today - 1) or fresh
+
+    async def _kept(self, day: int) -> DeviceBook | None:
+        """Return what can be read of a day."""
+        try:
+            return await self._load(day)
+        except UNREADABLE:
+            logger.exception("a day of device time cannot be read", extra={"document": _name(day)})
             return None
+
+    async def _load(self, day: int) -> DeviceBook | None:
+        """Return what was kept of a day; raises one of `UNREADABLE`."""
+        document = await persistently(self._clock, lambda: self._store.load_document(_name(day)))
+        return None if document is None else from_document(day, document)
 
 
 def _name(day: int) -> str:

@@ -37,7 +37,7 @@ class Anchor:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Anchor:
-        """Read what was kept; what another release keeps beside it is left out. Raises one of `UNREADABLE`."""
+        """Read what was kept; what another release keeps beside it is left out. Raises one of `unreadable.UNREADABLE`."""
         models = {str(name): _standing(kept) for name, kept in document["models"].items()}
         return cls(int(document["version"]), int(document["catalog_version"]), models)
 
@@ -47,7 +47,3 @@ def _standing(kept: Mapping[str, Any]) -> Standing:
     if not all(math.isfinite(worth) and worth > 0.0 for worth in worths.values()):
         raise ValueError("a millisecond is worth something")
     return Standing(str(kept["reference"]), worths)
-
-
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""What reading a document may raise that somebody else, or nobody in their right mind, wrote."""

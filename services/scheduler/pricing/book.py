@@ -167,7 +167,7 @@ class PriceBook:
         return {"reference": model.reference, "classes": classes, "worths": model.worths, "ms": model.ms_per_unit}
 
     def restore(self, document: Mapping[str, Any]) -> None:
-        """Take up what was kept, with the version it had; raises one of `anchor.UNREADABLE` for other things."""
+        """Take up what was kept, with the version it had; raises one of `unreadable.UNREADABLE` for other things."""
         if document.get("format", FORMAT) > FORMAT:
             raise ValueError("a later release wrote these prices")
         models = {name: _model(kept) for name, kept in document["models"].items()}

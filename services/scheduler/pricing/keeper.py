@@ -17,11 +17,12 @@ from libs.clock import Clock
 from libs.fleet.record import WorkerRecord
 from services.scheduler.catalog import CatalogKeeper
 from services.scheduler.job import Job
-from services.scheduler.pricing.anchor import UNREADABLE, Anchor
+from services.scheduler.pricing.anchor import Anchor
 from services.scheduler.pricing.book import PriceBook
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.persistence import persistently
 from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 

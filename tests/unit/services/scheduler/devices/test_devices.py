@@ -19,7 +19,7 @@ from services.scheduler.devices.keeper import DeviceKeeper
 from services.scheduler.replicas import leadership
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage.memory_store import MemoryStore
-from tests.unit.services.scheduler.fakes import FakeModelServer, record
+from tests.unit.services.scheduler.fakes import Bench, FakeModelServer, record
 
 NOW = 1_700_000_000.0
 W0 = WorkerId("modelserver-0")
@@ -89,9 +89,14 @@ class OneWorker:
 
 
 @pytest.fixture
-async def keeper():
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def keeper(store: MemoryStore):
     """Make keepers on one store, as one leader after the other has them."""
-    store, clock, fleet = MemoryStore(), ManualClock(), OneWorker()
+    clock, fleet = ManualClock(), OneWorker()
     lead = Lead(await leadership.take(store, clock), serving=True)
     return lambda: (DeviceKeeper(store, fleet, clock, lead), fleet.told)  # type: ignore[arg-type]
 
@@ -118,6 +123,64 @@ async def test_a_worker_that_does_not_answer_costs_nobody_the_round(keeper) -> N
     server.device_time = silent
     await keeping.ask()
     assert await keeping.read(0, day_of(NOW)) == []
+
+
+BROKEN = [
+    "{",
+    "null",
+    "[1]",
+    '{"days": {}}',
+    '{"days": [], "told": {}, "asked_s": 1}',
+    '{"days": {"w": []}, "told": {}, "asked_s": 1}',
+    '{"days": {"w": ["gpu", 1, 2, 3, 4, 5, 6]}, "told": {}, "asked_s": 1}',
+    '{"days": {"w": ["gpu", 1, 2, 3]}, "told": {"modelserver-0": ["a", "x", 0, 0]}, "asked_s": 1}',
+    '{"days": {"w": ["gpu", NaN, 2, 3]}, "told": {}, "asked_s": 1}',
+    '{"days": {"w": [null, 1, 2, 3]}, "told": {}, "asked_s": 1}',
+    '{"days": {}, "told": {}, "asked_s": Infinity}',
+]
+
+
+@pytest.mark.parametrize("body", BROKEN)
+async def test_a_day_that_cannot_be_read_lies_aside_and_its_time_is_counted_from_the_day_before(
+    keeper, store: MemoryStore, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    today, worker = day_of(NOW), record().worker_id
+    before, (keeping, server) = DeviceBook(today - 1, asked_s=NOW - 86_400), keeper()
+    before.told[worker] = told(1000.0, record().incarnation)
+    before.days[worker] = WorkerDay("gpu", DeviceTime(1000.0))
+    epoch = (await store.leader()).epoch
+    await store.save_document(f"device_time/{today - 1}", before.to_document(), epoch)
+    store._documents[f"device_time/{today}"] = body
+    assert [day for day, _ in await keeping.read(today - 5, today)] == [today - 1], "the other days are told"
+    assert "a day of device time cannot be read" in caplog.messages
+    server.time = DeviceTime(1500.0, 0.0, 0.0)
+    await keeping.ask()
+    assert store._documents[f"device_time_unreadable/{today}"] == body
+    assert "a day of device time cannot be read: it is set aside" in caplog.messages
+    assert [(day, days[worker].time.busy_ms) for day, days in await keeping.read(today - 5, today)] == [
+        (today - 1, 1000.0),
+        (today, 500.0),
+    ]
+
+
+async def test_where_the_day_before_is_lost_too_nothing_is_counted_twice(keeper, store: MemoryStore) -> None:
+    keeping, server = keeper()
+    for day in (day_of(NOW), day_of(NOW) - 1):
+        store._documents[f"device_time/{day}"] = "{"
+    for busy_ms in (5_000_000.0, 5_000_700.0):
+        server.time = DeviceTime(busy_ms, 0.0, 0.0)
+        await keeping.ask()
+    ((_, days),) = await keeping.read(0, day_of(NOW))
+    assert days[record().worker_id].time == DeviceTime(700.0, 0.0, 0.0)
+
+
+async def test_a_scheduler_begins_whatever_lies_in_the_place_of_device_time() -> None:
+    bench = Bench()
+    bench.store._documents[f"device_time/{day_of(bench.clock.now())}"] = "{"
+    async with bench.running():
+        await bench.workers(record())
+        await bench.clock.advance(120.0)
+        assert await bench.store.load_document(f"device_time/{day_of(bench.clock.now())}") is not None
 
 
 def test_days_on_the_wire() -> None:

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
-from services.scheduler.pricing.anchor import UNREADABLE, Anchor, Standing
+from services.scheduler.pricing.anchor import Anchor, Standing
 from services.scheduler.pricing.book import PriceBook
+from services.scheduler.storage.unreadable import UNREADABLE
 from tests.unit.libs.generation.test_calibration import mixed, small_machine
 from tests.unit.services.scheduler.fakes import spec
 
