@@ -68,6 +68,10 @@ class Sender:
             return _failed("timeout")
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             return _failed("tls" if "SSL" in str(error) else "unreachable")
+        except ssl.SSLError:  # what comes is no TLS record: the library hands that on as it is
+            return _failed("tls")
+        except OSError:
+            return _failed("unreachable")
 
     async def _post_to_any(self, delivery: Delivery, place: Place) -> Answer:
         body = body_of(delivery)

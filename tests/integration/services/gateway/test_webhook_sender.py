@@ -176,6 +176,46 @@ async def test_the_certificate_is_that_of_the_name_at_the_checked_address() -> N
     assert len(receiver.posts) == 1
 
 
+async def break_off_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Agree on TLS as a receiver and then say what is none, until the other side has had enough."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE)
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    end, agreed = tls.wrap_bio(heard, said, server_side=True), False
+    while not agreed:
+        try:
+            end.do_handshake()
+            agreed = True
+        except ssl.SSLWantReadError:
+            writer.write(said.read())
+            heard.write(await reader.read(65_536))
+    writer.write(said.read() + b"this is no TLS record\r\n")
+    try:
+        await reader.read()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def test_a_receiver_that_falls_out_of_tls_is_a_failure_like_another() -> None:
+    server = await asyncio.start_server(break_off_tls, "127.0.0.1", 0)
+    async with server, sender("127.0.0.1") as one:
+        url = f"https://hook.example:{server.sockets[0].getsockname()[1]}/"
+        assert await one.send(a_delivery(url=url)) == Result(Outcome.FAILED, reason="tls")
+
+
+async def test_a_socket_that_fails_in_a_way_of_its_own_is_a_failure_like_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fails(*_given: object) -> None:
+        raise OSError("the network is down")
+
+    monkeypatch.setattr(sending, "post", fails)
+    async with sender("127.0.0.1") as one:
+        assert await one.send(a_delivery()) == Result(Outcome.FAILED, reason="unreachable")
+
+
 async def test_two_names_at_one_address_share_no_connection() -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(CERTIFICATE)
