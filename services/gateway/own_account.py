@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from libs.clients.account import AccountLimits, UsageWanted
 from libs.clients.limiter_tenants import TenantNews
@@ -56,10 +55,11 @@ class OwnAccount:
 
     async def usage(self, caller: Caller, asked: UsageAsked) -> UsagePage:
         """Return a page of usage. The days of the first page are those of all: midnight may come between them."""
-        query = usage_query.read(asked.from_text, asked.to_text, asked.by, self._clock.now())
         place = self._usage_pages.read(asked.token, caller.tenant_id, asked.filter)
         if place:
-            query = UsageQuery(date.fromisoformat(place[0]), date.fromisoformat(place[1]), query.by)
+            query = usage_query.continued(place[0], place[1], asked.by)
+        else:
+            query = usage_query.read(asked.from_text, asked.to_text, asked.by, self._clock.now())
         first, last = query.from_day.isoformat(), query.to_day.isoformat()
         wanted = UsageWanted(first, last, query.by, place[2:], page_size(asked.size))
         lines, more = await self._account.usage(caller.tenant_id, wanted)

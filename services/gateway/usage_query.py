@@ -24,7 +24,7 @@ class UsageQuery:
 def read(from_text: str, to_text: str, by: Iterable[str], now_s: float) -> UsageQuery:
     """Return what is asked for. Raises InvalidRequest naming all that is wrong with it."""
     problems: list[Violation] = []
-    parts = tuple(name.strip() for text in by for name in text.split(",") if name.strip())
+    parts = _parts(by)
     if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
         problems.append(Violation("by", f"must be some of {', '.join(PARTS)}, each once"))
     first, last = _day("from", from_text, problems), _day("to", to_text, problems)
@@ -35,6 +35,15 @@ def read(from_text: str, to_text: str, by: Iterable[str], now_s: float) -> Usage
     if problems or first is None or last is None:
         raise InvalidRequest(f"This usage cannot be read: {listed(problems)}.", violations=problems)
     return UsageQuery(first, last, parts or PARTS[:1])
+
+
+def continued(from_day: str, to_day: str, by: Iterable[str]) -> UsageQuery:
+    """Return what a page after the first is about: the days that were found then, and parts that were good then."""
+    return UsageQuery(date.fromisoformat(from_day), date.fromisoformat(to_day), _parts(by) or PARTS[:1])
+
+
+def _parts(by: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for text in by for name in text.split(",") if name.strip())
 
 
 def _span_problems(first: date, last: date, end: str) -> list[Violation]:

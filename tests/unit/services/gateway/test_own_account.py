@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -71,6 +72,16 @@ async def test_the_next_page_begins_behind_the_last_line_and_keeps_its_days_acro
     (_, one), (_, two) = account.wanted
     assert (one.after, two.after) == ((), ("key_9", "2023-11-14", "tiny@1"))
     assert replace(two, after=()) == one == UsageWanted("2023-10-16", "2023-11-14", ("key", "day", "model"), (), 7)
+
+
+async def test_the_longest_time_is_read_to_its_end_although_midnight_comes(own: OwnAccount, clock: ManualClock):
+    today = datetime.fromtimestamp(clock.now(), UTC).date()
+    asked = UsageAsked(from_text=(today - timedelta(days=92)).isoformat())
+    first = await own.usage(CALLER, asked)
+    await clock.advance(DAY_S)
+    assert (await own.usage(CALLER, replace(asked, token=first.next_token))).query == first.query
+    with pytest.raises(InvalidRequest, match="at most 92 days before today"):
+        await own.usage(CALLER, asked)
 
 
 async def test_a_token_is_good_for_nobody_else_and_nothing_else(own: OwnAccount):
