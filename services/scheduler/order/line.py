@@ -32,16 +32,18 @@ def resident(
 ) -> Entry | None:
     """Return the job of a model in memory that may go before the head, whose time and units of loading are given.
 
-    It may when its tenant is no further ahead than that, together with what of its own already went before its first.
+    It may when its tenant is no further ahead than that, together with what of its own already went before its first;
+    of what a tenant has of such models its first goes, in whichever line it stands.
     """
     least, slack = head
-    near = [((time - least) * tenants[name].account.weight, model, name) for model, (time, _, name) in tops.items()]
+    free = {model for model, cost in costs.items() if not cost}
+    near = {((time - least) * tenants[name].account.weight, name) for it, (time, _, name) in tops.items() if it in free}
     best: tuple[float, float, int, Entry] | None = None
-    for ahead, model, name in sorted(one for one in near if one[0] <= slack and not costs[one[1]]):
+    for ahead, name in sorted(one for one in near if one[0] <= slack):
         if best is not None and ahead > best[0]:
             break  # nobody behind can be nearer: what went before their first only adds to it
         tenant = tenants[name]
-        entry = tenant.queues[model].first()
+        entry = tenant.first(free)
         if tenant.overtaken and entry is not tenant.first(costs):
             ahead += tenant.overtaken
         found = (ahead, *rank(entry)[1:], entry)

@@ -117,9 +117,10 @@ class Naive:
             jobs = [job for job in mine if job.model_version == model]
             front = min(self.of(job).time for job in jobs)
             for name in {job.tenant_id for job in jobs if self.of(job).time == front}:
-                job = best([job for job in jobs if job.tenant_id == name])
+                own = [job for job in mine if job.tenant_id == name]
+                job = best([job for job in own if offer(job.model_version) == 0.0])
                 ahead = (front - least) * job.weight
-                if job is not best([job for job in mine if job.tenant_id == name]):
+                if job is not best(own):
                     ahead += self.overtaken.get((job.tier, name), 0.0)
                 found.setdefault(ahead, []).append(job)
         allowed = [(ahead, jobs) for ahead, jobs in found.items() if ahead <= slack]

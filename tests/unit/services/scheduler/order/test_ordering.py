@@ -312,3 +312,13 @@ def test_a_job_that_starts_twice_without_a_word_between_is_counted_once() -> Non
         assert [job.job_id for job in drain(order)] == [waiting(1).job_id]
     order.settled(waiting(1).job_id, 100.0)
     assert not order._tiers.by_name["pro"].tenants, "nobody is counted as served for ever"
+
+
+def test_of_what_a_tenant_has_for_models_in_memory_the_first_goes_before_a_model_that_must_be_loaded() -> None:
+    order = Ordering()
+    order.add(waiting(1, model_version="n@1", priority=1), now=10.0)
+    order.add(waiting(2, shape="m@1 14 1", priority=-1), now=10.0)
+    order.add(waiting(3, shape="m@1 14 2", priority=-1), now=10.0)
+    order.add(waiting(4, shape="m@1 14 1"), now=10.0)
+    offers = {"m@1 14 1": 0.0, "m@1 14 2": 0.0, "n@1": 100.0}
+    assert [job.job_id[-1] for job in drain(order, offers.get)] == ["4", "2", "3", "1"]
