@@ -62,6 +62,11 @@ class Book:
         """Return an open job."""
         return self._all.get(job_id)
 
+    def came_back(self, ended: Job) -> bool:
+        """Return whether an operator brought a job back while whoever ended it waited for the answer."""
+        known = self._all.get(ended.id)
+        return known is not None and known.job.revivals > ended.revivals
+
     def keep(self, job: Job) -> OpenJob:
         """Take a job as it is now."""
         entry = self._all.get(job.id)

@@ -52,8 +52,7 @@ class OpenJobs:
     """QUEUED and RUNNING jobs by id, and their order."""
 
     def __init__(self, hub: WatchHub, instruments: Instruments, clock: Clock) -> None:
-        self._hub, self._instruments = hub, instruments
-        self._clock = clock
+        self._hub, self._instruments, self._clock = hub, instruments, clock
         self._entries = Book()
         self._deadlines = Deadlines()
         self.ordering = Ordering()
@@ -147,10 +146,11 @@ class OpenJobs:
     def ended(self, job: Job) -> None:
         """A job is in its final state; told once, by whoever brought it there."""
         self._instruments.job_ended(job)
-        _tell(self.followers, lambda follower: follower.ended(job))
-        self.gone(job.id)
         self.on_outbox()
-        self.on_ended(job)
+        if not self._entries.came_back(job):
+            _tell(self.followers, lambda follower: follower.ended(job))
+            self.gone(job.id)
+            self.on_ended(job)
 
     def gone(self, job_id: JobId) -> None:
         """A job is not open any more, or is not known to the store."""
