@@ -87,5 +87,6 @@ def _unheard_of(world: World, life: Life, job: Job) -> Iterator[str]:
     for other_id, acknowledged_at in world.acknowledged.items():
         other = world.store._jobs[other_id]
         before = _kind(other) == _kind(job) and acknowledged_at + LONG_S < job.created_at
-        if before and other.open and life.scheduler.jobs.get(other_id) is None:
+        new = other.open and not other.attempt  # not one that an operator brings back just now
+        if before and new and life.scheduler.jobs.get(other_id) is None:
             yield f"{life.name} chose {job.id} and does not know {other_id}, which had come {LONG_S} s before it"
