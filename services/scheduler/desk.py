@@ -19,7 +19,8 @@ from services.scheduler.results.removal import Removal
 from services.scheduler.results.reuse import Terms
 from services.scheduler.results.store import HandOver
 from services.scheduler.settlement import charging, endings
-from services.scheduler.storage.store import Accepted, JobStore, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
+from services.scheduler.storage.wishes import Accepted
 
 logger = logging.getLogger(__name__)
 

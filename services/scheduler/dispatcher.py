@@ -27,7 +27,8 @@ from services.scheduler.placement.held import held
 from services.scheduler.placement.placement import Obstacle
 from services.scheduler.placement.preempter import Preempter
 from services.scheduler.retries.retry import times_out_of_memory
-from services.scheduler.storage.store import JobStore, Start, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
+from services.scheduler.storage.wishes import Start
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from libs.ids import JobId
 from services.scheduler.job import AttemptRecord, Job
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.retries.retry import RESTARTED
-from services.scheduler.storage.store import JobStore, Mark, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
+from services.scheduler.storage.wishes import Mark
 
 logger = logging.getLogger(__name__)
 

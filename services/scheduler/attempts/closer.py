@@ -19,7 +19,8 @@ from services.scheduler.retries.substitution import Substitution
 from services.scheduler.retries.verdicts import Circumstances, Judge
 from services.scheduler.retries.ward import Ward
 from services.scheduler.storage.persistence import persistently
-from services.scheduler.storage.store import Ending, JobStore
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Ending
 
 logger = logging.getLogger(__name__)
 

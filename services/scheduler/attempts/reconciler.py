@@ -21,7 +21,8 @@ from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.reuse import HIT
 from services.scheduler.settlement import endings
 from services.scheduler.storage.persistence import persistently
-from services.scheduler.storage.store import JobStore, Requeue
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Requeue
 
 logger = logging.getLogger(__name__)
 

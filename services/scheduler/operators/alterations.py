@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from services.scheduler.job import Change, Job, JobState, after
 from services.scheduler.storage.changes import NewEvent, Step
-from services.scheduler.storage.store import Alteration, Dismissal, Downgrade, Revival
+from services.scheduler.storage.wishes import Alteration, Dismissal, Downgrade, Revival
 
 
 def altered(job: Job, alteration: Alteration) -> Step | None:

@@ -18,7 +18,8 @@ from services.scheduler.operators import alterations
 from services.scheduler.operators.operations import Operations
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.settlement import charging
-from services.scheduler.storage.store import Dismissal, JobStore, Revival, StoreUnavailable
+from services.scheduler.storage.store import JobStore, StoreUnavailable
+from services.scheduler.storage.wishes import Dismissal, Revival
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from services.scheduler.desk import DELETE_PATIENCE_S, changing, commit, still_r
 from services.scheduler.job import IllegalChange, Job
 from services.scheduler.replicas.lead_store import NOBODY
 from services.scheduler.results.reuse import Terms
-from services.scheduler.storage.store import Accepted, JobStore
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Accepted
 
 logger = logging.getLogger(__name__)
 

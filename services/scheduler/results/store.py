@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from libs.ids import JobId
 from services.scheduler.job import Job, OutboxMessage
 from services.scheduler.replicas.lead_store import NOBODY
-
-if TYPE_CHECKING:
-    from services.scheduler.results.reuse import Terms
-    from services.scheduler.storage.store import Accepted
-
+from services.scheduler.results.reuse import Terms
+from services.scheduler.storage.wishes import Accepted
 
 REMOVAL_MARGIN_S = 30.0  # between the removal of a picture and an attempt that surely stored it anew
 TOMBSTONE_S = 3600.0  # longer than any worker takes from storing a picture to the commit of its job

@@ -13,7 +13,7 @@ from services.scheduler.results import reuse
 from services.scheduler.results.store import REMOVAL_MARGIN_S, HandOver
 from services.scheduler.storage import changes
 from services.scheduler.storage.changes import Step
-from services.scheduler.storage.store import Ending, Requeue, Start
+from services.scheduler.storage.wishes import Ending, Requeue, Start
 
 REASON = "it was cancelled, and its run goes on for another job"
 Written = tuple[Job, Step, tuple[OutboxMessage, ...]]

@@ -13,7 +13,8 @@ from services.scheduler.open_jobs import OpenJobs
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.retries import fallback
 from services.scheduler.storage.persistence import persistently
-from services.scheduler.storage.store import Downgrade, JobStore
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Downgrade
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from services.scheduler.job import Failure, Job
 from services.scheduler.retries import retry
 from services.scheduler.retries.retry import Again, Fault, Mishap
 from services.scheduler.settlement import endings
-from services.scheduler.storage.store import Ending, Requeue
+from services.scheduler.storage.wishes import Ending, Requeue
 
 _UNASKED = Mishap(Fault.TRANSIENT, "GENERATION_FAILED", "The worker stopped without being asked.")
 _RECALLED = Mishap(Fault.DRAINING, "WORKER_DRAINING", "It was taken back from its worker.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from libs.generation.attempt import ImageStored, StageDone
 from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.settlement.charging import CAP, OUTCOMES, cause, charge, settlement
-from services.scheduler.storage.store import Ending
+from services.scheduler.storage.wishes import Ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 from libs.ids import JobId, WorkerId
 from services.scheduler.job import AttemptRecord, Change, Failure, IllegalChange, Job, JobState, after
-from services.scheduler.storage.store import Ending, Mark, Requeue, Start
+from services.scheduler.storage.wishes import Ending, Mark, Requeue, Start
 
 RUNNING_OUTCOME = "running"  # of an attempt that has not ended
 FINAL_KINDS: Mapping[JobState, str] = MappingProxyType(

@@ -18,17 +18,8 @@ from services.scheduler.results.reuse import Terms
 from services.scheduler.storage import changes
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.memory_outbox import MemoryOutbox
-from services.scheduler.storage.store import (
-    REQUEST_ID_LIFE_S,
-    Accepted,
-    Alteration,
-    Ending,
-    Mark,
-    OpenTotal,
-    PendingMessage,
-    Requeue,
-    Start,
-)
+from services.scheduler.storage.store import REQUEST_ID_LIFE_S, OpenTotal, PendingMessage
+from services.scheduler.storage.wishes import Accepted, Alteration, Ending, Mark, Requeue, Start
 from services.scheduler.webhooks.memory_deliveries import MemoryDeliveries
 from services.scheduler.webhooks.store import Delivery
 

@@ -19,7 +19,8 @@ from services.scheduler.results.shelf import Shelf
 from services.scheduler.storage import sql_reads, sql_rows, sql_writes
 from services.scheduler.storage.changes import Step
 from services.scheduler.storage.sql_schema import jobs
-from services.scheduler.storage.store import REQUEST_ID_LIFE_S, Accepted
+from services.scheduler.storage.store import REQUEST_ID_LIFE_S
+from services.scheduler.storage.wishes import Accepted
 from services.scheduler.webhooks import sql_deliveries
 
 RequestKey = tuple[TenantId, str]

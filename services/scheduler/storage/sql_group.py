@@ -17,7 +17,7 @@ from services.scheduler.storage import sql_accept, sql_changes
 from services.scheduler.storage.sql_accept import Offer
 from services.scheduler.storage.sql_changes import Wanted
 from services.scheduler.storage.sql_schema import outbox
-from services.scheduler.storage.store import Accepted
+from services.scheduler.storage.wishes import Accepted
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,16 +34,8 @@ from services.scheduler.storage.sql_changes import Wanted
 from services.scheduler.storage.sql_group import Answer, Delivered, Item
 from services.scheduler.storage.sql_schema import attempts, documents, job_events, jobs, outbox
 from services.scheduler.storage.sql_transactions import Transactions
-from services.scheduler.storage.store import (
-    Accepted,
-    Alteration,
-    Ending,
-    Mark,
-    OpenTotal,
-    PendingMessage,
-    Requeue,
-    Start,
-)
+from services.scheduler.storage.store import OpenTotal, PendingMessage
+from services.scheduler.storage.wishes import Accepted, Alteration, Ending, Mark, Requeue, Start
 from services.scheduler.webhooks.sql_deliveries import SqlDeliveries
 
 _POSTGRES_TIMEOUT_S = 1.0

@@ -17,7 +17,7 @@ from services.scheduler.results import sql_blobs
 from services.scheduler.storage import changes, sql_rows
 from services.scheduler.storage.changes import AttemptEnd, NewEvent, Step
 from services.scheduler.storage.sql_schema import attempts, blobs, documents, job_events, job_images, jobs, outbox
-from services.scheduler.storage.store import Mark
+from services.scheduler.storage.wishes import Mark
 from services.scheduler.webhooks import sql_deliveries
 
 

@@ -37,7 +37,8 @@ from services.scheduler.pricing.book import PriceBook
 from services.scheduler.replicas.lead import Lead
 from services.scheduler.storage import changes
 from services.scheduler.storage.sql_rows import job_of, job_values
-from services.scheduler.storage.store import Ending, JobStore, Start
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Ending, Start
 from tests.unit.services.scheduler.fakes import job
 
 MODELS = tuple(f"model-{number:02}@v1" for number in range(12))

@@ -8,7 +8,8 @@ from libs.generation.attempt import ImageStored, StageDone
 from libs.generation.spec import GenerationSpec
 from libs.ids import JobId, KeyId, TenantId, WorkerId
 from services.scheduler.job import Change, Failure, Job, OutboxMessage
-from services.scheduler.storage.store import Ending, JobStore, Mark, Requeue, Start
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Ending, Mark, Requeue, Start
 
 NOW = 1_800_000_000.0
 TENANT, OTHER = TenantId("acme"), TenantId("zeta")

@@ -9,7 +9,8 @@ import pytest
 
 from libs.ids import JobId
 from services.scheduler.job import Change, Job, JobState
-from services.scheduler.storage.store import Deposed, Dismissal, Downgrade, JobStore, Revival
+from services.scheduler.storage.store import Deposed, JobStore
+from services.scheduler.storage.wishes import Dismissal, Downgrade, Revival
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,

@@ -19,7 +19,8 @@ from services.scheduler.replicas.lead import Lead
 from services.scheduler.results.keeping import RESULT_LIFE_S, Results
 from services.scheduler.results.reuse import MARGIN_S, Terms
 from services.scheduler.results.sweeper import ResultSweeper
-from services.scheduler.storage.store import JobStore, Start
+from services.scheduler.storage.store import JobStore
+from services.scheduler.storage.wishes import Start
 from tests.contract.job_store.samples import NOW, WORKER, a_job, a_requeue, a_success, an_image
 
 PICTURE = b"the bytes of a picture"

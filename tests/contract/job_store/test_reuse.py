@@ -11,7 +11,8 @@ import pytest
 from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.results.reuse import MARGIN_S, REASON, Terms
 from services.scheduler.results.store import HandOver, PicturesSwept
-from services.scheduler.storage.store import Accepted, Deposed, JobStore
+from services.scheduler.storage.store import Deposed, JobStore
+from services.scheduler.storage.wishes import Accepted
 from tests.contract.job_store.samples import (
     CONFIRM,
     NOW,

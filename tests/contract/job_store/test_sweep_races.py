@@ -28,7 +28,8 @@ from services.scheduler.results.store import REMOVAL_MARGIN_S, TOMBSTONE_S, Hand
 from services.scheduler.results.sweeper import ResultSweeper
 from services.scheduler.results.takeover import swept_away
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Deposed, Ending, JobStore, Start
+from services.scheduler.storage.store import Deposed, JobStore
+from services.scheduler.storage.wishes import Ending, Start
 from tests.contract.job_store.interleaving import Act, Gate, next_order, play
 from tests.contract.job_store.samples import NOW, TENANT, WORKER, a_job, a_spec, a_success, an_image
 

@@ -17,7 +17,7 @@ from libs.webhooks.shares import Claim
 from libs.webhooks.tries import Told
 from services.scheduler.job import Change
 from services.scheduler.storage.sql_store import SqlStore
-from services.scheduler.storage.store import Revival
+from services.scheduler.storage.wishes import Revival
 from services.scheduler.webhooks.store import Report
 from tests.contract.job_store.samples import NOW, a_job, a_spec, a_start, an_ending
 

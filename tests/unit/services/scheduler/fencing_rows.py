@@ -10,7 +10,7 @@ from services.scheduler.job import Change, Failure, Job, JobState
 from services.scheduler.retries import retry
 from services.scheduler.retries.retry import Again, Fault, Mishap
 from services.scheduler.storage import changes
-from services.scheduler.storage.store import Ending, Requeue, Start
+from services.scheduler.storage.wishes import Ending, Requeue, Start
 from tests.unit.services.scheduler import fakes
 
 _TEMPLATE = fakes.job(0.0, id=JobId("job"))

@@ -18,7 +18,8 @@ from libs.testing.clock import ManualClock
 from services.scheduler.job import JobState
 from services.scheduler.placement.fleet import RETURN_S
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Requeue, Start, StoreUnavailable
+from services.scheduler.storage.store import StoreUnavailable
+from services.scheduler.storage.wishes import Requeue, Start
 from tests.unit.services.scheduler.fakes import STEPS, TENANT, Bench, job, pictures, record, silence, spec
 from tests.unit.services.scheduler.faulty_store import EveryOther, FaultyStore
 

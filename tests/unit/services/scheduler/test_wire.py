@@ -17,7 +17,7 @@ from services.scheduler.job import Failure
 from services.scheduler.settlement import endings
 from services.scheduler.settlement.endings import Yield
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Mark, Start
+from services.scheduler.storage.wishes import Mark, Start
 from tests.unit.services.scheduler.fakes import job, spec
 
 NOW = 1_700_000_000.0

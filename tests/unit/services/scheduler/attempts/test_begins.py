@@ -9,7 +9,8 @@ import pytest
 from services.scheduler.job import Job, JobState
 from services.scheduler.scheduler import Scheduler
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Start, StoreUnavailable
+from services.scheduler.storage.store import StoreUnavailable
+from services.scheduler.storage.wishes import Start
 from tests.unit.services.scheduler.fakes import MODEL, TENANT, Bench, FakeModelServer, pictures, record, silence
 
 

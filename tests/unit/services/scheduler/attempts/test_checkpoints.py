@@ -15,7 +15,8 @@ from services.scheduler.attempts.checkpoints import advanced, resume_from
 from services.scheduler.job import AttemptRecord, Job, JobState
 from services.scheduler.retries.retry import MAX_COUNTED_ATTEMPTS
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Deposed, Mark, StoreUnavailable
+from services.scheduler.storage.store import Deposed, StoreUnavailable
+from services.scheduler.storage.wishes import Mark
 from tests.unit.services.scheduler.fakes import TENANT, Bench, FakeModelServer, Line, pictures, record, silence, spec
 
 TOTAL = 100

@@ -19,7 +19,7 @@ from services.scheduler.job import DurableEvent, Failure
 from services.scheduler.settlement import endings
 from services.scheduler.settlement.endings import Yield
 from services.scheduler.storage.memory_store import MemoryStore
-from services.scheduler.storage.store import Requeue, Revival, Start
+from services.scheduler.storage.wishes import Requeue, Revival, Start
 from tests.unit.services.scheduler.fakes import job, spec
 
 
