@@ -12,6 +12,7 @@ renewal needs no restart (`libs.rpc.identity`).
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from libs import roles
 from libs.roles import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
 from libs.secret_files import write_private
 
+logger = logging.getLogger(__name__)
+
 AUTHORITY, DOOR, CLIENTS = "ca", "door", "clients"
 DOOR_HOSTS = ("localhost", "127.0.0.1", "::1")
 LIFE = timedelta(days=90)
@@ -39,6 +42,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 class CertificateProblem(Exception):
     """There is no authority, or one already, or a name that cannot be; the message says what to do."""
+
+
+class NotRenewed(CertificateProblem):
+    """Some certificates cannot be renewed, and the message says which and why; `renewed` are the others."""
+
+    def __init__(self, told: str, renewed: Sequence[Certificate]) -> None:
+        super().__init__(told)
+        self.renewed = renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,10 @@ def ensure(folder: Path, now: datetime) -> None:
     for name in (*roles.EVERY, DOOR):
         if name not in held:
             issue(folder, name, now)
-    renew(folder, now)
+    try:
+        renew(folder, now)
+    except NotRenewed as error:  # one that the stack may not even use; what does use it says so when it has ended
+        logger.error("certificates cannot be renewed: %s", error)
 
 
 def issue(folder: Path, name: str, now: datetime, *, hosts: Sequence[str] = (), life: timedelta = LIFE) -> Certificate:
@@ -101,9 +115,25 @@ def issue(folder: Path, name: str, now: datetime, *, hosts: Sequence[str] = (), 
 
 
 def renew(folder: Path, now: datetime, within: timedelta = RENEW_BEFORE) -> list[Certificate]:
-    """Issue anew what ends within that time, for the hosts it had and as long as it had; return those."""
+    """Issue anew what ends within that time, for the hosts it had and as long as it had; return those.
+
+    Raises CertificateProblem when nothing can be issued, and NotRenewed at the end when some could not be: those of
+    another release may have a name or a host that is not allowed any more.
+    """
     due = [found for found in find(folder) if found.is_due(now, within) and found.name != AUTHORITY]
-    return [issue(folder, one.name, now, hosts=one.hosts, life=one.ends - one.begins - _BACK_DATED) for one in due]
+    if due:
+        _authority(folder)
+    renewed: list[Certificate] = []
+    problems: list[str] = []
+    for one in due:
+        try:
+            renewed.append(issue(folder, one.name, now, hosts=one.hosts, life=one.ends - one.begins - _BACK_DATED))
+        except CertificateProblem as error:
+            problems.append(f"{one.name}: {error}")
+    if problems:
+        told = f"{'; '.join(problems)}. Issue them anew with `darkroom certs issue`, or remove their folders"
+        raise NotRenewed(told, renewed)
+    return renewed
 
 
 def find(folder: Path) -> list[Certificate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from libs import certificates
-from libs.certificates import AUTHORITY, CLIENTS, Certificate, CertificateProblem
+from libs.certificates import AUTHORITY, CLIENTS, Certificate, CertificateProblem, NotRenewed
 from libs.cli import output
 from libs.cli.target import Target
 
@@ -75,11 +75,22 @@ def renew(
 ) -> None:
     """Issue anew what ends soon, for the hosts that it had; running processes take it without a restart."""
     place, now = _place(context, folder), _now()
-    renewed = _told(lambda: certificates.renew(place, now, timedelta(days=within)))
+    renewed, problem = _told(lambda: _renewed(place, now, timedelta(days=within)))
     for one in renewed:
         sys.stdout.write(f"{one.name} is valid until {_text(one.ends)}\n")
+    if problem:
+        sys.stderr.write(f"darkroom: cannot renew {problem}\n")
+        raise typer.Exit(1)
     if not renewed:
         sys.stdout.write("nothing ends so soon\n")
+
+
+def _renewed(place: Path, now: datetime, within: timedelta) -> tuple[Sequence[Certificate], str]:
+    """Return what is renewed, and what is told of the others."""
+    try:
+        return certificates.renew(place, now, within), ""
+    except NotRenewed as error:
+        return error.renewed, str(error)
 
 
 def _place(context: typer.Context, folder: Path | None) -> Path:

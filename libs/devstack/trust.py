@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs import certificates, roles
-from libs.certificates import DOOR, CertificateProblem
+from libs.certificates import DOOR, CertificateProblem, NotRenewed
 from libs.clock import Clock
 from libs.devstack.settings import StackSettings
 from libs.roles import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
@@ -131,6 +131,9 @@ async def keep_renewed(folder: Path | None, clock: Clock, say: Callable[[str], N
         await clock.sleep(_LOOK_EVERY_S)
         try:
             renewed = await asyncio.to_thread(certificates.renew, folder, datetime.fromtimestamp(clock.now(), UTC))
+        except NotRenewed as error:
+            say(f"certificates cannot be renewed: {error}")
+            renewed = [*error.renewed]
         except (CertificateProblem, OSError) as error:
             say(f"certificates cannot be renewed: {error}")
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs import certificates, roles
-from libs.certificates import CertificateProblem
+from libs.certificates import CertificateProblem, NotRenewed
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -139,3 +139,38 @@ def test_a_stack_gets_what_it_lacks_and_keeps_what_it_has(tmp_path: Path) -> Non
     assert (tmp_path / "gateway" / "tls.crt").read_bytes() == kept
     certificates.ensure(tmp_path, NOW + timedelta(days=80))
     assert (tmp_path / "gateway" / "tls.crt").read_bytes() != kept
+
+
+def of_old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all that a mesh needs, with a door for a host that has become the name of a service since."""
+    certificates.init(folder, NOW)
+    with monkeypatch.context() as before:
+        before.setattr(roles, "SERVICES", ())
+        certificates.issue(folder, "door", NOW, hosts=["images.example", "gateway"])
+
+
+def test_one_that_cannot_be_renewed_keeps_no_other_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_old(tmp_path, monkeypatch)
+    later = NOW + timedelta(days=80)
+    with pytest.raises(NotRenewed, match=r"door: gateway is what a service .* name another host") as caught:
+        certificates.renew(tmp_path, later)
+    assert {one.name for one in caught.value.renewed} == set(roles.EVERY)
+    assert {one.name for one in certificates.find(tmp_path) if one.is_due(later)} == {"door"}
+
+
+def test_a_stack_begins_with_one_that_cannot_be_renewed_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_old(tmp_path, monkeypatch)
+    certificates.ensure(tmp_path, NOW + timedelta(days=80))
+    [line] = caplog.records
+    assert (line.levelname, "name another host for door" in line.getMessage()) == ("ERROR", True)
+
+
+def test_without_the_key_of_the_authority_nothing_is_renewed(tmp_path: Path) -> None:
+    certificates.init(tmp_path, NOW)
+    (tmp_path / "ca" / "tls.key").unlink()
+    assert certificates.renew(tmp_path, NOW) == []
+    with pytest.raises(CertificateProblem, match="nothing can be issued") as caught:
+        certificates.renew(tmp_path, NOW + timedelta(days=80))
+    assert not isinstance(caught.value, NotRenewed)

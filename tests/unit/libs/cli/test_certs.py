@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from libs import certificates
+from libs import certificates, roles
 from libs.cli.main import app
 
 RUN = CliRunner()
@@ -55,6 +55,17 @@ def test_what_has_ended_is_shown_and_renewed(data: Path) -> None:
     assert run(data, "renew").output.startswith("gateway is valid until")
     assert run(data, "show").exit_code == 0
     assert run(data, "renew").output == "nothing ends so soon\n"
+
+
+def test_what_cannot_be_renewed_is_told_beside_what_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, past = data / "secrets" / "tls", datetime.now(UTC) - timedelta(days=10)
+    with monkeypatch.context() as before:
+        before.setattr(roles, "SERVICES", ())
+        certificates.issue(folder, "door", past, hosts=["gateway"], life=timedelta(days=5))
+    certificates.issue(folder, "gateway", past, life=timedelta(days=5))
+    told = run(data, "renew")
+    assert (told.exit_code, told.output.startswith("gateway is valid until")) == (1, True)
+    assert "name another host for door" in told.output
 
 
 def test_without_any_it_says_how_to_make_them(tmp_path: Path) -> None:

@@ -111,6 +111,16 @@ async def test_what_ends_soon_is_renewed_while_the_stack_runs(tmp_path: Path) ->
         "door", "envoy", "gateway", "modelserver", "operator", "ratelimiter", "scheduler"
     ]  # fmt: skip
     assert min(one.ends for one in certificates.find(tmp_path)) > NOW + timedelta(days=140)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "door" / "tls.crt").rename(tmp_path / "old" / "tls.crt")
+    said.clear()
+    await passes(70, 7)
+    problems = [line for line in said if "cannot be renewed" in line]
+    assert "old is no part of a mesh" in problems[0]
+    assert {line.split()[3] for line in said if line not in problems} == {
+        "envoy", "gateway", "modelserver", "operator", "ratelimiter", "scheduler"
+    }  # fmt: skip
+    (tmp_path / "old" / "tls.crt").unlink()
     (tmp_path / "ca" / "tls.key").unlink()
     said.clear()
     await passes(70, 1)
