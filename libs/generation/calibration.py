@@ -23,8 +23,9 @@ from typing import Any
 from libs.generation.coefficients import Coefficients
 from libs.generation.cost import BucketPrice, CostEntry
 from libs.generation.monotone import orderly
+from libs.generation.sound import above_zero, logarithms, not_below_zero
 from libs.generation.spec import GenerationSpec
-from libs.generation.work import KINDS, Bucket, Work, bucket_of, work_of
+from libs.generation.work import Bucket, Work, bucket_of, work_of
 
 COVERED = 0.9
 JUMP = math.log(3.0)
@@ -211,18 +212,37 @@ class Calibration:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Calibration:
         """Read what was kept; raises KeyError, TypeError or ValueError for what it did not write."""
-        if len(document["fit"]["values"]) != len(KINDS):
-            raise ValueError("other kinds of work were counted then")
-        fit = dict(document["fit"])
         read = [_class(each) for each in document["classes"]]
         plain = {name: value for name, value in document.items() if name not in ("fit", "classes", "row", "told")}
-        coefficients, row = Coefficients(**{**fit, "prior": tuple(fit["prior"])}), Row(**document["row"])
         told = CostEntry.from_document(document["told"]) if document.get("told") else None
-        return cls(**plain, fit=coefficients, row=row, classes={each.bucket: each for each in read}, told=told)
+        classes, row = {each.bucket: each for each in read}, _row(document["row"])
+        kept = cls(**plain, fit=Coefficients.from_document(document["fit"]), row=row, classes=classes, told=told)
+        kept._check()
+        return kept
+
+    def _check(self) -> None:
+        """Raise ValueError for what would be no price."""
+        above_zero((self.guided,))
+        not_below_zero((self.since_fit, self.spread))
+        logarithms((self.spread, self.above))
+        for work in [each.work for each in self.classes.values()] + [self.work] * (self.jobs > 0):
+            not_below_zero(work)
+            above_zero((self.fit.of(work),))
 
 
 def _class(document: Mapping[str, Any]) -> _Class:
-    return _Class(**{**document, "bucket": Bucket(**document["bucket"]), "row": Row(**document["row"])})
+    bucket, row = Bucket.from_document(document["bucket"]), _row(document["row"])
+    kept = _Class(**{**document, "bucket": bucket, "row": row})
+    not_below_zero((kept.jobs,))
+    logarithms((kept.typical, kept.beyond))
+    return kept
+
+
+def _row(document: Mapping[str, Any]) -> Row:
+    kept = Row(**document)
+    not_below_zero((kept.jumps,))
+    logarithms((kept.by,))
+    return kept
 
 
 def _toward(covered: bool) -> float:

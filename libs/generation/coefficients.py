@@ -6,9 +6,12 @@ the prior does, scaled to what was measured: a few imagined jobs, small to large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
+from libs.generation.sound import above_zero, not_below_zero
 from libs.generation.work import KINDS, Work, cost, work
 
 _KEEP = 0.998  # of the weight of what was measured, with every new measurement: half is from the last 350
@@ -39,6 +42,17 @@ class Coefficients:
     def __post_init__(self) -> None:
         """Start from the prior."""
         self.values = self.values or list(self.prior)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Coefficients:
+        """Read what was kept; raises KeyError, TypeError or ValueError for other things."""
+        kept = cls(**{**document, "prior": tuple(document["prior"])})
+        rows = (kept.prior, document["values"], kept.totals, *kept.products)
+        if len(kept.products) != len(KINDS) or any(len(row) != len(KINDS) for row in rows):
+            raise ValueError("other kinds of work were counted then")
+        not_below_zero((kept.jobs, *chain.from_iterable(rows)))
+        above_zero((kept.scale, kept.prior[4], kept.values[4]))
+        return kept
 
     def of(self, done: Sequence[float]) -> float:
         """Return what work costs."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from libs.generation.sound import above_zero, not_below_zero
 from libs.generation.spec import GenerationSpec
 from libs.generation.work import Bucket, Work, bucket_of, cost, work_of
 
@@ -101,9 +102,15 @@ class CostEntry:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> CostEntry:
-        """Read what was kept; raises KeyError or TypeError for other things."""
-        prices = [BucketPrice(**{**each, "bucket": Bucket(**each["bucket"])}) for each in document["buckets"]]
-        return cls(**{**document, "buckets": tuple(prices)})
+        """Read what was kept; raises KeyError, TypeError or ValueError for other things."""
+        prices = [
+            BucketPrice(**{**each, "bucket": Bucket.from_document(each["bucket"])}) for each in document["buckets"]
+        ]
+        kept = cls(**{**document, "buckets": tuple(prices)})
+        not_below_zero(kept.coefficients)
+        above_zero((sum(kept.coefficients), kept.guided, kept.typical, kept.high))
+        above_zero(ratio for each in prices for ratio in (each.typical, each.high))
+        return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from libs.generation.sound import finite
 from libs.generation.spec import GenerationSpec
 
 GUIDED = "+guided"
@@ -12,6 +14,7 @@ GUIDED = "+guided"
 # In the order of a CostEntry's coefficients: once a job; pictures · MP; steps; rows · steps; those · MP; those · MP².
 Work = tuple[float, float, float, float, float, float]
 KINDS = range(6)
+_MOST_DOUBLINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,15 @@ class Bucket:
     def within(self, other: Bucket) -> bool:
         """Whether it is of the same kind, and neither larger nor longer."""
         return self.kind == other.kind and self.size <= other.size and self.steps <= other.steps
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Bucket:
+        """Read what was kept; raises TypeError or ValueError for other things."""
+        kept = cls(**document)
+        if not (isinstance(kept.kind, str) and isinstance(kept.size, int) and isinstance(kept.steps, int)):
+            raise TypeError("a class of requests has a kind and two whole numbers")
+        finite((kept.size, kept.steps), 0, _MOST_DOUBLINGS)
+        return kept
 
     def unguided(self) -> Bucket:
         """Return the class of the same requests without guidance."""

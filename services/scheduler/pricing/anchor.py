@@ -6,10 +6,11 @@ learned again within minutes; what a unit means, in limits, balances and bills, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from libs.generation.sound import above_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,12 @@ class Anchor:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Anchor:
         """Read what was kept; what another release keeps beside it is left out. Raises one of `unreadable.UNREADABLE`."""
-        models = {str(name): _standing(kept) for name, kept in document["models"].items()}
+        models = {str(name): standing_of(kept) for name, kept in document["models"].items()}
         return cls(int(document["version"]), int(document["catalog_version"]), models)
 
 
-def _standing(kept: Mapping[str, Any]) -> Standing:
+def standing_of(kept: Mapping[str, Any]) -> Standing:
+    """Read the standing of a model; raises one of `unreadable.UNREADABLE` for other things."""
     worths = {str(name): float(worth) for name, worth in kept["worths"].items()}
-    if not all(math.isfinite(worth) and worth > 0.0 for worth in worths.values()):
-        raise ValueError("a millisecond is worth something")
+    above_zero(worths.values())
     return Standing(str(kept["reference"]), worths)

@@ -12,9 +12,10 @@ from typing import Any
 
 from libs.generation.calibration import Calibration
 from libs.generation.cost import CostEntry, CostTable
+from libs.generation.sound import above_zero
 from libs.generation.spec import GenerationSpec
 from services.scheduler.forecast.speeds import PRIOR_S_PER_UNIT
-from services.scheduler.pricing.anchor import Anchor, Standing
+from services.scheduler.pricing.anchor import Anchor, Standing, standing_of
 
 FORMAT = 1  # of what is kept; a higher one is of a later release
 MOVED = 0.02  # a price that changes by less is not worth a new version
@@ -171,17 +172,12 @@ class PriceBook:
         if document.get("format", FORMAT) > FORMAT:
             raise ValueError("a later release wrote these prices")
         models = {name: _model(kept) for name, kept in document["models"].items()}
-        entries = {name: _entry(entry) for name, entry in document["entries"].items()}
+        entries = {name: CostEntry.from_document(entry) for name, entry in document["entries"].items()}
         self._models, self.table = models, CostTable(entries, self.table.prior, int(document["version"]))
 
 
-def _entry(kept: Mapping[str, Any]) -> CostEntry:
-    entry = CostEntry.from_document(kept)
-    if not all(map(math.isfinite, (*entry.coefficients, entry.typical, entry.high))):
-        raise ValueError("a price is a number")
-    return entry
-
-
 def _model(kept: Mapping[str, Any]) -> _Model:
+    standing = standing_of(kept)
+    above_zero((kept["ms"],))
     classes = {name: Calibration.from_document(each) for name, each in kept["classes"].items()}
-    return _Model(kept["reference"], classes, dict(kept["worths"]), kept["ms"])
+    return _Model(standing.reference, classes, dict(standing.worths), kept["ms"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -157,6 +160,56 @@ def test_a_price_that_is_no_number_is_not_taken_up(price: object) -> None:
     with pytest.raises(UNREADABLE):
         again.restore(kept)
     assert again.table == PriceBook().table
+
+
+def numbers_in(kept: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where plain values stand; of a list the first and the last."""
+    if not isinstance(kept, dict | list):
+        yield path
+        return
+    names = list(kept) if isinstance(kept, dict) else sorted({0, len(kept) - 1} if kept else set())
+    for name in names:
+        yield from numbers_in(kept[name], (*path, name))
+
+
+def with_other(document: Any, path: tuple[Any, ...], value: object) -> Any:
+    changed = json.loads(json.dumps(document))
+    at = changed
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e300, "x", None, []], ids=str)
+def test_what_is_read_never_ends_who_reckons_with_it(value: object) -> None:
+    book = PriceBook()
+    drawn(book, GPU, 12)
+    renew(book)
+    drawn(book, GPU, 1, slower=20.0)
+    kept = book.to_document()
+    refused = list[str]()
+    for path in numbers_in({name: kept[name] for name in ("version", "entries", "models")}):
+        again = PriceBook()
+        try:
+            again.restore(with_other(kept, path, value))
+        except UNREADABLE:
+            refused.append(str(path[-1]))
+            assert again.table == PriceBook().table
+            continue
+        drawn(again, GPU, 12, slower=1.1, seed=1)
+        renew(again)
+        told = again.table.units(spec(), M), again.seconds_per_unit(M), again.worth(M, GPU)
+        assert all(math.isfinite(each) and each > 0.0 for each in told), path
+    assert {"typical", "high", "ms", "scale", "guided", GPU} <= set(refused)
+
+
+@pytest.mark.parametrize("name", ["values", "totals", "products", "prior"])
+def test_prices_of_other_kinds_of_work_are_not_taken_up(name: str) -> None:
+    book, again = PriceBook(), PriceBook()
+    drawn(book, GPU, 12)
+    with pytest.raises(UNREADABLE):
+        again.restore(with_other(book.to_document(), ("models", M, "classes", GPU, "fit", name), []))
 
 
 def test_an_anchor_is_read_whatever_a_later_release_keeps_beside_it() -> None:
