@@ -76,7 +76,7 @@ class PriceBook:
 
     def worth(self, model_version: str, device_class: str) -> float:
         """Return the units of a millisecond of a class of device: 1 on the reference, and until both are measured."""
-        model = self._models.get(model_version)
+        model = self._models.get(model_version) or self._gone.get(model_version)
         return model.worths.get(device_class, 1.0) if model else 1.0
 
     def _model(self, model_version: str, device_class: str) -> _Model:

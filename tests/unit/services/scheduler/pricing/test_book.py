@@ -142,6 +142,7 @@ def test_a_model_that_comes_back_has_the_reference_that_it_had() -> None:
     again.restore(json.loads(json.dumps(book.to_document())))
     again.remember(Anchor.from_document(json.loads(json.dumps(book.anchor(1).to_document()))))
     for each in (book, again):
+        assert each.worth(M, CPU) == worth, "also for who is charged before anything is learned"
         drawn(each, CPU, 60, slower=20.0, seed=5)
         renew(each)
         assert each.worth(M, CPU) == worth < 0.1
