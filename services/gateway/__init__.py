@@ -1,14 +1,14 @@
 """The gateway: the public contract. It is the authority for nothing and keeps no state, so any number may run.
 
-Main path (`admission`):  parse → find by idempotency key → check and price → look up uploads → reserve → submit →
-answer. Beside it: `relay` (events to readers), `downloads` (pictures), `uploads` (pictures that requests start from),
-`estimating`, `health`, `webhooks/` (delivered to whom requests name), the page in `web/`.
+Main path (`creating/admission`):  parse → find by idempotency key → check and price → look up uploads → reserve →
+submit → answer. Beside it: `reading/` (events, pictures, waits), `uploads/` (pictures that requests start from),
+`accounts/` (keys, limits, usage), `webhooks/` (sent to whom requests and accounts name), `health`, the page in `web/`.
 
     bytes of a REST body ── parsing ─┐
     typed message ───────────────────┴─ Draft ── drafts.price ── Priced ── admission ── Job ── presentation
 
-Who is calling comes from the door (`identity`); what is handed out and taken back – picture links, event tokens, page
-tokens – is signed (`signing`). Envoy's configuration lies in `envoy/`.
+Who is calling comes from the door (`callers/identity`); what is handed out and taken back – picture links, event
+tokens, page tokens – is signed (`libs/signing`). Envoy's configuration lies in `envoy/`.
 
 When a peer is gone: no scheduler: creating and reading answer 503 within a second, open event streams stay open with
 keepalives and go on after the last sequence when it is back, the catalog is kept. No rate limiter: creating answers

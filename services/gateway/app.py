@@ -35,33 +35,33 @@ from libs.rpc.server import RpcServer, wait_for_stop
 from libs.secret_files import WEBHOOK_SECRET, SigningKeys, read_signing_keys, read_token
 from libs.signing import Signer
 from libs.telemetry import metrics
-from services.gateway.account_servicer import AccountServicer, KeyServicer
-from services.gateway.admission import Admission
+from services.gateway.accounts.own_account import OwnAccount
+from services.gateway.accounts.servicer import AccountServicer, KeyServicer
+from services.gateway.callers.permissions import Guarded
+from services.gateway.callers.request_count import RequestCount
+from services.gateway.callers.withdrawals import Keys, Withdrawals
 from services.gateway.catalog import CatalogView, CatalogWatcher
-from services.gateway.creation import Creation
-from services.gateway.delivering import Agents, Delivering
-from services.gateway.downloads import Downloads
-from services.gateway.estimating import Estimator
+from services.gateway.creating.admission import Admission
+from services.gateway.creating.creation import Creation
+from services.gateway.creating.estimating import Estimator
 from services.gateway.health import HealthCheck
-from services.gateway.links import Links
 from services.gateway.measuring import AnswerMeasures, Measured
 from services.gateway.model_servicer import ModelServicer
-from services.gateway.own_account import OwnAccount
-from services.gateway.page_tokens import PageTokens
 from services.gateway.peers import Account, Identity, Limiter, Scheduler
-from services.gateway.permissions import Guarded
-from services.gateway.presentation import Presenter
-from services.gateway.relay import EventRelay
-from services.gateway.request_count import RequestCount
+from services.gateway.reading.downloads import Downloads
+from services.gateway.reading.links import Links
+from services.gateway.reading.page_tokens import PageTokens
+from services.gateway.reading.presentation import Presenter
+from services.gateway.reading.relay import EventRelay
+from services.gateway.reading.waiting import Waiting
 from services.gateway.servicer import GenerationServicer, Parts
 from services.gateway.settings import AFTER_RESERVE, Settings
 from services.gateway.site_servicer import SiteServicer, load_page
 from services.gateway.tier_watch import TierWatch
-from services.gateway.upload_servicer import UploadServicer
-from services.gateway.uploads import Uploads
-from services.gateway.waiting import Waiting
+from services.gateway.uploads.servicer import UploadServicer
+from services.gateway.uploads.uploads import Uploads
+from services.gateway.webhooks.delivering import Agents, Delivering
 from services.gateway.webhooks.destinations import PUBLIC_ONLY, Destinations
-from services.gateway.withdrawals import Keys, Withdrawals
 
 _Served: TypeAlias = tuple[str, object, Callable[[Any, grpc.aio.Server], None]]
 

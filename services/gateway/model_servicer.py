@@ -6,8 +6,8 @@ from darkroom.v1 import model_pb2
 from darkroom.v1 import model_service_pb2 as pb
 from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer
 from libs.wire.model import model_to_pb
+from services.gateway.callers.identity import Context
 from services.gateway.catalog import CatalogView
-from services.gateway.identity import Context
 
 _LONGEST_NAME = 200
 

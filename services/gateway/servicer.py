@@ -16,20 +16,20 @@ from libs.clock import Clock
 from libs.errors import InvalidRequest, NotFound, Violation
 from libs.ids import JobId, TenantId
 from libs.rpc import headers
-from services.gateway import sse
-from services.gateway.creation import Creation
-from services.gateway.downloads import Downloads
-from services.gateway.drafts import Draft
-from services.gateway.estimating import Estimator
-from services.gateway.identity import Context, caller_of, headers_of, owner_of
-from services.gateway.links import Links
-from services.gateway.owners import as_owner, owner_of_job
-from services.gateway.page_tokens import PageTokens, page_size
-from services.gateway.parsing import parse_draft
+from services.gateway.callers.identity import Context, caller_of, headers_of, owner_of
+from services.gateway.callers.owners import as_owner, owner_of_job
+from services.gateway.callers.withdrawals import Withdrawals
+from services.gateway.creating.creation import Creation
+from services.gateway.creating.drafts import Draft
+from services.gateway.creating.estimating import Estimator
+from services.gateway.creating.parsing import parse_draft
 from services.gateway.peers import Scheduler
-from services.gateway.presentation import Presenter, job_headers
-from services.gateway.relay import EventRelay
-from services.gateway.withdrawals import Withdrawals
+from services.gateway.reading import sse
+from services.gateway.reading.downloads import Downloads
+from services.gateway.reading.links import Links
+from services.gateway.reading.page_tokens import PageTokens, page_size
+from services.gateway.reading.presentation import Presenter, job_headers
+from services.gateway.reading.relay import EventRelay
 
 _JOB_ID = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}")
 _STREAM_HEADERS = [("cache-control", "no-cache"), ("x-accel-buffering", "no")]

@@ -11,9 +11,9 @@ from google.api import httpbody_pb2
 from darkroom.v1 import site_service_pb2 as pb
 from darkroom.v1.site_service_pb2_grpc import SiteServiceServicer
 from libs.rpc import headers
-from services.gateway.downloads import matches
+from services.gateway.callers.identity import Context, headers_of
 from services.gateway.health import HealthCheck
-from services.gateway.identity import Context, headers_of
+from services.gateway.reading.downloads import matches
 
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, aclosing
 from typing import Any, TypeAlias
 
-from services.gateway.identity import Context
+from services.gateway.callers.identity import Context
 
 Entered: TypeAlias = Callable[[Any, Context], AbstractContextManager[None]]
 """Gives what to be in for as long as a call of this request lasts; what it raises refuses the call."""

@@ -6,7 +6,8 @@ decide.
     door        who is calling: Envoy asks for every request   (`strangers`: without a key; `abuse`: how they behave)
     keys        API keys, accounts, free sign-up
     tiers       what each tier grants, and what was agreed with a tenant
-    tenants     tenants as operators keep them, prepaid money, what they are told
+    tenants     tenants as operators keep them, prepaid money, what happened to them
+    webhooks    where they want to be told of it, and what is still to be sent
     balances    the arithmetic of limits: one step of a reservation in all its accounts. Pure
     ledgers     where balances stand, in memory or in Redis
     outages     what goes on while Redis is away

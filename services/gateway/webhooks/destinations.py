@@ -17,8 +17,8 @@ from libs import account_events
 from libs.errors import PermissionDenied, Violation
 from libs.generation.webhook import EVENTS, PORTS, Receiver, receiver_of
 from libs.scopes import Scope
-from services.gateway import permissions
-from services.gateway.identity import Caller
+from services.gateway.callers import permissions
+from services.gateway.callers.identity import Caller
 from services.gateway.webhooks.addresses import Resolve, is_address, is_public
 
 MAX_URL = 1000

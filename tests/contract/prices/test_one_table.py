@@ -15,10 +15,10 @@ from darkroom.scheduler.v1 import scheduler_service_pb2 as pb
 from darkroom.v1 import job_pb2
 from libs.clients.scheduler import Submission, Submitted, catalog_from_pb
 from libs.testing.clock import ManualClock
-from services.gateway.admission import Admission
 from services.gateway.catalog import CatalogView
-from services.gateway.drafts import Draft
-from services.gateway.estimating import Estimator
+from services.gateway.creating.admission import Admission
+from services.gateway.creating.drafts import Draft
+from services.gateway.creating.estimating import Estimator
 from services.scheduler.pricing.keeper import EVERY_S
 from services.scheduler.wire import catalog_to_pb
 from tests.unit.services.gateway.fakes import CALLER, FakeLimiter, FakeScheduler, uploads

@@ -29,14 +29,14 @@ from libs.rpc.server import RpcServer
 from libs.secret_files import SigningKeys
 from libs.signing import Signer
 from libs.testing.envoy import EnvoyServer
-from services.gateway.account_servicer import AccountServicer, KeyServicer
-from services.gateway.delivering import Delivering
-from services.gateway.own_account import OwnAccount
-from services.gateway.page_tokens import PageTokens
-from services.gateway.permissions import Guarded
-from services.gateway.request_count import RequestCount
-from services.gateway.webhook_servicer import WebhookServicer
+from services.gateway.accounts.own_account import OwnAccount
+from services.gateway.accounts.servicer import AccountServicer, KeyServicer
+from services.gateway.callers.permissions import Guarded
+from services.gateway.callers.request_count import RequestCount
+from services.gateway.reading.page_tokens import PageTokens
+from services.gateway.webhooks.delivering import Delivering
 from services.gateway.webhooks.destinations import Destinations
+from services.gateway.webhooks.servicer import WebhookServicer
 from services.ratelimiter.app import running
 from services.ratelimiter.settings import Settings
 from tests.integration.services.door.issuer import AUDIENCE, ISSUER, Issuer

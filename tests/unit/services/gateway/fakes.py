@@ -17,9 +17,9 @@ from libs.generation.model import Model
 from libs.ids import JobId, KeyId, TenantId
 from libs.secret_files import SigningKeys
 from libs.testing.clock import ManualClock
+from services.gateway.callers.identity import Caller
 from services.gateway.catalog import CatalogView
-from services.gateway.identity import Caller
-from services.gateway.uploads import Uploads
+from services.gateway.uploads.uploads import Uploads
 
 NOW = 1_700_000_000
 JOB = JobId("job_01JD0000000000000000000000")

@@ -14,19 +14,19 @@ from libs.scopes import Scope
 from libs.settings import BadSetting, load
 from libs.signing import Signer
 from libs.testing.clock import ManualClock
-from services.gateway.admission import Admission
-from services.gateway.creation import Creation, keyed
-from services.gateway.drafts import Draft
-from services.gateway.estimating import Estimator
+from services.gateway.callers.identity import Caller, caller_of
+from services.gateway.callers.withdrawals import Withdrawals
+from services.gateway.creating.admission import Admission
+from services.gateway.creating.creation import Creation, keyed
+from services.gateway.creating.drafts import Draft
+from services.gateway.creating.estimating import Estimator
 from services.gateway.health import HealthCheck
-from services.gateway.identity import Caller, caller_of
-from services.gateway.links import Links
-from services.gateway.presentation import Presenter, job_headers, poll_after_s
-from services.gateway.relay import EventRelay
+from services.gateway.reading.links import Links
+from services.gateway.reading.presentation import Presenter, job_headers, poll_after_s
+from services.gateway.reading.relay import EventRelay
+from services.gateway.reading.waiting import Waiting
 from services.gateway.settings import Settings
 from services.gateway.site_servicer import SiteServicer, load_page
-from services.gateway.waiting import Waiting
-from services.gateway.withdrawals import Withdrawals
 from tests.unit.services.gateway.fakes import (
     CALLER,
     COMPLETED,

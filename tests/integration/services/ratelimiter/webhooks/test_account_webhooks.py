@@ -21,7 +21,7 @@ from libs.rpc.channel import open_channel
 from libs.secret_files import endpoint_secret
 from libs.testing import waiting
 from libs.testing.clock import ManualClock
-from services.gateway.delivering import Delivering
+from services.gateway.webhooks.delivering import Delivering
 from services.gateway.webhooks.destinations import Destinations
 from tests.integration.services.gateway.receiver import BROKEN, GONE, OK, Receiver
 from tests.integration.services.ratelimiter.conftest import Service, Start

@@ -8,11 +8,11 @@ from darkroom.v1 import job_pb2
 from libs.errors import InvalidRequest, PermissionDenied
 from libs.ids import TenantId
 from libs.testing.clock import ManualClock
-from services.gateway.admission import Admission
-from services.gateway.drafts import Draft, price
-from services.gateway.estimating import Estimator
-from services.gateway.identity import Caller
-from services.gateway.parsing import parse_draft
+from services.gateway.callers.identity import Caller
+from services.gateway.creating.admission import Admission
+from services.gateway.creating.drafts import Draft, price
+from services.gateway.creating.estimating import Estimator
+from services.gateway.creating.parsing import parse_draft
 from services.gateway.webhooks.destinations import MAX_URL, PUBLIC_ONLY, Destinations, NotAllowed
 from tests.unit.services.gateway.fakes import CALLER, MODEL, FakeLimiter, FakeScheduler, catalog, uploads
 

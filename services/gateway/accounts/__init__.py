@@ -1,0 +1,1 @@
+"""What callers do with their own account: keys, limits, usage and events."""

@@ -1,0 +1,1 @@
+"""Who is calling, what they may do, whose things they ask for, and when their calls have to end."""

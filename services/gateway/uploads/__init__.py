@@ -1,0 +1,1 @@
+"""Pictures that requests start from, on their way in."""
