@@ -8,7 +8,7 @@ from typing import Protocol
 
 from libs import account_events
 from libs.clock import Clock
-from libs.errors import InvalidRequest, NotFound, PreconditionFailed, Violation
+from libs.errors import InvalidRequest, NotFound, PreconditionFailed, Violation, listed
 from libs.generation.webhook import receiver_of
 from libs.ids import EndpointId, TenantId, new_endpoint_id
 
@@ -62,8 +62,7 @@ class OwnEndpoints:
         """Make an endpoint. Raises InvalidRequest, and PreconditionFailed for too many."""
         problems = [*_url_problems(url), *_kind_problems(kinds)]
         if problems:
-            told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-            raise InvalidRequest(f"No endpoint was made: {told}.", violations=problems)
+            raise InvalidRequest(f"No endpoint was made: {listed(problems)}.", violations=problems)
         wanted = tuple(kind for kind in account_events.NAMES if kind in kinds)
         now_s = self._clock.now()
         endpoint = Endpoint(new_endpoint_id(now_s), tenant_id, url, _host_of(url), wanted, now_s)
