@@ -8,7 +8,7 @@ from darkroom.v1 import webhook_service_pb2 as pb
 from darkroom.v1.webhook_service_pb2_grpc import WebhookServiceServicer
 from libs.clients.deliveries import Outcome
 from libs.clients.endpoints import Endpoint, EventFate
-from libs.errors import InvalidRequest
+from libs.errors import InvalidRequest, listed
 from libs.ids import EndpointId, new_ulid
 from libs.rpc import headers
 from libs.wire.timestamp import timestamp
@@ -42,8 +42,7 @@ class WebhookServicer(WebhookServiceServicer):
     ) -> pb.NewWebhookEndpoint:
         """Make an endpoint."""
         if problems := self._destinations.endpoint_problems(request.url, request.events):
-            told = "; ".join(f"{problem.field} {problem.description}" for problem in problems)
-            raise InvalidRequest(f"No endpoint was made: {told}.", violations=problems)
+            raise InvalidRequest(f"No endpoint was made: {listed(problems)}.", violations=problems)
         await self._count(context)
         made = await self._endpoints.create(caller_of(context).tenant_id, request.url, request.events)
         headers.add([_MADE, _NOT_KEPT])
