@@ -84,6 +84,7 @@ class Dispatcher:
         if job.id in self._beginning:  # somebody put it back who did not know; its begin tells what became of it
             self._jobs.ordering.remove(job.id)
             return True
+        self._preempter.make_room_ahead(*found)
         self._jobs.chosen(job.id)
         self._fleet.give(found[1], job.id, job.shape, alone=self._jobs.alone(job.id))
         self._beginning.add(job.id)

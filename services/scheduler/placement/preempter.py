@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +31,10 @@ from services.scheduler.placement import preemption
 from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preemption import PARKED_S, Parked, Running
-from services.scheduler.placement.rounds import Rounds
+from services.scheduler.placement.rounds import Looks, Rounds
 
 logger = logging.getLogger(__name__)
 
-MANY, LOOK_S_PER_ATTEMPT = 100, 0.0001  # of so many attempts a look takes milliseconds; a tenth of the time at most
 REFUSED_S = 1.0  # for which a job that could not be parked is not asked again
 
 
@@ -61,8 +60,7 @@ class Preempter:
         self._entries: dict[JobId, _Entry] = {}
         self._touched: dict[JobId, _Entry] = {}  # of them, those that were ever asked to make room: few
         self._by_tier: Counter[str] = Counter()  # of them, how many; none is 0
-        self._next_look, self._looks_again = 0.0, False
-        self._rounds = Rounds()
+        self._rounds, self._looks = Rounds(), Looks()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def began(self, attempt: Attempt) -> None:
@@ -107,9 +105,9 @@ class Preempter:
         """Ask workers to park jobs for those of higher tiers that wait. Call it when no row is free for anybody."""
         if not len(self._jobs.ordering) or not self._lower_than_waits():
             return
-        if self._looked_lately():
+        if self._looks.wait(len(self._entries), self._clock.now()):
             return
-        candidates = self._candidates()
+        candidates = self._candidates(self._entries)
         if not candidates:
             return
         workers = {job.worker.worker_id: job.worker for job in candidates}
@@ -120,17 +118,24 @@ class Preempter:
             if victim is None:
                 return
             candidates.remove(victim)
-            entry = self._touched[victim.job_id] = self._entries[victim.job_id]
-            entry.moving = True
-            self._start(self._park(entry))
+            self._make_room(victim.job_id)
+
+    def make_room_ahead(self, waiting: Waiting, worker: WorkerRecord) -> None:
+        """Have a job make room that is about to end where one of a higher tier is to be given ahead of its rows."""
+        seat = self._fleet.seat(worker)
+        if seat is None or seat.has_rows_for(Shape.of_line(waiting.line)):
+            return
+        victim = preemption.victim(waiting, self._candidates(self._fleet.given(worker)))
+        if victim is not None:
+            self._make_room(victim.job_id)
 
     def next_moment(self) -> float | None:
         """Return when the next parked job has waited for too long, or one that could not be parked is asked again."""
         entries = [entry for entry in self._touched.values() if not entry.moving]
         moments = [entry.parked_at + PARKED_S for entry in entries if entry.parked_at is not None]
         moments += [entry.not_before for entry in entries]
-        moments += [self._next_look] if self._looks_again else []
-        moments += [moment for moment in (self._rounds.next_moment(),) if moment is not None]
+        later = self._looks.next_moment(), self._rounds.next_moment()
+        moments += [moment for moment in later if moment is not None]
         return min((moment for moment in moments if moment > self._clock.now()), default=None)
 
     async def close(self) -> None:
@@ -151,18 +156,19 @@ class Preempter:
         highest = min((rank(tier) for tier in TIERS if self._jobs.ordering.depth(tier)), default=len(TIERS))
         return any(rank(tier) > highest for tier in self._by_tier)
 
-    def _looked_lately(self) -> bool:
-        """Whether a look at all that run would cost too much, so soon after the last one; then it is made later."""
-        now = self._clock.now()
-        self._looks_again = now < self._next_look
-        if not self._looks_again and len(self._entries) >= MANY:
-            self._next_look = now + len(self._entries) * LOOK_S_PER_ATTEMPT
-        return self._looks_again
+    def _make_room(self, job_id: JobId) -> None:
+        entry = self._touched[job_id] = self._entries[job_id]
+        entry.moving = True
+        self._start(self._park(entry))
 
-    def _candidates(self) -> list[Running]:
+    def _candidates(self, among: Collection[JobId]) -> list[Running]:
+        """Return those of some jobs that could make room."""
         now, parked = self._clock.now(), self._parked_by_worker()
         found = []
-        for job_id, entry in self._entries.items():
+        for job_id in among:
+            entry = self._entries.get(job_id)
+            if entry is None:
+                continue
             worker, run = entry.attempt.worker, entry.attempt.run
             if entry.moving or entry.parked_at is not None or entry.not_before > now or run.begun_at is None:
                 continue

@@ -11,7 +11,7 @@ from libs.errors import Unavailable
 from libs.generation.attempt import ImageStored
 from libs.ids import JobId
 from services.scheduler.job import Job, JobState
-from services.scheduler.placement import preempter
+from services.scheduler.placement import rounds
 from services.scheduler.placement.preemption import MOST_PARKS, PARKED_S
 from tests.unit.services.scheduler.fakes import STEPS, Bench, FakeModelServer, pictures, record, silence
 
@@ -63,8 +63,8 @@ async def test_a_lower_tier_makes_room_and_goes_on_when_there_is_room_again(benc
 async def test_where_much_runs_who_makes_room_is_looked_for_again_a_little_later(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preempter, "MANY", 1)
-    monkeypatch.setattr(preempter, "LOOK_S_PER_ATTEMPT", 1.0)
+    monkeypatch.setattr(rounds, "MANY_RUN", 1)
+    monkeypatch.setattr(rounds, "PAUSE_S_PER_ATTEMPT", 1.0)
     async with bench.running():
         (server,) = await bench.workers(record(rows=2), script=silence)
         low = [await begin(bench, server, "free"), await begin(bench, server, "free")]
@@ -74,6 +74,24 @@ async def test_where_much_runs_who_makes_room_is_looked_for_again_a_little_later
         assert server.moves == [("park", low[1].id)]
         await bench.clock.advance(2.5)
         assert server.moves == [("park", low[1].id), ("park", low[0].id)]
+
+
+@pytest.mark.parametrize(("tier", "parked"), [("enterprise", True), ("free", False)])
+async def test_who_is_about_to_end_makes_room_for_a_higher_tier_that_is_given_ahead(
+    bench: Bench, tier: str, parked: bool
+) -> None:
+    async with bench.running():
+        (server,) = await bench.workers(record(resident=record().models), script=silence)
+        low = await begin(bench, server, "free")
+        server.say(order_of(server, low.id), Progress(1, STEPS - 1, STEPS, 0.4))
+        await bench.clock.advance(0.1)
+        ahead = await begin(bench, server, tier)
+        assert [order.job_id for order in server.orders] == [low.id, ahead.id]
+        assert server.moves == [("park", low.id)] * parked
+        await end(bench, server, ahead.id)
+        assert server.moves == [("park", low.id), ("resume", low.id)] * parked
+        await end(bench, server, low.id)
+        assert {(await bench.now(job.id)).state for job in (low, ahead)} == {JobState.SUCCEEDED}
 
 
 async def test_an_equal_tier_waits(bench: Bench) -> None:
