@@ -127,7 +127,7 @@ class Town:
                 job.waiting.job_id: (worker, job)
                 for worker, rows in enumerate(self._rows)
                 for job in rows
-                if preemption.may_park(job.parks, self._seat(worker), len(self._parked[worker]))
+                if preemption.may_park(job.parks, self._seat(worker))
             }
             able = [Running(i, job.waiting.tier, self._seat(w), job.since) for i, (w, job) in running.items()]
             victim = preemption.victim(waiting, able) if waiting else None
@@ -139,7 +139,7 @@ class Town:
             job.parks, self.parks = job.parks + 1, self.parks + 1
 
     def _seat(self, worker: int) -> Seat:
-        return Seat(_record(worker), assigned=len(self._rows[worker]))
+        return Seat(_record(worker), assigned=len(self._rows[worker]), parked=len(self._parked[worker]))
 
 
 def _record(worker: int) -> WorkerRecord:

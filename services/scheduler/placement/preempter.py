@@ -32,6 +32,7 @@ from services.scheduler.placement.fleet import Fleet
 from services.scheduler.placement.placement import Seat
 from services.scheduler.placement.preemption import PARKED_S, Parked, Running
 from services.scheduler.placement.rounds import Looks, Rounds
+from services.scheduler.placement.seats import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,13 +122,14 @@ class Preempter:
             self._make_room(victim.job_id)
 
     def make_room_ahead(self, waiting: Waiting, worker: WorkerRecord) -> None:
-        """Have a job make room that is about to end where one of a higher tier is to be given ahead of its rows."""
+        """Have jobs of lower tiers make room where one is about to be given ahead of its rows, since one of them ends."""
         seat = self._fleet.seat(worker)
-        if seat is None or seat.has_rows_for(Shape.of_line(waiting.line)):
+        if seat is None or not seat.ending or seat.has_rows_for(Shape.of_line(waiting.line)):
             return
-        victim = preemption.victim(waiting, self._candidates(self._fleet.given(worker)))
-        if victim is not None:
-            self._make_room(victim.job_id)
+        if any(rank(tier) > rank(waiting.tier) for tier in self._by_tier):
+            there = [job for job in self._candidates(self._fleet.given(worker)) if key_of(job.worker) == key_of(worker)]
+            for victim in preemption.victims(waiting, seat, there):
+                self._make_room(victim.job_id)
 
     def next_moment(self) -> float | None:
         """Return when the next parked job has waited for too long, or one that could not be parked is asked again."""
@@ -163,8 +165,7 @@ class Preempter:
 
     def _candidates(self, among: Collection[JobId]) -> list[Running]:
         """Return those of some jobs that could make room."""
-        now, parked = self._clock.now(), self._parked_by_worker()
-        found = []
+        now, found = self._clock.now(), list[Running]()
         for job_id in among:
             entry = self._entries.get(job_id)
             if entry is None:
@@ -173,8 +174,8 @@ class Preempter:
             if entry.moving or entry.parked_at is not None or entry.not_before > now or run.begun_at is None:
                 continue
             since = entry.attempt.began_at if entry.since is None else entry.since
-            seat, there = self._fleet.seat(worker), len(parked.get(worker.worker_id, ()))
-            if seat is not None and preemption.may_park(entry.parks, seat, there):
+            seat = self._fleet.seat(worker)
+            if seat is not None and preemption.may_park(entry.parks, seat):
                 job = entry.attempt.job
                 found.append(Running(job_id, job.tier, seat, since, job.shape.rows))
         return found

@@ -53,24 +53,29 @@ class Parked:
     shape: Shape = UNKNOWN
 
 
-def may_park(parks: int, seat: Seat, parked_there: int) -> bool:
-    """Return whether a job that was parked `parks` times could make room on its worker, where others are parked."""
+def may_park(parks: int, seat: Seat) -> bool:
+    """Return whether a job that was parked `parks` times could make room on its worker."""
     if not seat.stays or seat.resting or seat.waits:
         return False
-    return parks < MOST_PARKS and parked_there < MOST_PARKED
+    return parks < MOST_PARKS and seat.parked < MOST_PARKED
 
 
 def victim(waiting: Waiting, candidates: Iterable[Running]) -> Running | None:
     """Return who makes room for a waiting job among those that may be parked; None: it waits its turn."""
-    able = [
-        job
-        for job in candidates
-        if rank(job.tier) > rank(waiting.tier)
-        and job.since < waiting.queued_at
-        and waiting.model_version in job.worker.models
-    ]
-    enough = _enough(Shape.of_line(waiting.line), able)
+    enough = _enough(Shape.of_line(waiting.line), _able(waiting, candidates))
     return min(enough, key=lambda job: _preference(job, waiting.model_version), default=None)
+
+
+def victims(waiting: Waiting, seat: Seat, candidates: Iterable[Running]) -> list[Running]:
+    """Return who of one worker make room together, as few as it takes; nobody where all of them are too few."""
+    shape, found = Shape.of_line(waiting.line), list[Running]()
+    able = sorted(_able(waiting, candidates), key=lambda job: _preference(job, waiting.model_version))
+    for job in able[: max(0, MOST_PARKED - seat.parked)]:
+        found.append(job)
+        rows = max(0, seat.rows - sum(each.rows for each in found))
+        if fits(shape, seat.assigned - len(found), rows, seat.most_for, seat.record.rows):
+            return found
+    return []
 
 
 def goes_on(parked: Collection[Parked], seat: Seat | None, rival_tier: str | None, now: float) -> Parked | None:
@@ -91,6 +96,16 @@ def goes_on(parked: Collection[Parked], seat: Seat | None, rival_tier: str | Non
 def goes_before(parked: Iterable[Parked], rival_tier: str | None) -> bool:
     """Return whether a job of a tier gets the rows of a worker before those that are parked there."""
     return rival_tier is not None and all(rank(rival_tier) < rank(job.tier) for job in parked)
+
+
+def _able(waiting: Waiting, candidates: Iterable[Running]) -> list[Running]:
+    return [
+        job
+        for job in candidates
+        if rank(job.tier) > rank(waiting.tier)
+        and job.since < waiting.queued_at
+        and waiting.model_version in job.worker.models
+    ]
 
 
 def _enough(shape: Shape, able: Iterable[Running]) -> list[Running]:

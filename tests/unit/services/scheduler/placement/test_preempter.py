@@ -8,12 +8,14 @@ import pytest
 
 from libs.clients.modelserver import AttemptDone, Order, Progress, WorkerLost
 from libs.errors import Unavailable
+from libs.fleet.model_rows import ModelRows
 from libs.generation.attempt import ImageStored
+from libs.generation.spec import GenerationSpec
 from libs.ids import JobId
 from services.scheduler.job import Job, JobState
 from services.scheduler.placement import rounds
 from services.scheduler.placement.preemption import MOST_PARKS, PARKED_S
-from tests.unit.services.scheduler.fakes import STEPS, Bench, FakeModelServer, pictures, record, silence
+from tests.unit.services.scheduler.fakes import MODEL, STEPS, Bench, FakeModelServer, pictures, record, silence, spec
 
 
 @pytest.fixture
@@ -21,9 +23,9 @@ def bench() -> Bench:
     return Bench()
 
 
-async def begin(bench: Bench, server: FakeModelServer, tier: str) -> Job:
+async def begin(bench: Bench, server: FakeModelServer, tier: str, asked: GenerationSpec | None = None) -> Job:
     """Queue a job; once it is on the worker, let it draw a step."""
-    job = await bench.submit(tier=tier)
+    job = await bench.submit(tier=tier, spec=asked or spec())
     for order in server.orders:
         if order.job_id == job.id:
             server.say(order, Progress(order.attempt, 1, STEPS, 30.0))
@@ -92,6 +94,24 @@ async def test_who_is_about_to_end_makes_room_for_a_higher_tier_that_is_given_ah
         assert server.moves == [("park", low.id), ("resume", low.id)] * parked
         await end(bench, server, low.id)
         assert {(await bench.now(job.id)).state for job in (low, ahead)} == {JobState.SUCCEEDED}
+
+
+async def test_as_many_make_room_as_it_takes_for_a_large_job_that_is_given_ahead(bench: Bench) -> None:
+    model = MODEL.pinned
+    four = record(rows=4, resident=(model,), model_rows=(ModelRows(model, 0, (("128x128", 4),)),))
+    async with bench.running() as scheduler:
+        (server,) = await bench.workers(four, script=silence)
+        low = [await begin(bench, server, "free", spec(guidance_scale=1.0)) for _ in range(4)]
+        server.say(order_of(server, low[0].id), Progress(1, STEPS - 1, STEPS, 0.4))
+        await bench.clock.advance(0.1)
+        large = await bench.submit(tier="enterprise", spec=spec(images=4, guidance_scale=1.0))
+        await bench.clock.advance(0.1)
+        assert sorted(server.moves) == sorted(("park", job.id) for job in low)
+        seat = scheduler.fleet.seat(four)
+        assert seat is not None
+        assert (seat.rows, seat.waits, seat.parked) == (4, 0, 4)
+        await end(bench, server, large.id)
+        assert sorted(server.moves[4:]) == sorted(("resume", job.id) for job in low)
 
 
 async def test_an_equal_tier_waits(bench: Bench) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,11 +48,11 @@ def test_who_was_begun_while_the_other_waited_keeps_its_row() -> None:
 
 def test_only_of_a_worker_that_is_full_and_not_too_often() -> None:
     full = Seat(record(rows=2), assigned=2)
-    assert may_park(MOST_PARKS - 1, full, MOST_PARKED - 1)
-    assert not may_park(MOST_PARKS, full, 0)
-    assert not may_park(0, full, MOST_PARKED)
-    assert not may_park(0, Seat(record(rows=2), assigned=3), 0)
-    assert not may_park(0, Seat(record(rows=2), assigned=2, drained=True), 0)
+    assert may_park(MOST_PARKS - 1, replace(full, parked=MOST_PARKED - 1))
+    assert not may_park(MOST_PARKS, full)
+    assert not may_park(0, replace(full, parked=MOST_PARKED))
+    assert not may_park(0, Seat(record(rows=2), assigned=3))
+    assert not may_park(0, Seat(record(rows=2), assigned=2, drained=True))
 
 
 TIER = st.sampled_from((*TIERS, "odd"))
